@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a person types in this checkout. Needs make, git and Python 3.11 or newer; no root.
+# PIP_* variables of the environment (mirrors, caches, certificates) are honoured as they are.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+# Arguments for the program behind a target, e.g. make demo ARGS="--story errors".
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check lint format coverage bench lock clean
+
+help:
+	@echo "make demo      whole rollouts on this machine, without a cluster (ARGS='--story good')"
+	@echo "make test      every test"
+	@echo "make check     what each commit must pass, in two minutes"
+	@echo "make lint      style, types, direction of imports"
+	@echo "make format    put the code into the house's format"
+	@echo "make coverage  tests of core/ with branch coverage"
+	@echo "make bench     figures: reaction times, memory, requests"
+	@echo "make venv      the environment in $(VENV)"
+	@echo "make lock      resolve requirements.lock anew"
+
+venv: $(READY)
+
+# The lock names every package with its hash, the build backend included; nothing is resolved here.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Switchgear needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/switchgear demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+coverage: $(READY)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow" $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='controller/core/*' --fail-under=95
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench $(ARGS)
+
+# pip-tools is no dependency of anything here, so it gets an environment of its own.
+lock:
+	$(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/python -m pip install --quiet 'pip-tools>=7.6'
+	$(PYTHON) -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"]))' > .cache/lock/dev.in
+	.cache/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --extra demo --output-file requirements.lock pyproject.toml .cache/lock/dev.in
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
