@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.base_events
-import asyncio.events
 import random
 import time
 from collections.abc import Callable, Coroutine
@@ -31,19 +30,19 @@ MONOTONIC_START = 1_000.0
 MAX_PASSES_PER_INSTANT = 200_000
 
 
-class Deadlock(RuntimeError):
+class DeadlockError(RuntimeError):
     """Nothing is ready and no timer is set, so that the awaited result can never come."""
 
 
-class Livelock(RuntimeError):
+class LivelockError(RuntimeError):
     """Tasks keep each other busy without virtual time moving."""
 
 
-class TimeLimit(RuntimeError):
+class TimeLimitError(RuntimeError):
     """The virtual time granted to :func:`run` is over."""
 
 
-class RealWorldRefused(RuntimeError):
+class RealWorldError(RuntimeError):
     """Something tried to reach a real socket, pipe or process from inside virtual time."""
 
 
@@ -57,14 +56,14 @@ class _Jump:
     def select(self, timeout: float | None) -> list[object]:
         """Advance the clock by ``timeout`` seconds and report that no I/O happened."""
         if timeout is None:
-            raise Deadlock(self._loop.describe_stall())
+            raise DeadlockError(self._loop.describe_stall())
         if timeout > 0:
             self._passes = 0
             self._loop.advance(timeout)
         else:
             self._passes += 1
             if self._passes > MAX_PASSES_PER_INSTANT:
-                raise Livelock(
+                raise LivelockError(
                     f"time stands at {self._loop.time():.6f} after {self._passes} passes"
                 )
         return []
@@ -93,10 +92,10 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move the clock; raises :class:`TimeLimit` when that would pass the limit."""
+        """Move the clock; raises :class:`TimeLimitError` when that would pass the limit."""
         self._now += seconds
         if self._end is not None and self._now > self._end:
-            raise TimeLimit(f"not finished within the granted virtual time ({self._now:.3f})")
+            raise TimeLimitError(f"not finished within the granted virtual time ({self._now:.3f})")
 
     def lift_limit(self) -> None:
         """Grant any time, so that cancelled tasks may clean up."""
@@ -111,7 +110,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         return "nothing is scheduled; waiting for ever: " + (", ".join(names) or "no task at all")
 
     def run_in_executor(  # type: ignore[override]
-        self, executor: object, func: Callable[..., _T], *args: Any
+        self, _executor: object, func: Callable[..., _T], *args: Any
     ) -> asyncio.Future[_T]:
         """Run ``func`` here and now; its result or exception is in the returned future."""
         future: asyncio.Future[_T] = self.create_future()
@@ -128,7 +127,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         """The loop never sleeps, so that nobody needs to wake it."""
 
     def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
-        raise RealWorldRefused("real I/O was asked for inside virtual time")
+        raise RealWorldError("real I/O was asked for inside virtual time")
 
     # Every door of a real loop to the outside is closed with the same answer.
     create_connection = _refuse
@@ -154,11 +153,8 @@ def run(main: Coroutine[Any, Any, _T], seed: int = 0, *, limit: float | None = N
 
     ``seed`` sets the process-wide random generator, so that jitter is the same in every run, and
     restores it afterwards.  ``limit`` bounds the virtual seconds.  Raises whatever ``main`` raises,
-    :class:`Deadlock`, :class:`Livelock` or :class:`TimeLimit`.
+    :class:`DeadlockError`, :class:`LivelockError` or :class:`TimeLimitError`.
     """
-    if asyncio.events._get_running_loop() is not None:
-        main.close()
-        raise RuntimeError("virtual time cannot start inside a running event loop")
     loop = VirtualLoop(limit=limit)
     saved = random.getstate()
     random.seed(seed)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import socket
 
@@ -32,16 +33,16 @@ def test_waiting_for_nothing_is_named_a_deadlock() -> None:
     async def never() -> None:
         await asyncio.get_running_loop().create_future()
 
-    with pytest.raises(clock.Deadlock, match="never"):
+    with pytest.raises(clock.DeadlockError, match="never"):
         clock.run(never())
 
 
 def test_spinning_without_time_is_named_a_livelock() -> None:
     async def spin() -> None:
-        while True:
+        for _ in itertools.count():
             await asyncio.sleep(0)
 
-    with pytest.raises(clock.Livelock):
+    with pytest.raises(clock.LivelockError):
         clock.run(spin())
 
 
@@ -50,12 +51,12 @@ def test_the_limit_of_virtual_time_holds_and_the_rest_is_cancelled() -> None:
 
     async def main() -> None:
         try:
-            while True:
+            for _ in itertools.count():
                 await asyncio.sleep(1)
         finally:
             ended.append("cancelled")
 
-    with pytest.raises(clock.TimeLimit):
+    with pytest.raises(clock.TimeLimitError):
         clock.run(main(), limit=60)
     assert ended == ["cancelled"]
 
@@ -64,14 +65,14 @@ def test_real_sockets_are_refused() -> None:
     async def main() -> None:
         await asyncio.open_connection("127.0.0.1", 9)
 
-    with pytest.raises(clock.RealWorldRefused):
+    with pytest.raises(clock.RealWorldError):
         clock.run(main())
 
     async def raw() -> None:
         with socket.socket() as sock:
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", 9))
 
-    with pytest.raises(clock.RealWorldRefused):
+    with pytest.raises(clock.RealWorldError):
         clock.run(raw())
 
 
