@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the world looked like at one moment: the only thing, with memory, that decisions see.
+
+The views hold just the fields that some decision reads. An adapter fills them from its caches;
+an older view is made harmless by the preconditions of the writes that follow from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from controller.core.values import WHOLE_BP, RouteRef
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+"""A label map or selector as sorted pairs, so that it is hashable and compares by value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """The user's Deployment, or our canary twin of it."""
+
+    name: str
+    uid: str
+    version: str
+    generation: int
+    observed_generation: int
+    replicas: int
+    paused: bool
+    strategy: str
+    digest: str
+    """SHA-256 of the canonical pod template, without the labels that are ours or the hash's."""
+    selector: Pairs
+    pod_labels: Pairs
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Only those below our prefix, with the prefix cut off."""
+    claims: tuple[str, ...] = ()
+    """Names of the PersistentVolumeClaims that the template mounts."""
+    updated: int = 0
+    ready: int = 0
+    available: int = 0
+    status_replicas: int = 0
+    stalled: bool = False
+    """The progress deadline passed (condition Progressing is False)."""
+    deleting: bool = False
+    ours: bool = False
+    owner_uid: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """The Deployment controller has seen this generation and all pods are of its template."""
+        return (
+            self.observed_generation >= self.generation
+            and self.updated == self.replicas
+            and self.available >= self.replicas
+            and self.status_replicas == self.replicas
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaSet:
+    """One ReplicaSet that the target's Deployment owns."""
+
+    name: str
+    uid: str
+    hash: str
+    digest: str
+    revision: int
+    replicas: int
+    ready: int
+    status_replicas: int = 0
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A Service that selects the target's pods, or our canary twin of one."""
+
+    name: str
+    uid: str
+    version: str
+    selector: Pairs
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    shared_with: tuple[str, ...] = ()
+    """Other Deployments whose pods it selects as well."""
+    ready_endpoints: int = 0
+    ours: bool = False
+    owner_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One entry of a rule's backendRefs: where it stands, and its weight (None: not written)."""
+
+    rule: int
+    index: int
+    service: str
+    weight: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route with at least one rule to a Service of the target, in the order of its rules."""
+
+    ref: RouteRef
+    uid: str
+    version: str
+    generation: int
+    backends: tuple[Backend, ...]
+    """All backends of the rules that name a Service of the target or its canary twin."""
+    accepted: bool | None
+    """Accepted by every parent for this generation; None while a parent has not spoken yet."""
+    message: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def share_bp(self, service: str, canary: str) -> int:
+        """Largest share, in basis points, that any rule gives `canary` of the two's requests."""
+        largest = 0
+        for rule in {backend.rule for backend in self.backends}:
+            weights = {
+                name: sum(
+                    1 if backend.weight is None else backend.weight
+                    for backend in self.backends
+                    if backend.rule == rule and backend.service == name
+                )
+                for name in (service, canary)
+            }
+            total = sum(weights.values())
+            if total:
+                largest = max(largest, -(-weights[canary] * WHOLE_BP // total))
+        return largest
+
+    def names(self, service: str) -> bool:
+        """Whether some rule sends requests to `service`."""
+        return any(backend.service == service for backend in self.backends)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One canary pod, with what its containers say of themselves."""
+
+    name: str
+    uid: str
+    phase: str
+    ready: bool
+    waiting: str = ""
+    """The worst container's waiting reason: CrashLoopBackOff, ImagePullBackOff and so on."""
+    restarts: int = 0
+    oom_killed: bool = False
+    deleting: bool = False
+    was_ready: bool = False
+    """It was ready once in this run; the adapter remembers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything of one target in the cluster, from the caches."""
+
+    deployment: Deployment | None
+    replica_sets: tuple[ReplicaSet, ...] = ()
+    canary: Deployment | None = None
+    services: tuple[Service, ...] = ()
+    """Services that select the target's pods now, or were pinned by us (annotation `original`)."""
+    canary_services: tuple[Service, ...] = ()
+    """Objects under the names of our twins, whether they are ours or foreign."""
+    routes: tuple[Route, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    """Pods of the canary Deployment."""
+    stale_seconds: float = 0.0
+    """Time since the oldest of the caches behind this view last heard from the API server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """What is asked of the API server once per run, before anything is touched."""
+
+    unweighable: tuple[str, ...] = ()
+    """Paths to the target's Services that cannot be weighed, as `Ingress shop/checkout`."""
+    once_claims: tuple[str, ...] = ()
+    """PersistentVolumeClaims of the target that only one node may mount (ReadWriteOnce)."""
+    autoscaler_problem: str = ""
+    """Why the HorizontalPodAutoscaler does not go with promotion by shift; empty: it does."""
+    autoscaler_max: int | None = None
+    pods_left: int | None = None
+    """How many more pods the namespace's quota admits; None: no quota on pods."""
+    uncovered: tuple[str, ...] = ()
+    """Policies and grants attached to a Service by name that the canary twin would escape."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latches:
+    """What only a person leaves, read together: kill scopes and the epoch of the controller."""
+
+    kills: tuple[str, ...] = ()
+    """Scopes: `all`, `namespace.<namespace>` or `target.<namespace>.<name>`."""
+    epoch: int = 0
+    fleet_open: str = ""
+    """Why the fleet breaker is open; empty: closed."""
+
+    def kill_for(self, namespace: str, name: str) -> str:
+        """The scope that stops this target, or an empty text."""
+        for scope in ("all", f"namespace.{namespace}", f"target.{namespace}.{name}"):
+            if scope in self.kills:
+                return scope
+        return ""

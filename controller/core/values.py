@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words of the house: names, weights and digests that every other room speaks in."""
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+PREFIX: Final = "switchgear.dev/"
+"""Prefix of every annotation and label that is ours."""
+
+TRACK_LABEL: Final = PREFIX + "track"
+CANARY_TRACK: Final = "canary"
+HASH_LABEL: Final = "pod-template-hash"
+"""The label by which the Deployment controller tells the pods of one template from another's."""
+
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "switchgear"
+
+WHOLE_BP: Final = 10_000
+"""One whole in basis points: every request."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TargetRef:
+    """One annotated Deployment, by name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """`namespace/name`, as people type it."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def canary(self) -> str:
+        """Name of the canary Deployment that belongs to this target."""
+        return canary_name(self.name)
+
+
+def canary_name(name: str) -> str:
+    """Name of our own twin (Deployment or Service) of the user's object called `name`."""
+    return f"{name}-canary"
+
+
+class RouteKind(enum.Enum):
+    """The kinds of route whose rules we can weigh; the value is the Kubernetes kind."""
+
+    HTTP = "HTTPRoute"
+    GRPC = "GRPCRoute"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RouteRef:
+    """One route, by kind and name, in the target's namespace or in another."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """`HTTPRoute namespace/name`."""
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+def percent(weight_bp: int) -> str:
+    """A weight in basis points as a person reads it: 500 is `5 %`, 1250 is `12.5 %`."""
+    return f"{weight_bp / 100:g} %"
