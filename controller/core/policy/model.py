@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a team asked for: the policy of one target, as values.
+
+Every field has a value after parsing, from the preset where no annotation speaks, so that no later
+room needs to know a default. Shares are basis points (0..10000) where we ask for them and
+fractions (0..1) where we measure them; durations are seconds.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from controller.core.values import RouteKind
+
+
+class Preset(enum.Enum):
+    """The one annotation that enables a target; all else overrides what it stands for."""
+
+    STANDARD = "standard"
+    CAUTIOUS = "cautious"
+    FAST = "fast"
+    OBSERVE = "observe"
+
+
+class Traffic(enum.Enum):
+    """How requests are split between the tracks."""
+
+    AUTO = "auto"
+    GATEWAY = "gateway"
+
+
+class Promotion(enum.Enum):
+    """How the new version becomes the one that serves."""
+
+    SHIFT = "shift"
+
+
+class AfterTrip(enum.Enum):
+    """Who closes an open breaker."""
+
+    LATCH = "latch"
+    """A person, and nobody else."""
+    NEXT_REVISION = "next-revision"
+    """The next template that is not the failed one starts a run in spite of it."""
+
+
+class OnFailure(enum.Enum):
+    """What becomes of the Deployment after a rollback."""
+
+    HOLD = "hold"
+    """It stays paused on the stable pods, with the failed template in its spec."""
+    REVERT = "revert"
+    """The stable template is put back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong, and what to do about it.
+
+    `key` is the annotation without prefix, or the manifest that it is about; `code` is stable and
+    for machines; `message` says what is so; `hint` says what to write instead, and may be empty.
+    """
+
+    key: str
+    code: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """One line: key, message and hint."""
+        return f"{self.key}: {self.message}{f' ({self.hint})' if self.hint else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One rung of the ladder: the share that the canary gets, and for how long at least."""
+
+    weight_bp: int
+    """Share in basis points."""
+    dwell_seconds: float
+    """Least time at this weight, in evidence time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bake:
+    """The last trial: nearly all requests on the canary while the stable pods still stand."""
+
+    weight_bp: int = 9500
+    """Not the whole, so that the comparison with stable goes on."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyLimit:
+    """At least the share `quantile` of the requests must be faster than `seconds`."""
+
+    quantile: float
+    """0.99 for p99."""
+    seconds: float
+
+    @property
+    def slow_share(self) -> float:
+        """The share of requests that may be slower: 0.01 for p99."""
+        return 1.0 - self.quantile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteName:
+    """A route that the policy names; without a kind, every kind of that name is meant."""
+
+    name: str
+    kind: RouteKind | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The complete policy of one target."""
+
+    preset: Preset
+    """Where the values come from that no annotation gives."""
+
+    steps: tuple[Step, ...]
+    """The ladder, strictly rising, never empty."""
+
+    max_weight_bp: int
+    """Cap on the canary's share until the promote permit; 0 means that no request goes there."""
+
+    bake: Bake
+    """The trial between the last step and the commit."""
+
+    error_rate: float | None
+    """Absolute limit for the share of failed requests; None leaves only the comparison."""
+
+    min_requests: int
+    """Canary requests in one step below which the evidence says HOLD."""
+
+    deadline_seconds: float
+    """How long a step may wait for evidence after its dwell; then the run ends Inconclusive."""
+
+    metrics_deadline_seconds: float
+    """How long the metrics store may be silent before exposure goes to 0."""
+
+    latency: tuple[LatencyLimit, ...] = ()
+    """Absolute limits; each needs a bucket bound of the provider at or near it."""
+
+    breaker_share: float = 0.10
+    """Least share of bad answers for the fast trip, which does not wait for the cap per scrape."""
+
+    after_trip: AfterTrip = AfterTrip.LATCH
+    on_failure: OnFailure = OnFailure.HOLD
+    promotion: Promotion = Promotion.SHIFT
+    traffic: Traffic = Traffic.AUTO
+
+    routes: tuple[RouteName, ...] = ()
+    """Routes to weigh; empty means all that lead to the Service."""
+
+    service: str | None = None
+    """The Service behind the routes; None means the only one that selects the pods."""
+
+    metrics: str = "auto"
+    """Name of the metrics provider; auto lets the providers recognise themselves."""
+
+    paused: bool = False
+    """Weights stay where they are; toward safety they still move."""
+
+    @property
+    def name(self) -> str:
+        """The preset's name, as the annotation has it."""
+        return self.preset.value
+
+    @property
+    def observes_only(self) -> bool:
+        """Whether this policy judges and reports but never touches traffic."""
+        return self.preset is Preset.OBSERVE
+
+
+def _ladder(*rungs: tuple[float, float]) -> tuple[Step, ...]:
+    """Steps from pairs of percent and minutes."""
+    return tuple(
+        Step(weight_bp=round(percent * 100), dwell_seconds=minutes * 60)
+        for percent, minutes in rungs
+    )
+
+
+_STANDARD = Policy(
+    preset=Preset.STANDARD,
+    steps=_ladder((5, 2), (25, 5), (50, 5)),
+    max_weight_bp=5000,
+    bake=Bake(seconds=300),
+    error_rate=0.05,
+    min_requests=100,
+    deadline_seconds=1800,
+    metrics_deadline_seconds=300,
+)
+
+PRESETS: Final[dict[Preset, Policy]] = {
+    # 5 % for 2 min, 25 % for 5 min, 50 % for 5 min, bake 5 min: a healthy version takes 17 min.
+    Preset.STANDARD: _STANDARD,
+    # Small first steps and long stays, for what is costly to get wrong: 85 min.
+    Preset.CAUTIOUS: Policy(
+        preset=Preset.CAUTIOUS,
+        steps=_ladder((1, 5), (5, 10), (10, 10), (25, 15), (50, 15)),
+        max_weight_bp=5000,
+        bake=Bake(seconds=1800),
+        error_rate=0.02,
+        min_requests=500,
+        deadline_seconds=3600,
+        metrics_deadline_seconds=120,
+    ),
+    # A minute per rung is the least that leaves the judge its scrapes at an interval of 15 s.
+    Preset.FAST: Policy(
+        preset=Preset.FAST,
+        steps=_ladder((5, 1), (25, 1), (50, 1)),
+        max_weight_bp=5000,
+        bake=Bake(seconds=60),
+        error_rate=0.05,
+        min_requests=50,
+        deadline_seconds=600,
+        metrics_deadline_seconds=120,
+    ),
+    # The ladder of standard, to say what would have happened; the cap of 0 keeps it a report.
+    Preset.OBSERVE: Policy(
+        preset=Preset.OBSERVE,
+        steps=_STANDARD.steps,
+        max_weight_bp=0,
+        bake=Bake(seconds=300),
+        error_rate=0.05,
+        min_requests=100,
+        deadline_seconds=1800,
+        metrics_deadline_seconds=300,
+    ),
+}
+"""What each preset stands for. The first step of every one is at most 5 %."""
