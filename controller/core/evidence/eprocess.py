@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Test martingales by betting: the formulas and nothing else.
+
+A process starts with 1 and bets on alternatives. Under the hypothesis that the canary is not worse,
+its expected value never grows, whatever the times of looking, the split or the drift common to both
+tracks; so it exceeds 1/alpha with probability alpha at most (Ville's inequality).
+
+Relative bet, for n requests and e errors of canary (c) and stable (s), H0: p_c <= r0 p_s + m::
+
+    b = (n_c r0 + n_s) / (n_c r0 theta + n_s);  a = theta b
+    log e_theta = e_c log a + e_s log b - n_c m (a - 1)
+
+It conditions on the total of errors, so stable's true rate need not be known (Lindon and Malek,
+NeurIPS 2022, have the idea; the one-sided mixture over theta is ours). E[e] <= 1 follows from
+1 + x <= exp(x); tests/core/evidence/ enumerates it.
+
+Absolute bet, H0: P(error | past) <= x, a plain Bernoulli likelihood ratio::
+
+    log e_q = e log(q/x) + (n - e) log((1 - q)/(1 - x))
+
+Everything is kept as natural logarithms: a run of any length neither overflows nor underflows.
+"""
+
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+RATIOS = (1.4, 2.0, 3.0, 4.5, 7.0, 12.0, 25.0, 60.0)
+"""Alternatives of the relative bet, as multiples of the tolerated rate."""
+
+EXCESSES = (1.5, 2.0, 3.0, 5.0, 8.0, 16.0, 32.0, 64.0)
+"""Alternatives of the absolute bet, as multiples of the limit."""
+
+FIRST_BET = 0.7
+"""Share that is bet from the first interval on; the rest is kept for regressions that come late."""
+
+WEIGHT_CHANGE_BET = 0.25
+"""Share of the reserve that is bet anew at a weight change, where regressions tend to begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One mixture: log of the money on each alternative, and log of the reserve."""
+
+    bets: tuple[float, ...]
+    cash: float
+
+
+def log_sum(terms: Iterable[float]) -> float:
+    """Logarithm of a sum of exponentials, without overflow."""
+    values = list(terms)
+    top = max(values, default=-math.inf)
+    if top == -math.inf:
+        return top
+    return top + math.log(math.fsum(math.exp(value - top) for value in values))
+
+
+def fresh(alternatives: int) -> Process:
+    """A process that has seen nothing: its value is 1."""
+    share = math.log(FIRST_BET / alternatives)
+    return Process(bets=(share,) * alternatives, cash=math.log(1 - FIRST_BET))
+
+
+def value(process: Process) -> float:
+    """Logarithm of all its money: the evidence."""
+    return log_sum((*process.bets, process.cash))
+
+
+def advance(process: Process, scores: tuple[float, ...], eta: float, rate: float) -> Process:
+    """Settle one interval, then bet the share `rate` of the reserve anew.
+
+    Args:
+        process: The state before.
+        scores: log e for each alternative.
+        eta: 1/phi, the tempering for clustered errors (e to the power eta is an e-value as well).
+        rate: Share of the reserve to bet, from now on.
+    """
+    settled = tuple(bet + eta * score for bet, score in zip(process.bets, scores, strict=True))
+    return put(Process(bets=settled, cash=process.cash), rate)
+
+
+def put(process: Process, rate: float) -> Process:
+    """Move the share `rate` of the reserve onto the alternatives: a bet that starts now."""
+    share = process.cash + math.log(rate / len(process.bets))
+    return Process(
+        bets=tuple(_log_add(bet, share) for bet in process.bets),
+        cash=process.cash + math.log1p(-rate),
+    )
+
+
+def shrunk(process: Process, log_factor: float) -> Process:
+    """Give money on bets away; the reserve stays. Losing money never breaks the promise."""
+    return Process(bets=tuple(bet + log_factor for bet in process.bets), cash=process.cash)
+
+
+def _log_add(left: float, right: float) -> float:
+    if left < right:
+        left, right = right, left
+    return left + math.log1p(math.exp(right - left))
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """What an error of either track is worth under each alternative, for given request counts."""
+
+    canary: tuple[float, ...]
+    stable: tuple[float, ...]
+    toll: tuple[float, ...]
+
+
+def odds(canary: int, stable: int, tolerance: float, margin: float) -> Odds | None:
+    """The relative bet's terms; None where one arm has no requests and nothing can be compared."""
+    if canary <= 0 or stable <= 0:
+        return None
+    scaled = canary * tolerance
+    total = scaled + stable
+    losses = tuple(math.log(total / (scaled * ratio + stable)) for ratio in RATIOS)
+    gains = tuple(math.log(ratio) + loss for ratio, loss in zip(RATIOS, losses, strict=True))
+    if margin == 0:
+        return Odds(canary=gains, stable=losses, toll=(0.0,) * len(RATIOS))
+    toll = tuple(canary * margin * math.expm1(gain) for gain in gains)
+    return Odds(canary=gains, stable=losses, toll=toll)
+
+
+def relative(terms: Odds, canary_bad: int, stable_bad: int) -> tuple[float, ...]:
+    """log e of the relative bet for each alternative ratio."""
+    return tuple(
+        canary_bad * gain + stable_bad * loss - toll
+        for gain, loss, toll in zip(terms.canary, terms.stable, terms.toll, strict=True)
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def alternatives(limit: float) -> tuple[tuple[float, float], ...]:
+    """The absolute bet's terms: (worth of an error, worth of a good answer) per alternative."""
+    rates = [limit * excess for excess in EXCESSES if limit * excess < 0.98]
+    if not rates:
+        rates = [(1 + limit) / 2]
+    return tuple(
+        (math.log(rate / limit), math.log1p(-rate) - math.log1p(-limit)) for rate in rates
+    )
+
+
+def absolute(limit: float, bad: int, requests: int) -> tuple[float, ...]:
+    """log e of the absolute bet for each alternative rate."""
+    good = max(requests - bad, 0)
+    return tuple(bad * gain + good * loss for gain, loss in alternatives(limit))

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From evidence to one of three words: PASS, HOLD or FAIL, with its reasons.
+
+FAIL needs proof, PASS needs proof that there was something to see, and everything else is HOLD.
+No data is therefore never a PASS and never a FAIL. The function has no memory and no clock: the
+same evidence gives the same verdict, before and after a restart.
+"""
+
+import enum
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from controller.core.evidence import checks
+from controller.core.evidence.checks import Check, Kind
+from controller.core.evidence.observe import observe, stable_violates
+from controller.core.evidence.reasons import Code, Reason, counted, percent, power, seconds
+from controller.core.evidence.settings import Limits, Settings, restart_rate
+from controller.core.evidence.state import Evidence, Trip, Window, start, weight_changed
+from controller.core.evidence.tally import UNREPORTED, Interval, Tally
+
+__all__ = [
+    "UNREPORTED",
+    "Code",
+    "Evidence",
+    "Interval",
+    "Limits",
+    "Outcome",
+    "Reason",
+    "Settings",
+    "Tally",
+    "Verdict",
+    "judge",
+    "observe",
+    "restart_rate",
+    "start",
+    "weight_changed",
+]
+
+
+class Outcome(enum.Enum):
+    """What the evidence allows."""
+
+    PASS = "pass"  # noqa: S105  # A verdict, no password.
+    HOLD = "hold"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The answer, complete enough to be written down and argued about.
+
+    Attributes:
+        outcome: The word.
+        reasons: Why; never empty. The first one decides.
+        fast: Whether the fast trip or a hard trip decided, which did not wait for the cap.
+        check: Name of the deciding check.
+        canary: The canary's counts at the present weight.
+        stable: Stable's.
+        log10_evidence: Decimal logarithm of the evidence against the canary.
+        log10_needed: What it needs to reach for a rollback.
+        evidence_seconds: How much time at the present weight the scrapes have covered.
+        window_at: Since when that weight is in force; None if no window is open.
+        data_at: Scrape time of the newest interval judged; None before the first.
+        seconds_to_go: When to expect an end of HOLD if all goes on as it does; None if unknown.
+    """
+
+    outcome: Outcome
+    reasons: tuple[Reason, ...]
+    fast: bool
+    check: str
+    canary: Tally
+    stable: Tally
+    log10_evidence: float
+    log10_needed: float
+    evidence_seconds: float
+    window_at: float | None
+    data_at: float | None
+    seconds_to_go: float | None = None
+
+
+def judge(
+    evidence: Evidence,
+    settings: Settings,
+    now: float,
+    *,
+    dwell_seconds: float,
+    hard_trips: Sequence[Reason] = (),
+    metrics_age_seconds: float | None = None,
+    holds: Sequence[Reason] = (),
+) -> Verdict:
+    """What the evidence says now.
+
+    Args:
+        evidence: The accumulators after the newest interval.
+        settings: The settings the run was started with.
+        now: Seconds since the epoch; only used where `metrics_age_seconds` is not given.
+        dwell_seconds: Least evidence time at this weight before PASS.
+        hard_trips: Failures that need no statistics, from `pods.hard_trips`.
+        metrics_age_seconds: Age of the newest sample by the metrics store's own clock.
+        holds: Reasons of the caller not to pass, such as a metrics store that does not answer.
+    """
+    level, deciding = checks.composite(settings, evidence)
+    if hard_trips:
+        return _verdict(
+            evidence, settings, Outcome.FAIL, tuple(hard_trips), check=hard_trips[0].check,
+            level=level, fast=True,
+        )  # fmt: skip
+    trip = evidence.trip
+    if trip is not None:
+        return _verdict(
+            evidence, settings, Outcome.FAIL, (_failure(trip, evidence, settings),),
+            check=trip.check, level=trip.log_evidence, fast=trip.fast,
+        )  # fmt: skip
+    age = now - evidence.last_at if metrics_age_seconds is None else metrics_age_seconds
+    found = [*holds, *_doubts(evidence, settings, level, deciding)]
+    found += [*_blind(evidence, settings, age), *_unripe(evidence, settings, dwell_seconds)]
+    if found:
+        return _verdict(
+            evidence, settings, Outcome.HOLD, tuple(found), check=found[0].check, level=level,
+            seconds_to_go=_to_go(evidence.window, settings, dwell_seconds),
+        )  # fmt: skip
+    passed = _passed(evidence.window, level, settings)
+    return _verdict(
+        evidence, settings, Outcome.PASS, (passed,), check=deciding.name, level=level
+    )
+
+
+def _verdict(
+    evidence: Evidence,
+    settings: Settings,
+    outcome: Outcome,
+    reasons: tuple[Reason, ...],
+    *,
+    check: str,
+    level: float,
+    fast: bool = False,
+    seconds_to_go: float | None = None,
+) -> Verdict:
+    return Verdict(
+        outcome=outcome,
+        reasons=reasons,
+        fast=fast,
+        check=check,
+        canary=evidence.window.canary,
+        stable=evidence.window.stable,
+        log10_evidence=level / math.log(10),
+        log10_needed=settings.log_needed / math.log(10),
+        evidence_seconds=evidence.window.seconds,
+        window_at=evidence.window.at,
+        data_at=evidence.last_at if math.isfinite(evidence.last_at) else None,
+        seconds_to_go=seconds_to_go,
+    )
+
+
+def _failure(trip: Trip, evidence: Evidence, settings: Settings) -> Reason:
+    named = {check.name: check for check in checks.checks(settings, evidence)}
+    check = named.get(trip.check, Check(kind=Kind.ERRORS, weight=1.0))
+    canary = counted(*trip.canary, check.what)
+    stable = counted(*trip.stable, "")
+    needed = math.log(settings.fast_evidence) if trip.fast else settings.log_needed
+    code, limit, bar = Code.WORSE_THAN_STABLE, settings.tolerance, f"{settings.tolerance:g}x"
+    if check.absolute:
+        code, limit, bar = Code.LIMIT_VIOLATED, check.limit, percent(check.limit)
+    if trip.fast:
+        code = Code.FAST_TRIP
+    weight = f"{power(trip.log_evidence)} of {power(needed)} needed"
+    return Reason(
+        check=trip.check,
+        code=code,
+        message=f"canary {canary} against stable {stable}, limit {bar}; evidence {weight}",
+        canary_value=_share(trip.canary),
+        stable_value=_share(trip.stable),
+        n=trip.canary[1],
+        limit=limit,
+    )
+
+
+def _doubts(
+    evidence: Evidence, settings: Settings, level: float, deciding: Check
+) -> Iterator[Reason]:
+    """What speaks against the canary or its surroundings without being proof."""
+    window = evidence.window
+    shared = stable_violates(evidence, settings)
+    for check in checks.checks(settings, evidence):
+        canary, stable = check.figures(window.canary), check.figures(window.stable)
+        if check is shared:
+            yield _limit(check, canary or (0, 0), stable or (0, 0), Code.STABLE_VIOLATES_LIMIT)
+        elif check.absolute and canary and canary[0] > check.limit * canary[1]:
+            yield _limit(check, canary, stable or (0, 0), Code.ABOVE_LIMIT)
+    if level >= settings.log_doubt:
+        canary = deciding.figures(window.canary) or (0, 0)
+        stable = deciding.figures(window.stable) or (0, 0)
+        told = counted(*canary, deciding.what)
+        yield Reason(
+            check=deciding.name,
+            code=Code.EVIDENCE_AGAINST,
+            message=f"canary {told} against stable {counted(*stable, '')}: evidence "
+            f"{power(level)}, nothing passes from {power(settings.log_doubt)} on, "
+            f"rollback at {power(settings.log_needed)}",
+            canary_value=_share(canary),
+            stable_value=_share(stable),
+            n=canary[1],
+        )
+
+
+def _limit(check: Check, canary: tuple[int, int], stable: tuple[int, int], code: Code) -> Reason:
+    told = f"canary {counted(*canary, check.what)}, limit {percent(check.limit)}"
+    if code is Code.STABLE_VIOLATES_LIMIT:
+        also = f"stable breaks the same limit with {counted(*stable, check.what)}"
+        message = f"{also}; {told}: a shared cause, paused instead of rolled back"
+    else:
+        message = f"{told}: above it, not yet proven"
+    return Reason(
+        check=check.name,
+        code=code,
+        message=message,
+        canary_value=_share(canary),
+        stable_value=_share(stable),
+        n=canary[1],
+        limit=check.limit,
+    )
+
+
+def _blind(evidence: Evidence, settings: Settings, age: float) -> Iterator[Reason]:
+    """Data that are missing or too old to stand on."""
+    if evidence.window.at is None:
+        yield Reason(
+            check="window",
+            code=Code.WINDOW_NOT_OPEN,
+            message="no weight has been read back in force yet, so nothing can pass",
+        )
+    for track, seen_at, code in (
+        ("canary", evidence.canary_at, Code.NO_CANARY_DATA),
+        ("stable", evidence.stable_at, Code.NO_STABLE_DATA),
+    ):
+        behind = age + evidence.last_at - seen_at
+        if not math.isfinite(seen_at):
+            message = f"the metrics store has no sample of the {track} yet"
+            yield Reason(check="data", code=code, message=message)
+        elif not behind <= settings.max_age_seconds:
+            yield Reason(
+                check="data",
+                code=Code.METRICS_STALE,
+                message=f"the newest sample of the {track} is {seconds(behind)} old, "
+                f"at most {settings.max_age_seconds:g} s are accepted",
+                limit=settings.max_age_seconds,
+            )
+    yield from _unmeasured(evidence, settings)
+
+
+def _unmeasured(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
+    """Latency limits about which the histogram says nothing."""
+    limits = settings.limits.latency
+    if limits and not evidence.limit_bounds:
+        yield Reason(
+            check=Kind.LATENCY_LIMIT.value,
+            code=Code.NO_LATENCY_DATA,
+            message="a latency limit is set and no histogram of both tracks was seen yet",
+        )
+    for (asked, _), bound in zip(limits, evidence.limit_bounds, strict=False):
+        if not bound:
+            yield Reason(
+                check=f"{Kind.LATENCY_LIMIT.value} {asked:g} s",
+                code=Code.LATENCY_LIMIT_UNMEASURABLE,
+                message=f"the histogram has no bucket bound at or above {asked:g} s; lower the "
+                "limit or give the histogram a higher bound",
+                limit=asked,
+            )
+
+
+def _unripe(evidence: Evidence, settings: Settings, dwell_seconds: float) -> Iterator[Reason]:
+    """Too little seen, or not for long enough."""
+    window = evidence.window
+    for track, tally, least, code in (
+        ("canary", window.canary, settings.min_requests, Code.TOO_FEW_REQUESTS),
+        ("stable", window.stable, settings.min_stable_requests, Code.TOO_FEW_STABLE_REQUESTS),
+    ):
+        if tally.requests < least:
+            wait = _wait(tally.requests, least, window.seconds)
+            about = f", {seconds(wait)}" if wait is not None else ", and none are coming"
+            yield Reason(
+                check="requests",
+                code=code,
+                message=f"{track} has {tally.requests} of {least} requests{about}",
+                canary_value=float(window.canary.requests),
+                stable_value=float(window.stable.requests),
+                n=tally.requests,
+                limit=float(least),
+            )
+    if window.seconds < dwell_seconds:
+        left = dwell_seconds - window.seconds
+        yield Reason(
+            check="dwell",
+            code=Code.DWELL_NOT_OVER,
+            message=f"{window.seconds:.0f} of {dwell_seconds:g} s at this weight, {seconds(left)}",
+            canary_value=window.seconds,
+            limit=dwell_seconds,
+        )
+
+
+def _wait(have: int, need: int, span: float) -> float | None:
+    """Seconds until `need` is reached at the present pace; None if there is no pace."""
+    if have >= need:
+        return 0.0
+    return (need - have) * span / have if have and span else None
+
+
+def _to_go(window: Window, settings: Settings, dwell_seconds: float) -> float | None:
+    waits = (
+        _wait(window.canary.requests, settings.min_requests, window.seconds),
+        _wait(window.stable.requests, settings.min_stable_requests, window.seconds),
+        max(dwell_seconds - window.seconds, 0.0),
+    )
+    known = [wait for wait in waits if wait is not None]
+    return max(known) if len(known) == len(waits) and max(known) > 0 else None
+
+
+def _passed(window: Window, level: float, settings: Settings) -> Reason:
+    canary = counted(window.canary.errors, window.canary.requests, "errors")
+    stable = counted(window.stable.errors, window.stable.requests, "")
+    return Reason(
+        check="errors",
+        code=Code.PASSED,
+        message=f"canary {canary} against stable {stable} in {window.seconds:.0f} s at this "
+        f"weight; evidence against it {power(level)}, rollback at {power(settings.log_needed)}",
+        canary_value=window.canary.error_rate,
+        stable_value=window.stable.error_rate,
+        n=window.canary.requests,
+    )
+
+
+def _share(figures: tuple[int, int]) -> float | None:
+    return figures[0] / figures[1] if figures[1] else None

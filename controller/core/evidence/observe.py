@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking one scrape interval into the evidence.
+
+Order of things: every process settles its bets; the composite is capped, so that no single scrape
+can roll back alone; then it is looked at whether the evidence now suffices. What has sufficed once
+stays so: the promise is about the first crossing.
+"""
+
+import math
+from dataclasses import replace
+
+from controller.core.evidence import checks, eprocess
+from controller.core.evidence.checks import Check, Kind
+from controller.core.evidence.eprocess import Process
+from controller.core.evidence.settings import Settings
+from controller.core.evidence.state import Evidence, Trip, Window
+from controller.core.evidence.tally import Interval, Tally
+
+SLACK_SECONDS = 1e-3
+"""Two neighbouring intervals may seem to overlap by this much, from rounding."""
+
+FADE = 0.8
+"""What a scrape's counts are still worth one scrape later in the fading sums: about five scrapes
+count, few enough for a collapse to show and enough for 10 % of them to be no accident."""
+
+
+def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evidence:
+    """The evidence after this interval; unchanged if its time was taken in before.
+
+    Args:
+        evidence: The state before.
+        settings: The settings the run was started with.
+        interval: Counts of both tracks over the same stretch of time.
+    """
+    if interval.at <= evidence.last_at or interval.begins < evidence.last_at - SLACK_SECONDS:
+        return evidence
+    known = checks.learned(settings, evidence, interval)
+    terms = eprocess.odds(
+        interval.canary.requests, interval.stable.requests, settings.tolerance, settings.margin
+    )
+    eta, rate = 1 / settings.dispersion, settings.restart_rate
+    fast = known.fast
+    if terms is not None:
+        scores = eprocess.relative(terms, interval.canary.errors, interval.stable.errors)
+        fast = eprocess.advance(fast, scores, eta, rate)
+    settled = known.processes
+    if interval.begins >= known.warm_until:
+        settled = tuple(
+            _settled(check, process, interval, settings)
+            for check, process in zip(
+                checks.checks(settings, known), known.processes, strict=True
+            )
+        )
+    grown = replace(
+        known,
+        fast=fast,
+        processes=settled,
+        window=_counted(known, settings, interval),
+        recent=_faded(known.recent, interval),
+        last_at=interval.at,
+        canary_at=interval.at if interval.canary.reported else known.canary_at,
+        stable_at=interval.at if interval.stable.reported else known.stable_at,
+    )
+    capped = _capped(grown, settings)
+    return capped if capped.trip else replace(capped, trip=_trip(capped, settings, interval))
+
+
+def _settled(check: Check, process: Process, interval: Interval, settings: Settings) -> Process:
+    scores = check.scores(interval, settings)
+    if scores is None:
+        return process
+    return eprocess.advance(process, scores, 1 / settings.dispersion, settings.restart_rate)
+
+
+def _capped(evidence: Evidence, settings: Settings) -> Evidence:
+    """Let the composite grow by the cap at most (specification, 1.4).
+
+    Money beyond it is taken from the bets alone. The specification takes it from the reserve too;
+    sparing that keeps the composite as large and the promise as valid, and a single mad scrape
+    does not take away the means to see a real regression later.
+    """
+    level, _ = checks.composite(settings, evidence)
+    ceiling = evidence.level + settings.log_cap
+    if level <= ceiling:
+        return replace(evidence, level=level)
+    named = checks.checks(settings, evidence)
+    weighed = list(zip(named, evidence.processes, strict=True))
+    bets = eprocess.log_sum(
+        math.log(check.weight) + bet for check, process in weighed for bet in process.bets
+    )
+    spared = sum(check.weight * math.exp(process.cash) for check, process in weighed)
+    spared += checks.waiting_weight(settings, evidence)
+    room = math.exp(ceiling) - spared
+    # The reserve only ever shrinks, so it fits under the ceiling but for rounding.
+    factor = math.log(max(room, 1e-300)) - bets
+    processes = tuple(eprocess.shrunk(process, factor) for process in evidence.processes)
+    return replace(evidence, processes=processes, level=ceiling)
+
+
+def _counted(evidence: Evidence, settings: Settings, interval: Interval) -> Window:
+    """Add the interval to the window, if all of it lies at the present weight."""
+    window = evidence.window
+    if window.at is None or interval.begins < window.at:
+        return window
+    watched = frozenset((*evidence.bounds, *evidence.limit_bounds))
+    return Window(
+        at=window.at,
+        seconds=window.seconds + min(interval.seconds, settings.longest_interval_seconds),
+        canary=window.canary.plus(interval.canary.only(watched)),
+        stable=window.stable.plus(interval.stable.only(watched)),
+    )
+
+
+def _faded(
+    recent: tuple[float, float, float, float], interval: Interval
+) -> tuple[float, float, float, float]:
+    canary, stable = interval.canary, interval.stable
+    return (
+        FADE * recent[0] + canary.requests,
+        FADE * recent[1] + canary.errors,
+        FADE * recent[2] + stable.requests,
+        FADE * recent[3] + stable.errors,
+    )
+
+
+def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | None:
+    """Whether the evidence suffices, by the fast way or by the composite."""
+    fast = eprocess.value(evidence.fast)
+    if fast >= math.log(settings.fast_evidence) and _collapsed(evidence, settings):
+        return _noted(Check(kind=Kind.ERRORS, weight=1.0), evidence, interval, fast, fast=True)
+    shared = stable_violates(evidence, settings) is not None
+    level, deciding = checks.composite(settings, evidence, without_limits=shared)
+    if level < settings.log_needed:
+        return None
+    return _noted(deciding, evidence, interval, level, fast=False)
+
+
+def _noted(
+    check: Check, evidence: Evidence, interval: Interval, level: float, *, fast: bool
+) -> Trip:
+    """The trip with the window's figures, or the interval's where the window saw nothing bad."""
+    canary = check.figures(evidence.window.canary)
+    stable = check.figures(evidence.window.stable)
+    if canary is None or not canary[0]:
+        canary = check.figures(interval.canary)
+        stable = check.figures(interval.stable)
+    return Trip(
+        check=check.name,
+        fast=fast,
+        at=interval.at,
+        canary=canary or (0, 0),
+        stable=stable or (0, 0),
+        log_evidence=level,
+    )
+
+
+def _collapsed(evidence: Evidence, settings: Settings) -> bool:
+    """Whether the canary's error rate is beyond doubt bad, since the step began or lately."""
+    window = evidence.window
+    steps = (
+        float(window.canary.requests),
+        float(window.canary.errors),
+        float(window.stable.requests),
+        float(window.stable.errors),
+    )
+    return any(_far_worse(sums, settings) for sums in (steps, evidence.recent))
+
+
+def _far_worse(sums: tuple[float, float, float, float], settings: Settings) -> bool:
+    canary, canary_bad, stable, stable_bad = sums
+    if not canary or not stable:
+        return False
+    rate = canary_bad / canary
+    return rate >= settings.fast_error_rate and rate >= settings.fast_ratio * stable_bad / stable
+
+
+def stable_violates(evidence: Evidence, settings: Settings) -> Check | None:
+    """The absolute limit that stable breaks as well, over the window or lately; None if none."""
+    for check in checks.checks(settings, evidence):
+        if check.absolute and _above(check, evidence.window.stable, settings):
+            return check
+        if check.kind is Kind.ERROR_LIMIT:
+            requests, errors = evidence.recent[2], evidence.recent[3]
+            if requests >= settings.min_stable_requests and errors > check.limit * requests:
+                return check
+    return None
+
+
+def _above(check: Check, tally: Tally, settings: Settings) -> bool:
+    figures = check.figures(tally)
+    if figures is None or figures[1] < max(settings.min_stable_requests, 1):
+        return False
+    return figures[0] > check.limit * figures[1]

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the judge is told before a run and must not change while the run lasts.
+
+The promise (at most `alpha` false rollbacks per run) holds because everything here is fixed before
+the first count arrives; a setting tuned on the data that it judges would void it.
+"""
+
+import math
+from dataclasses import dataclass
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Absolute limits, the ones that hold whatever the stable version does.
+
+    Attributes:
+        max_error_rate: Largest share of failed requests, 0..1, None for no limit.
+        latency: Pairs of (seconds, share of requests that may be slower). "p99 below 300 ms" is
+            (0.3, 0.01). At most three, which keeps the accumulators within 4 KB.
+    """
+
+    max_error_rate: float | None = None
+    latency: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning.
+
+        Raises:
+            ValueError: A share outside 0..1, a bound that is no positive time, too many limits.
+        """
+        shares = [share for _, share in self.latency]
+        if self.max_error_rate is not None:
+            shares.append(self.max_error_rate)
+        if any(not 0 <= share < 1 for share in shares):
+            raise ValueError("a limit is a share of requests from 0 to below 1")
+        if any(not 0 < bound < math.inf for bound, _ in self.latency):
+            raise ValueError("a latency limit needs a positive time in seconds")
+        if len(self.latency) > 3:
+            raise ValueError("at most three latency limits")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How strict the judge is. The defaults are those of the simulations in tests/bench.
+
+    Attributes:
+        alpha: Largest probability of a false rollback in one run, over all checks and looks.
+        beta: Largest probability of promoting a version beyond the margin, per step.
+        tolerance: How much worse than stable is still the same (r0 in the formulas).
+        margin: Extra share of failed requests that is forgiven on top of it.
+        dispersion: phi, by how much errors cluster beyond chance; evidence is divided by it.
+        cap_scrapes: k, the least number of scrapes it takes to roll back by the composite.
+        dispersion_known: Whether phi was measured on history or is the cautious default.
+        min_requests: Canary requests that a step must have seen at its weight.
+        min_stable_requests: The same for stable, of which there are few during a bake at 95/5.
+        limits: Absolute limits.
+        max_age_seconds: Older data are no data.
+        warm_up_seconds: Stretch after the first weight in which only the fast trip looks.
+        longest_interval_seconds: What one interval counts at most toward the dwell.
+        restart_rate: rho, the share of the reserve that is bet anew at each interval, so that a
+            regression that starts late is found as well; see `restart_rate`.
+        fast_evidence: Evidence needed for the fast trip.
+        fast_error_rate: Least share of failed canary requests for the fast trip.
+        fast_ratio: Least ratio to stable's share for the fast trip.
+    """
+
+    alpha: float = 0.01
+    beta: float = 0.05
+    tolerance: float = 1.25
+    margin: float = 0.0
+    dispersion: float = 3.0
+    cap_scrapes: int = 3
+    dispersion_known: bool = False
+    min_requests: int = 100
+    min_stable_requests: int = 20
+    limits: Limits = Limits()
+    max_age_seconds: float = 15.0
+    warm_up_seconds: float = 0.0
+    longest_interval_seconds: float = 60.0
+    restart_rate: float = 1 / 256
+    fast_evidence: float = 1e6
+    fast_error_rate: float = 0.10
+    fast_ratio: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what would make the formulas meaningless.
+
+        Raises:
+            ValueError: Naming the first setting that is out of its range.
+        """
+        ranges = (
+            ("alpha", 0 < self.alpha < 1),
+            ("beta", 0 < self.beta < 1),
+            ("tolerance", 1 <= self.tolerance < math.inf),
+            ("margin", 0 <= self.margin < 1),
+            ("dispersion", 1 <= self.dispersion < math.inf),
+            ("cap_scrapes", self.cap_scrapes >= 1),
+            ("min_requests", self.min_requests >= 1),
+            ("min_stable_requests", self.min_stable_requests >= 0),
+            ("restart_rate", 0 < self.restart_rate < 1),
+        )
+        for name, fits in ranges:
+            if not fits:
+                raise ValueError(f"{name} is out of its range")
+
+    @property
+    def log_needed(self) -> float:
+        """Natural logarithm of the evidence that means rollback: 1/alpha."""
+        return -math.log(self.alpha)
+
+    @property
+    def log_cap(self) -> float:
+        """How much the composite may grow in one scrape, as a natural logarithm."""
+        return self.log_needed / self.cap_scrapes
+
+    @property
+    def log_doubt(self) -> float:
+        """Evidence from which on nothing passes any more: 1/sqrt(alpha)."""
+        return self.log_needed / 2
+
+
+def restart_rate(planned_intervals: int) -> float:
+    """The restart rate that suits a run of this many intervals (source: the specification, 1.3)."""
+    return min(max(2 / max(planned_intervals, 1), 1 / 1024), 1 / 64)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one scrape interval says about the two tracks: plain counts, never ratios.
+
+A ratio forgets how many requests stand behind it, and 0/0 would have to be read as something.
+Counts do neither: no requests are simply no evidence.
+"""
+
+from dataclasses import dataclass
+
+INFINITE = float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Counts of one track over some time.
+
+    Attributes:
+        requests: Answered requests.
+        errors: Those of them that count as failed.
+        buckets: Cumulative latency counts, (upper bound in seconds, requests not slower), bounds
+            ascending, the last one infinite: the number of timed requests. Empty where the
+            provider has no histogram.
+        reported: Whether the metrics store had samples of this track at all. A track that was
+            seen and served nothing is something else than a track that was not seen.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    buckets: tuple[tuple[float, int], ...] = ()
+    reported: bool = True
+
+    @property
+    def error_rate(self) -> float | None:
+        """Share of failed requests, None without any request."""
+        return self.errors / self.requests if self.requests else None
+
+    @property
+    def timed(self) -> int:
+        """How many requests the histogram has timed."""
+        return self.buckets[-1][1] if self.buckets else 0
+
+    def slower_than(self, bound: float) -> int | None:
+        """Requests slower than `bound` seconds; None if that is no bound of the histogram."""
+        for upper, count in self.buckets:
+            if upper == bound:
+                return max(self.timed - count, 0)
+        return None
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Both together. Bounds that only one side knows are dropped, unless one side has none."""
+        return Tally(
+            requests=self.requests + other.requests,
+            errors=self.errors + other.errors,
+            buckets=_merged(self.buckets, other.buckets),
+            reported=self.reported or other.reported,
+        )
+
+    def only(self, bounds: frozenset[float]) -> "Tally":
+        """The same counts with no other bucket bounds than these and the infinite one."""
+        kept = tuple(pair for pair in self.buckets if pair[0] in bounds or pair[0] == INFINITE)
+        return Tally(
+            requests=self.requests, errors=self.errors, buckets=kept, reported=self.reported
+        )
+
+
+UNREPORTED = Tally(reported=False)
+"""A track of which the metrics store had no sample in the interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """Both tracks over the same stretch of wall-clock time.
+
+    Attributes:
+        at: Its end, the scrape's own time stamp in seconds since the epoch.
+        seconds: Its length.
+        canary: Counts of the version on trial.
+        stable: Counts of the version that serves.
+    """
+
+    at: float
+    seconds: float
+    canary: Tally
+    stable: Tally
+
+    @property
+    def begins(self) -> float:
+        """Its beginning, in seconds since the epoch."""
+        return self.at - self.seconds
+
+
+def _merged(
+    left: tuple[tuple[float, int], ...], right: tuple[tuple[float, int], ...]
+) -> tuple[tuple[float, int], ...]:
+    if not left or not right:
+        return left or right
+    if len(left) == len(right) and all(a[0] == b[0] for a, b in zip(left, right, strict=True)):
+        return tuple((a[0], a[1] + b[1]) for a, b in zip(left, right, strict=True))
+    known = dict(right)
+    return tuple((bound, count + known[bound]) for bound, count in left if bound in known)
