@@ -74,7 +74,7 @@ class Check:
         return None if slow is None else (slow, tally.timed)
 
     def scores(self, interval: Interval, settings: Settings) -> tuple[float, ...] | None:
-        """log e of the interval per alternative; None where there is nothing to compare."""
+        """Log e of the interval per alternative; None where there is nothing to compare."""
         canary = self.figures(interval.canary)
         if canary is None or canary[1] <= 0:
             return None
@@ -170,9 +170,7 @@ def _checks(
     found = [Check(kind=Kind.ERRORS, weight=ERRORS / total)]
     if limits.max_error_rate is not None:
         found.append(
-            Check(
-                kind=Kind.ERROR_LIMIT, weight=ERROR_LIMIT / total, limit=limits.max_error_rate
-            )
+            Check(kind=Kind.ERROR_LIMIT, weight=ERROR_LIMIT / total, limit=limits.max_error_rate)
         )
     each = LATENCY / total / max(len(bounds), 1)
     found += [Check(kind=Kind.LATENCY, weight=each, bound=bound) for bound in bounds]

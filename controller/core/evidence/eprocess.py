@@ -124,7 +124,7 @@ def odds(canary: int, stable: int, tolerance: float, margin: float) -> Odds | No
 
 
 def relative(terms: Odds, canary_bad: int, stable_bad: int) -> tuple[float, ...]:
-    """log e of the relative bet for each alternative ratio."""
+    """Log e of the relative bet for each alternative ratio."""
     return tuple(
         canary_bad * gain + stable_bad * loss - toll
         for gain, loss, toll in zip(terms.canary, terms.stable, terms.toll, strict=True)
@@ -137,12 +137,10 @@ def alternatives(limit: float) -> tuple[tuple[float, float], ...]:
     rates = [limit * excess for excess in EXCESSES if limit * excess < 0.98]
     if not rates:
         rates = [(1 + limit) / 2]
-    return tuple(
-        (math.log(rate / limit), math.log1p(-rate) - math.log1p(-limit)) for rate in rates
-    )
+    return tuple((math.log(rate / limit), math.log1p(-rate) - math.log1p(-limit)) for rate in rates)
 
 
 def absolute(limit: float, bad: int, requests: int) -> tuple[float, ...]:
-    """log e of the absolute bet for each alternative rate."""
+    """Log e of the absolute bet for each alternative rate."""
     good = max(requests - bad, 0)
     return tuple(bad * gain + good * loss for gain, loss in alternatives(limit))

@@ -121,9 +121,7 @@ def judge(
             seconds_to_go=_to_go(evidence.window, settings, dwell_seconds),
         )  # fmt: skip
     passed = _passed(evidence.window, level, settings)
-    return _verdict(
-        evidence, settings, Outcome.PASS, (passed,), check=deciding.name, level=level
-    )
+    return _verdict(evidence, settings, Outcome.PASS, (passed,), check=deciding.name, level=level)
 
 
 def _verdict(

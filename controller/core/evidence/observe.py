@@ -47,9 +47,7 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     if interval.begins >= known.warm_until:
         settled = tuple(
             _settled(check, process, interval, settings)
-            for check, process in zip(
-                checks.checks(settings, known), known.processes, strict=True
-            )
+            for check, process in zip(checks.checks(settings, known), known.processes, strict=True)
         )
     grown = replace(
         known,

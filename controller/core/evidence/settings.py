@@ -8,6 +8,7 @@ the first count arrives; a setting tuned on the data that it judges would void i
 import math
 from dataclasses import dataclass
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Absolute limits, the ones that hold whatever the stable version does.
