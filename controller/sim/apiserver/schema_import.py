@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reduce the OpenAPI documents of a real API server to `schema.json`.
+
+Field names, types, merge keys, limits and defaults are facts that nobody should type by hand. Fetch
+the documents with `kubectl get --raw /openapi/v3/<group version>` into a folder, one file each, and
+run `python -m controller.sim.apiserver.schema_import FOLDER`. The result has one definition per
+line, so that a newer Kubernetes shows up as a readable difference.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from controller.sim.apiserver.resources import RESOURCES
+
+_DROPPED = frozenset({"description", "x-kubernetes-validations", "example", "x-kubernetes-unions"})
+_REF = "#/components/schemas/"
+_ALSO_SERVED = (
+    "io.k8s.api.autoscaling.v1.Scale",
+    "io.k8s.api.authentication.v1.TokenReview",
+    "io.k8s.api.authentication.v1.TokenRequest",
+    "io.k8s.api.authorization.v1.SubjectAccessReview",
+    "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+)
+
+
+def _reduced(node: Any, *, named: bool = False) -> Any:
+    """Return a schema without prose; `named` says that the keys are field names."""
+    if isinstance(node, list):
+        return [_reduced(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if named:
+        return {name: _reduced(item) for name, item in node.items()}
+    out: dict[str, Any] = {}
+    for key, item in node.items():
+        if key in _DROPPED:
+            continue
+        if key == "allOf" and len(item) == 1 and "$ref" in item[0]:
+            out["$ref"] = item[0]["$ref"].removeprefix(_REF)
+        elif key == "$ref":
+            out["$ref"] = item.removeprefix(_REF)
+        elif key in ("default", "enum"):
+            out[key] = item
+        else:
+            out[key] = _reduced(item, named=key == "properties")
+    return out
+
+
+def _hoist(name: str, node: Any, definitions: dict[str, Any]) -> Any:
+    """Move inline objects (custom resources have nothing else) into definitions of their own."""
+    if not isinstance(node, dict):
+        return node
+    out = dict(node)
+    if "properties" in out:
+        out["properties"] = {
+            key: _hoist(f"{name}.{key}", item, definitions)
+            for key, item in out["properties"].items()
+        }
+    for key in ("items", "additionalProperties"):
+        if key in out:
+            out[key] = _hoist(name + "[]", out[key], definitions)
+    if name in definitions or "properties" not in out:
+        return out
+    shared = {key: out.pop(key) for key in ("default", "nullable") if key in out}
+    definitions[name] = out
+    return {"$ref": name, **shared}
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for item in node.values():
+            yield from _references(item)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _references(item)
+
+
+def reduce(folder: Path) -> dict[str, Any]:
+    """Return the kinds (by `apiVersion/kind`) and the definitions they reach."""
+    found: dict[str, Any] = {}
+    kinds: dict[str, str] = {}
+    wanted = {f"{served.api_version}/{served.kind}" for served in RESOURCES}
+    for file in sorted(folder.glob("*.json")):
+        text = file.read_text(encoding="utf-8")
+        schemas = json.loads(text)["components"]["schemas"] if text else {}
+        for name, schema in schemas.items():
+            for gvk in schema.get("x-kubernetes-group-version-kind", []):
+                group = f"{gvk['group']}/" if gvk["group"] else ""
+                identity = f"{group}{gvk['version']}/{gvk['kind']}"
+                if identity in wanted or name in _ALSO_SERVED:
+                    kinds[identity] = name
+            found[name] = _reduced(
+                {k: v for k, v in schema.items() if k != "x-kubernetes-group-version-kind"}
+            )
+    definitions: dict[str, Any] = {}
+    pending = sorted(kinds.values())
+    while pending:
+        name = pending.pop()
+        if name in definitions or name not in found:
+            continue
+        definitions[name] = {}
+        definitions[name] = _hoist(name, found[name], definitions)
+        pending.extend(_references(definitions))
+    return {"kinds": dict(sorted(kinds.items())), "definitions": dict(sorted(definitions.items()))}
+
+
+def render(schema: dict[str, Any]) -> str:
+    """Return the file's text: one kind or definition per line."""
+    parts = []
+    for section, entries in schema.items():
+        lines = [
+            f"{json.dumps(name)}:{json.dumps(entry, separators=(',', ':'), sort_keys=True)}"
+            for name, entry in entries.items()
+        ]
+        parts.append(f"{json.dumps(section)}:{{\n" + ",\n".join(lines) + "\n}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+if __name__ == "__main__":
+    target = Path(__file__).with_name("schema.json")
+    target.write_text(render(reduce(Path(sys.argv[1]))), encoding="utf-8")
