@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The closed union of what the core may ask for.
 
-`Safer` effects never raise what any path gives the new version; some are urgent (they go out before
-the journal is asked). `Riskier` effects do, or may; one of them at most per tick, each with a Permit.
+`Safer` effects never raise what any path gives the new version; some are urgent (they go out
+before the journal is asked). `Riskier` effects do, or may; one of them at most per tick, each with
+a Permit.
 Every effect names the uid of what it touches, so that an object that was deleted and created again
 under the same name is never taken for the one that was looked at.
 """
@@ -40,6 +41,17 @@ class LowerWeight:
 
     splits: tuple[SplitRef, ...]
     weight_bp: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gather:
+    """All requests back to the canary pods, when a hand-back is undone.
+
+    Both sides are of the same version then, so this adds no exposure; the pods that are left are
+    the ones that are about to be deleted.
+    """
+
+    splits: tuple[SplitRef, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +230,7 @@ Urgent: TypeAlias = ZeroWeight | Pause | FreezeReplicaSet
 Safer: TypeAlias = (
     Urgent
     | LowerWeight
+    | Gather
     | DeleteReplicaSet
     | PinService
     | UnpinService

@@ -29,6 +29,10 @@ class Documents(Protocol):
         """Every run document, by a fresh list."""
         ...
 
+    async def read(self, name: str) -> Document:
+        """One run document, by a quorum read."""
+        ...
+
     async def create(self, name: str, texts: Mapping[str, str], target: TargetRef) -> Document:
         """Create a run document; `Conflict` if the name is taken."""
         ...

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked before anything is touched: one small function per reason to say no.
+
+All checks are asked and all refusals are told at once. None of them ends a run: a refused change
+stays held on the stable pods, and the checks are asked again when something has changed.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from controller.core.guard.permit import Refusal
+from controller.core.lifecycle.memory import Run
+from controller.core.lifecycle.situation import Situation
+from controller.core.policy import caps
+from controller.core.policy.model import Policy
+from controller.core.values import MANAGED_BY, canary_name
+
+
+def refusals(situation: Situation, run: Run) -> tuple[Refusal, ...]:
+    """Every reason why the run may not begin; empty: it may."""
+    if isinstance(situation.policy, tuple):
+        return tuple(
+            Refusal(code="InvalidPolicy", message=str(problem)) for problem in situation.policy
+        )
+    found: list[Refusal] = []
+    for check in _CHECKS:
+        found.extend(check(situation, run, situation.policy))
+    return tuple(found)
+
+
+def _latches(situation: Situation, run: Run, policy: Policy) -> Iterator[Refusal]:
+    target = run.target
+    scope = situation.latches.kill_for(target.namespace, target.name)
+    deployment = situation.view.deployment
+    if not scope and deployment is not None and "kill" in deployment.annotations:
+        scope = "annotation"
+    if scope:
+        yield Refusal(
+            code="KillEngaged",
+            message=f"the kill latch ({scope}) is engaged; release it with `switchgear release`",
+        )
+    if situation.latches.fleet_open:
+        yield Refusal(
+            code="FleetBreakerOpen",
+            message=f"the fleet breaker is open: {situation.latches.fleet_open}; "
+            "close it with `switchgear release`",
+        )
+    if situation.breaker and not run.probe:
+        yield Refusal(code="BreakerOpen", message=situation.breaker)
+    if run.digest in situation.quarantined and not run.probe:
+        yield Refusal(
+            code="Quarantined",
+            message="this template failed before; try it again with "
+            f"`switchgear retry {target}` or ship another one",
+        )
+    if policy.paused:
+        yield Refusal(code="Paused", message="the policy is paused; remove the annotation `paused`")
+
+
+def _workload(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refusal]:
+    deployment = situation.view.deployment
+    if deployment is None:
+        return
+    if deployment.strategy != "RollingUpdate":
+        yield Refusal(
+            code="StrategyNotRolling",
+            message=f"the strategy is {deployment.strategy}: two versions may not run side by "
+            "side; use RollingUpdate or remove the policy annotation",
+        )
+    if deployment.replicas == 0:
+        yield Refusal(
+            code="ScaledToZero", message="the Deployment is scaled to 0: nothing to compare with"
+        )
+    facts = situation.preflight
+    if facts is not None and facts.once_claims and deployment.replicas == 1:
+        claims = ", ".join(facts.once_claims)
+        yield Refusal(
+            code="SingletonVolume",
+            message=f"a singleton with the ReadWriteOnce volume {claims}: a second pod could not "
+            "mount it; use ReadWriteMany or remove the policy annotation",
+        )
+    if policy.observes_only:
+        yield Refusal(code="ObserveOnly", message="the policy `observe` touches no traffic")
+    if not policy.observes_only and caps.ceiling(policy, situation.ceilings).limit_bp == 0:
+        yield Refusal(
+            code="CapZero", message="a cap of 0 leaves no traffic to judge; raise `max-weight`"
+        )
+
+
+def _services(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refusal]:
+    services = situation.view.services
+    if not services:
+        yield Refusal(
+            code="NoService",
+            message="no Service selects the pods; create one whose selector matches their labels",
+        )
+    if policy.service and policy.service not in {service.name for service in services}:
+        yield Refusal(
+            code="ServiceNotSelecting",
+            message=f"the Service {policy.service!r} of the annotation `service` does not exist "
+            "or its selector does not match the pods",
+        )
+    for service in services:
+        if service.shared_with:
+            others = ", ".join(service.shared_with)
+            yield Refusal(
+                code="ServiceShared",
+                message=f"the Service {service.name!r} also selects pods of {others}: pinning it "
+                "would take their traffic away; give each Deployment a Service of its own",
+            )
+
+
+def _routes(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refusal]:
+    routes = situation.view.routes
+    if not routes:
+        yield Refusal(
+            code="NoRoute",
+            message="no HTTPRoute or GRPCRoute leads to the Service; weights need one",
+        )
+    known = {(route.ref.kind, route.ref.name) for route in routes}
+    for wanted in policy.routes:
+        kinds = {kind for kind, name in known if name == wanted.name}
+        if not kinds or (wanted.kind is not None and wanted.kind.value not in kinds):
+            yield Refusal(
+                code="RouteMissing",
+                message=f"the route {wanted.name!r} of the annotation `route` does not lead to "
+                "the Service or does not exist",
+            )
+    for route in routes:
+        if route.accepted is False:
+            yield Refusal(
+                code="RouteNotAccepted",
+                message=f"{route.ref} is not accepted by its gateway: {route.message}",
+            )
+
+
+def _asked_once(situation: Situation, _run: Run, _policy: Policy) -> Iterator[Refusal]:
+    facts = situation.preflight
+    deployment = situation.view.deployment
+    if facts is None or deployment is None:
+        return
+    for path in facts.unweighable:
+        yield Refusal(
+            code="PathNotWeighable",
+            message=f"{path} leads to the Service and cannot be weighed; lead it through a "
+            "HTTPRoute or remove it",
+        )
+    for path in facts.uncovered:
+        yield Refusal(code="NotCovered", message=f"{path} does not cover the canary Service")
+    if facts.autoscaler_problem:
+        yield Refusal(code="AutoscalerUnfit", message=facts.autoscaler_problem)
+    if facts.pods_left is not None and facts.pods_left < deployment.replicas:
+        yield Refusal(
+            code="QuotaTooSmall",
+            message=f"the bake needs {deployment.replicas} more pods and the quota leaves "
+            f"{facts.pods_left}",
+        )
+
+
+def _names(situation: Situation, _run: Run, _policy: Policy) -> Iterator[Refusal]:
+    canary = situation.view.canary
+    if canary is not None and not canary.ours:
+        yield Refusal(
+            code="ForeignName",
+            message=f"a Deployment {canary.name!r} exists that is not ours (label managed-by is "
+            f"not {MANAGED_BY}); rename it",
+        )
+    routed = {
+        canary_name(service.name)
+        for service in situation.view.services
+        if any(route.names(service.name) for route in situation.view.routes)
+    }
+    for service in situation.view.canary_services:
+        if service.name in routed and not service.ours:
+            yield Refusal(
+                code="ForeignName",
+                message=f"a Service {service.name!r} exists that is not ours; rename it",
+            )
+
+
+_CHECKS: Final[tuple[Callable[[Situation, Run, Policy], Iterator[Refusal]], ...]] = (
+    _latches,
+    _workload,
+    _services,
+    _routes,
+    _asked_once,
+    _names,
+)

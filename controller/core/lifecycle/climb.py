@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ladder: pods first, then weight, then evidence that is younger than the weight."""
+
+from dataclasses import replace
+
+from controller.core import effects
+from controller.core.evidence.judge import Outcome
+from controller.core.lifecycle import prepare, trial
+from controller.core.lifecycle.memory import Ending, Memory, Run
+from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
+from controller.core.lifecycle.table import Event
+from controller.core.observation import View
+from controller.core.values import HASH_LABEL, WHOLE_BP, canary_name, percent
+
+MOST_SLIPS = 20
+"""So often may another writer undo our part before the run gives way to it."""
+
+RAISE_SECONDS = 60.0
+"""A weight that is not in the routes by then will not come."""
+
+
+def wanted_pods(run: Run, weight_bp: int) -> int:
+    """Canary pods for a weight: its share of stable's pods, rounded up, at least one."""
+    share = -(-run.replicas * weight_bp // WHOLE_BP)
+    most = run.replicas if run.most_replicas is None else min(run.replicas, run.most_replicas)
+    return max(1, min(max(share, 1), most))
+
+
+def ready_pods(view: View, run: Run) -> int:
+    """Canary pods that every canary Service has as ready endpoints."""
+    counts = [view.canary.ready if view.canary else 0]
+    for service in dict.fromkeys(lane.service for lane in run.lanes):
+        twin = canary_name(service)
+        counts.append(
+            next((item.ready_endpoints for item in view.canary_services if item.name == twin), 0)
+        )
+    return min(counts)
+
+
+def slipped(situation: Situation, memory: Memory) -> Decision | None:
+    """Somebody else undid our part: put weight to 0, prepare again, take the same rung again.
+
+    The rung was granted by evidence and stays granted; the evidence window begins anew.
+    """
+    run = prepare.adopted(situation, memory.run)
+    at_whole = run.step > trial.rungs(situation.plan, situation.ceilings)
+    lost = [] if at_whole else prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
+    gone = prepare.backends(situation, run) or list(prepare.objects(situation, run))
+    if not lost and not gone:
+        return None
+    slips = run.slips + 1
+    if slips > MOST_SLIPS:
+        reason = f"another writer undid the controller's part {slips} times"
+        after = memory.moved(
+            Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason, slips=slips
+        )
+        return Decision(
+            memory=after,
+            why=reason,
+            notices=(Notice(reason="OtherWriter", message=reason, warning=True),),
+        )
+    step = min(run.step, trial.rungs(situation.plan, situation.ceilings))
+    after = replace(memory, run=run).moved(
+        Event.SLIPPED, situation.now, slips=slips, step=step, weight_bp=0
+    )
+    message = "another writer undid the controller's part; the step begins again from weight 0"
+    zero = effects.ZeroWeight(splits=situation.splits(run.lanes))
+    return Decision(
+        memory=after,
+        why=message,
+        effects=(zero, *lost),
+        notices=(Notice(reason="OtherWriter", message=message, warning=True),),
+        wait_seconds=0.0,
+    )
+
+
+def scale(situation: Situation, memory: Memory) -> Decision:
+    """SCALING: enough ready canary pods for the next weight."""
+    run = memory.run
+    canary = situation.view.canary
+    step = trial.rung(situation.plan, situation.ceilings, run.step)
+    count = wanted_pods(run, step.weight_bp)
+    if canary is None:
+        return Decision(memory=memory, why="the canary Deployment is not there yet")
+    if canary.replicas < count:
+        start = effects.StartCanary(target=run.target, uid=canary.uid, replicas=count)
+        return Decision(memory=memory, why=f"starting {count} canary pods", effects=(start,))
+    ready = ready_pods(situation.view, run)
+    if ready < count:
+        why = f"{ready} of {count} canary pods are ready"
+        return prepare.late(situation, memory, why, situation.ready_seconds)
+    return Decision(
+        memory=memory.moved(Event.READY, situation.now), why=f"{ready} canary pods are ready"
+    )
+
+
+def raise_weight(situation: Situation, memory: Memory) -> Decision:
+    """RAISING: one write, read back, then the gateway's settling time."""
+    run = memory.run
+    step = trial.rung(situation.plan, situation.ceilings, run.step)
+    shares = situation.shares(run.lanes)
+    if any(share != step.weight_bp for share in shares):
+        effect = effects.RaiseWeight(
+            splits=situation.splits(run.lanes), weight_bp=step.weight_bp, step=run.step
+        )
+        why = f"raising the weight to {percent(step.weight_bp)}"
+        return Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
+    since = memory.moments.asserted
+    if since is None:
+        memory = memory.at(asserted=situation.now)
+        since = situation.now
+    left = since + situation.settle_seconds - situation.now
+    if left > 0:
+        why = f"{percent(step.weight_bp)} is written; waiting until it is in force"
+        return Decision(memory=memory, why=why, wait_seconds=left)
+    after = trial.begun(situation, memory).moved(
+        Event.IN_FORCE, situation.now, weight_bp=step.weight_bp
+    )
+    message = f"{percent(step.weight_bp)} is in force"
+    return Decision(
+        memory=after,
+        why=message,
+        notices=(Notice(reason="WeightInForce", message=message),),
+    )
+
+
+def judge(situation: Situation, memory: Memory) -> Decision:
+    """JUDGING: PASS takes the next rung, HOLD waits up to its deadline."""
+    run = memory.run
+    found = trial.verdict(situation, memory)
+    why = trial.sentence(found)
+    step = trial.rung(situation.plan, situation.ceilings, run.step)
+    if found.outcome is Outcome.PASS:
+        return replace(_passed(situation, memory, why), verdict=found)
+    person = next((item for item in situation.requests if item.verb is Verb.PROMOTE), None)
+    if person is not None:
+        why = f"promoted by {person.actor} without full evidence ({person.reason or 'no reason'})"
+        return replace(_passed(situation, memory, why, person=True), verdict=found)
+    waited = situation.now - memory.moments.entered
+    limit = step.dwell_seconds + situation.plan.deadline_seconds
+    if waited > limit:
+        reason = f"no verdict at {percent(step.weight_bp)} after {limit:.0f} s: {why}"
+        after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
+        notice = Notice(reason="Inconclusive", message=reason, warning=True)
+        return Decision(memory=after, why=reason, notices=(notice,), verdict=found)
+    return Decision(memory=memory, why=why, verdict=found)
+
+
+def _passed(situation: Situation, memory: Memory, why: str, *, person: bool = False) -> Decision:
+    """The next rung. In a recovery run a person's word goes straight to the commit."""
+    run = memory.run
+    bake = trial.rungs(situation.plan, situation.ceilings)
+    step = trial.rung(situation.plan, situation.ceilings, run.step)
+    last = run.step >= bake or (person and run.recovery)
+    after_step = bake + 1 if last else run.step + 1
+    after = memory.moved(
+        Event.PROMOTED if last else Event.PASSED,
+        situation.now,
+        step=after_step,
+        granted=max(run.granted, after_step),
+    )
+    message = f"{percent(step.weight_bp)} passed: {why}"
+    notice = Notice(reason="BakePassed" if last else "StepPassed", message=message)
+    return Decision(memory=after, why=message, notices=(notice,))

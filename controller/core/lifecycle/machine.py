@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One tick of a run: `step(situation, memory) -> Decision`, pure and total.
+
+First the interrupts are asked (gone, killed, aborted, overtaken, failed, silent, above the cap),
+which only ever lead toward safety; then the rule of the phase. A change of phase without an effect
+is followed by the next phase's rule in the same tick, so that one write of the run document covers
+what belongs together. At most one effect of a decision raises risk.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from controller.core import effects
+from controller.core.lifecycle import climb, prepare, promote, rollback, trial
+from controller.core.lifecycle.memory import Ending, Memory
+from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
+from controller.core.lifecycle.table import (
+    COMMITTED,
+    EXPOSED,
+    RESTING,
+    RETURNING,
+    UNTOUCHED,
+    Event,
+    Phase,
+)
+from controller.core.values import percent
+
+MOST_PHASES: Final = 6
+"""So many phases may follow each other in one tick; more would be a loop in the table."""
+
+_RULES: Final[dict[Phase, Callable[[Situation, Memory], Decision]]] = {
+    Phase.HOLDING: prepare.hold,
+    Phase.CHECKING: prepare.check,
+    Phase.PREPARING: prepare.prepare,
+    Phase.SCALING: climb.scale,
+    Phase.RAISING: climb.raise_weight,
+    Phase.JUDGING: climb.judge,
+    Phase.COMMITTING: promote.commit,
+    Phase.ROLLING: promote.roll,
+    Phase.HANDING_BACK: promote.hand_back,
+    Phase.RESTORING: promote.restore,
+    Phase.UNDOING: rollback.undo,
+    Phase.ROLLING_BACK: rollback.roll_back,
+    Phase.CLEANING: rollback.clean,
+    Phase.HELD: rollback.held,
+    Phase.RESUMING: rollback.resume,
+}
+
+
+def step(situation: Situation, memory: Memory) -> Decision:
+    """What to do now. Raises InvariantBroken only if a rule breaks the table."""
+    memory = _fed(situation, memory)
+    notices: tuple[Notice, ...] = ()
+    decision = Decision(memory=memory, why="ended", wait_seconds=60.0)
+    for _ in range(MOST_PHASES):
+        if memory.phase is Phase.ENDED:
+            break
+        decision = _interrupt(situation, memory) or _RULES[memory.phase](situation, memory)
+        notices = (*notices, *decision.notices)
+        moved = decision.memory.phase is not memory.phase
+        memory = decision.memory
+        if not moved or decision.effects:
+            break
+    return replace(decision, memory=memory, notices=notices)
+
+
+def _fed(situation: Situation, memory: Memory) -> Memory:
+    if memory.phase in EXPOSED and not isinstance(situation.policy, tuple):
+        return trial.fed(situation, memory)
+    return memory
+
+
+def _stopped(
+    situation: Situation, memory: Memory, ending: Ending, reason: str, notice: str
+) -> Decision:
+    """The run goes back. What trips the breaker or is quarantined is decided here alone."""
+    failed = ending is Ending.FAILED
+    after = memory.moved(
+        Event.STOP,
+        situation.now,
+        ending=ending,
+        reason=reason,
+        tripped=failed,
+        quarantined=failed,
+    )
+    return Decision(
+        memory=after,
+        why=reason,
+        notices=(Notice(reason=notice, message=reason, warning=True),),
+        wait_seconds=0.0,
+    )
+
+
+def _interrupt(situation: Situation, memory: Memory) -> Decision | None:
+    for rule in (_gone, _killed, _aborted, _overtaken, _tripped, _silent, _above, _undone):
+        found = rule(situation, memory)
+        if found is not None:
+            return found
+    return None
+
+
+def _gone(situation: Situation, memory: Memory) -> Decision | None:
+    deployment = situation.view.deployment
+    there = deployment is not None and deployment.uid == memory.run.uid and not deployment.deleting
+    if there:
+        return None
+    if memory.phase in {Phase.ROLLING_BACK, Phase.CLEANING}:
+        return None  # Already on the way back; the rules see the missing Deployment themselves.
+    after = memory.moved(
+        Event.GONE,
+        situation.now,
+        ending=Ending.GONE,
+        reason="the Deployment was deleted in mid-run",
+        outcome=memory.run.outcome or Ending.GONE.value,
+    )
+    notice = Notice(reason="TargetGone", message="the Deployment was deleted", warning=True)
+    return Decision(memory=after, why="the Deployment is gone", notices=(notice,))
+
+
+def _killed(situation: Situation, memory: Memory) -> Decision | None:
+    if memory.phase in RETURNING | RESTING | UNTOUCHED | {Phase.RESUMING, Phase.RESTORING}:
+        return None
+    run = memory.run
+    scope = situation.latches.kill_for(run.target.namespace, run.target.name)
+    deployment = situation.view.deployment
+    if not scope and deployment is not None and "kill" in deployment.annotations:
+        scope = "annotation"
+    if not scope:
+        return None
+    return _stopped(
+        situation, memory, Ending.KILLED, f"the kill switch was used ({scope})", "Killed"
+    )
+
+
+def _aborted(situation: Situation, memory: Memory) -> Decision | None:
+    if memory.phase in RETURNING | RESTING | {Phase.RESUMING, Phase.RESTORING}:
+        return None
+    deployment = situation.view.deployment
+    asked = deployment is not None and deployment.annotations.get("abort") in {
+        memory.run.name,
+        "true",
+    }
+    who = next(
+        (item.actor for item in situation.requests if item.verb is Verb.ABORT),
+        "annotation" if asked else "",
+    )
+    if not who:
+        return None
+    return _stopped(situation, memory, Ending.ABORTED, f"aborted by {who}", "Aborted")
+
+
+def _overtaken(situation: Situation, memory: Memory) -> Decision | None:
+    run = memory.run
+    deployment = situation.view.deployment
+    if deployment is None or deployment.digest == run.digest:
+        return None
+    if memory.phase in RETURNING | RESTING | {Phase.RESUMING, Phase.RESTORING}:
+        return None
+    if deployment.digest == run.stable_digest:
+        reason = "the stable template was put back"
+        return _stopped(situation, memory, Ending.CANCELLED, reason, "Cancelled")
+    reason = "a newer template takes its place"
+    return _stopped(situation, memory, Ending.SUPERSEDED, reason, "Superseded")
+
+
+def _tripped(situation: Situation, memory: Memory) -> Decision | None:
+    """The breaker: evidence or pod state says FAIL, at the evaluation in which it does."""
+    if memory.phase not in EXPOSED | {Phase.ROLLING, Phase.HANDING_BACK}:
+        return None
+    deployment = situation.view.deployment
+    if memory.phase in EXPOSED and deployment is not None and deployment.replicas == 0:
+        reason = "the Deployment was scaled to 0 in mid-run"
+        return _stopped(situation, memory, Ending.REFUSED, reason, "ScaledToZero")
+    if isinstance(situation.policy, tuple):
+        return None
+    found = trial.failed(situation, memory)
+    if found is None:
+        return None
+    stopped = _stopped(situation, memory, Ending.FAILED, trial.sentence(found), "BreakerTripped")
+    return replace(stopped, verdict=found)
+
+
+def _silent(situation: Situation, memory: Memory) -> Decision | None:
+    """No usable answer of the metrics store: weights freeze, and in the end exposure goes to 0."""
+    if memory.phase not in EXPOSED or memory.run.weight_bp == 0:
+        return None
+    if isinstance(situation.policy, tuple):
+        return None
+    limit = situation.policy.metrics_deadline_seconds
+    age = situation.metrics_age
+    if age is None or age <= limit:
+        return None
+    reason = f"the metrics store has given no usable answer for {age:.0f} s (limit {limit:.0f} s)"
+    return _stopped(situation, memory, Ending.INCONCLUSIVE, reason, "MetricsSilent")
+
+
+def _above(situation: Situation, memory: Memory) -> Decision | None:
+    """Somebody gave the canary more than its rung: back to the rung's weight at once (S1)."""
+    if memory.phase not in {Phase.SCALING, Phase.JUDGING}:
+        return None
+    run = memory.run
+    most = max(situation.shares(run.lanes), default=0)
+    if most <= run.weight_bp:
+        return None
+    lower = effects.LowerWeight(splits=situation.splits(run.lanes), weight_bp=run.weight_bp)
+    message = f"another writer set the weight to {percent(most)}; back to {percent(run.weight_bp)}"
+    return Decision(
+        memory=memory,
+        why=message,
+        effects=(lower,),
+        notices=(Notice(reason="OtherWriter", message=message, warning=True),),
+    )
+
+
+def _undone(situation: Situation, memory: Memory) -> Decision | None:
+    """Somebody undid pins, backends or objects: weight 0, then prepare again."""
+    if memory.phase not in EXPOSED:
+        return None
+    if memory.phase is Phase.COMMITTING and not prepare.backends(situation, memory.run):
+        return None
+    slipped = climb.slipped(situation, memory)
+    if slipped is not None:
+        return slipped
+    run = memory.run
+    lost = any(share < run.weight_bp for share in situation.shares(run.lanes))
+    if memory.phase is Phase.JUDGING and lost:
+        after = memory.moved(Event.SLIPPED, situation.now, slips=run.slips + 1, weight_bp=0)
+        return Decision(memory=after, why="the weight was lowered by another writer")
+    return None
+
+
+def after_commit(phase: Phase) -> bool:
+    """Whether weight 0 alone would be no safety: the stable pods may be gone."""
+    return phase in COMMITTED

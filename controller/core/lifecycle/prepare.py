@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holding, checking and preparing: from the change that was seen to a canary at weight 0.
+
+The order is a safety argument. The native roll is stopped before anything else; every Service is
+pinned to the stable pods before canary pods can exist, since those carry the same labels; and the
+canary stands in the routes at weight 0, accepted, before it gets a single pod.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from controller.core import effects
+from controller.core.effects import Effect
+from controller.core.lifecycle import checks
+from controller.core.lifecycle.memory import Ending, Lane, Memory, Pin, Run
+from controller.core.lifecycle.situation import Decision, Notice, Situation
+from controller.core.lifecycle.table import Event
+from controller.core.observation import Deployment, Pairs, Service
+from controller.core.values import HASH_LABEL, TRACK_LABEL, canary_name
+
+ACCEPT_SECONDS = 60.0
+"""A gateway that has not answered by then does not answer (seen: 5 to 60 ms)."""
+
+
+def freeze(situation: Situation, run: Run) -> list[Effect]:
+    """What keeps a template other than the stable one from getting pods."""
+    deployment = situation.view.deployment
+    if deployment is None:
+        return []
+    wanted: list[Effect] = []
+    if not deployment.paused:
+        wanted.append(
+            effects.Pause(target=run.target, uid=deployment.uid, why=f"run {run.name} decides")
+        )
+    wanted.extend(
+        effects.FreezeReplicaSet(target=run.target, name=item.name, uid=item.uid)
+        for item in situation.view.replica_sets
+        if item.hash != run.stable_hash and item.replicas > 0 and not item.deleting
+    )
+    return wanted
+
+
+def hold(situation: Situation, memory: Memory) -> Decision:
+    """HOLDING: stop the native roll, wait until only stable pods are left."""
+    wanted = freeze(situation, memory.run)
+    if wanted:
+        return Decision(memory=memory, why="stopping the native roll", effects=tuple(wanted))
+    strays = [
+        item
+        for item in situation.view.replica_sets
+        if item.hash != memory.run.stable_hash and item.status_replicas > 0
+    ]
+    if strays:
+        names = ", ".join(item.name for item in strays)
+        return Decision(memory=memory, why=f"waiting for the pods of {names} to go")
+    return Decision(memory=memory.moved(Event.FROZEN, situation.now), why="the change is held")
+
+
+def check(situation: Situation, memory: Memory) -> Decision:
+    """CHECKING: ask everything, then fix what the run will need to undo itself."""
+    if situation.preflight is None and not isinstance(situation.policy, tuple):
+        return Decision(memory=memory, why="asking the API server before the run")
+    found = checks.refusals(situation, memory.run)
+    if found:
+        text = "; ".join(refusal.message for refusal in found)
+        after = memory.moved(Event.REFUSED, situation.now, ending=Ending.REFUSED, reason=text)
+        notices = tuple(
+            Notice(reason=refusal.code, message=refusal.message, warning=True) for refusal in found
+        )
+        return Decision(memory=after, why=f"refused: {text}", notices=notices)
+    waiting = [route.ref for route in situation.view.routes if route.accepted is None]
+    if waiting:
+        return Decision(memory=memory, why=f"waiting for the gateway to accept {waiting[0]}")
+    after = memory.moved(Event.CLEARED, situation.now, **_originals(situation, memory.run))
+    return Decision(
+        memory=after,
+        why="every check passed",
+        notices=(Notice(reason="RunStarted", message=f"run {memory.run.name} begins"),),
+    )
+
+
+def _originals(situation: Situation, run: Run) -> dict[str, object]:
+    """Everything as it stands before the first touch."""
+    view = situation.view
+    deployment = view.deployment
+    lanes = tuple(
+        Lane(
+            route=route.ref,
+            uid=route.uid,
+            service=service.name,
+            original=tuple(
+                backend
+                for backend in route.backends
+                if backend.rule
+                in {other.rule for other in route.backends if other.service == service.name}
+            ),
+        )
+        for route in view.routes
+        for service in view.services
+        if route.names(service.name)
+    )
+    stable = next((item for item in view.replica_sets if item.hash == run.stable_hash), None)
+    return {
+        "pins": tuple(Pin(service=item.name, original=item.selector) for item in view.services),
+        "lanes": lanes,
+        "replicas": deployment.replicas if deployment else 0,
+        "most_replicas": situation.preflight.autoscaler_max if situation.preflight else None,
+        "recovery": stable is None or stable.ready == 0,
+        "ending": None,
+        "reason": "",
+        "phi": str(situation.dispersion.phi)
+        if situation.dispersion and situation.dispersion.known
+        else "",
+    }
+
+
+def pinned(original: Pairs, key: str, value: str) -> Pairs:
+    """A selector with exactly one pin of ours."""
+    own = dict(original)
+    own.pop(TRACK_LABEL, None)
+    own[key] = value
+    return tuple(sorted(own.items()))
+
+
+def pins(situation: Situation, run: Run, key: str, value: str) -> list[Effect]:
+    """The pins that are missing: Services that do not select exactly the wanted pods."""
+    wanted: list[Effect] = []
+    for pin in run.pins:
+        service = situation.service(pin.service)
+        if service is None or service.selector == pinned(pin.original, key, value):
+            continue
+        wanted.append(
+            effects.PinService(
+                target=run.target,
+                name=service.name,
+                uid=service.uid,
+                original=pin.original,
+                key=key,
+                value=value,
+            )
+        )
+    return wanted
+
+
+def adopted(situation: Situation, run: Run) -> Run:
+    """The run with Services that came to select the pods since it began (or were made anew)."""
+    known = {pin.service for pin in run.pins}
+    fresh = [
+        Pin(service=item.name, original=_own_selector(item))
+        for item in situation.view.services
+        if item.name not in known and not item.shared_with
+    ]
+    return replace(run, pins=(*run.pins, *fresh)) if fresh else run
+
+
+def _own_selector(service: Service) -> Pairs:
+    return tuple(pair for pair in service.selector if pair[0] not in {HASH_LABEL, TRACK_LABEL})
+
+
+def objects(situation: Situation, run: Run) -> Iterator[Effect]:
+    """Our own objects that are missing, in the order in which they may come to be."""
+    deployment = situation.view.deployment
+    if deployment is None:
+        return
+    for service in dict.fromkeys(lane.service for lane in run.lanes):
+        if situation.canary_service(service) is None and situation.service(service) is not None:
+            yield effects.CreateCanaryService(
+                target=run.target, owner_uid=deployment.uid, service=service
+            )
+    canary = situation.view.canary
+    if canary is None:
+        yield effects.CreateCanary(target=run.target, owner_uid=deployment.uid, digest=run.digest)
+    elif _outdated(canary, run) and not canary.deleting:
+        yield effects.DeleteCanary(target=run.target, uid=canary.uid)
+
+
+def _outdated(canary: Deployment, run: Run) -> bool:
+    return canary.digest != run.digest or canary.owner_uid != run.uid
+
+
+def backends(situation: Situation, run: Run) -> list[Effect]:
+    """Routes in which the canary does not stand."""
+    wanted: list[Effect] = []
+    for lane in run.lanes:
+        for route in situation.view.routes:
+            if route.ref == lane.route and not route.names(canary_name(lane.service)):
+                split = situation.split(lane)
+                if split is not None:
+                    wanted.append(effects.AttachBackend(split=split))
+    return wanted
+
+
+def prepare(situation: Situation, memory: Memory) -> Decision:
+    """PREPARING: pins first, then our objects, then the routes, then wait for acceptance."""
+    run = adopted(situation, memory.run)
+    memory = replace(memory, run=run)
+    shares = situation.shares(run.lanes)
+    if any(shares):
+        zero = effects.ZeroWeight(splits=situation.splits(run.lanes))
+        return Decision(memory=memory, why="weight 0 before anything is prepared", effects=(zero,))
+    missing = pins(situation, run, HASH_LABEL, run.stable_hash)
+    if missing:
+        return Decision(memory=memory, why="pinning Services to stable", effects=tuple(missing))
+    made = tuple(objects(situation, run))
+    if made:
+        return Decision(memory=memory, why="making the canary's objects", effects=made)
+    canary = situation.view.canary
+    if canary is None or _outdated(canary, run):
+        return Decision(memory=memory, why="waiting for an older canary to go")
+    attach = backends(situation, run)
+    if attach:
+        return Decision(memory=memory, why="adding the canary at weight 0", effects=tuple(attach))
+    return _accepted(situation, memory)
+
+
+def _accepted(situation: Situation, memory: Memory) -> Decision:
+    run = memory.run
+    ours = {lane.route for lane in run.lanes}
+    routes = [route for route in situation.view.routes if route.ref in ours]
+    if len({route.ref for route in routes}) < len(ours):
+        return late(situation, memory, "a route of this run is gone", ACCEPT_SECONDS)
+    for route in routes:
+        if route.accepted is not True:
+            why = f"{route.ref} is not accepted with the canary in it: {route.message}"
+            return late(situation, memory, why, ACCEPT_SECONDS)
+    return Decision(
+        memory=memory.moved(Event.PREPARED, situation.now),
+        why="the canary stands at weight 0",
+    )
+
+
+def late(situation: Situation, memory: Memory, why: str, seconds: float) -> Decision:
+    """Wait in this phase, and end the run Inconclusive once the wait was too long."""
+    waited = situation.now - memory.moments.entered
+    if waited < seconds:
+        return Decision(memory=memory, why=f"{why} ({waited:.0f} of {seconds:.0f} s)")
+    reason = f"{why} after {seconds:.0f} s"
+    after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
+    return Decision(
+        memory=after,
+        why=reason,
+        notices=(Notice(reason="Inconclusive", message=reason, warning=True),),
+    )

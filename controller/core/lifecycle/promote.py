@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Promotion by shift: the judged pods carry everything while the user's own Deployment rolls.
+
+    route 100 % canary -> Services follow the canary -> unpause, roll with no traffic on it
+    -> Services on the new hash -> hand back 50 %, then all -> routes restored -> canary deleted
+    -> Services unpinned
+
+No request fails on this road even if pods die without draining, because no pod that is going away
+has been given a request for the gateway's settling time and the drain.
+"""
+
+from collections.abc import Iterator
+
+from controller.core import effects
+from controller.core.effects import Effect
+from controller.core.lifecycle import prepare
+from controller.core.lifecycle.memory import PROMOTED, Ending, Mark, Memory, Run
+from controller.core.lifecycle.situation import Decision, Notice, Situation
+from controller.core.lifecycle.table import Event
+from controller.core.observation import ReplicaSet
+from controller.core.values import (
+    CANARY_TRACK,
+    HASH_LABEL,
+    TRACK_LABEL,
+    WHOLE_BP,
+    canary_name,
+    percent,
+)
+
+BATCHES = 4
+"""The canary goes in so many parts, so that its endpoints do not all vanish in one update."""
+
+
+def commit(situation: Situation, memory: Memory) -> Decision:
+    """COMMITTING: the last requests, then the direct clients, move to the canary pods."""
+    run = memory.run
+    if any(share != WHOLE_BP for share in situation.shares(run.lanes)):
+        effect = effects.RaiseWeight(
+            splits=situation.splits(run.lanes), weight_bp=WHOLE_BP, step=run.step
+        )
+        return Decision(
+            memory=memory.at(asserted=None), why="all requests to the canary", effects=(effect,)
+        )
+    waiting = settling(situation, memory, situation.settle_seconds)
+    if waiting is not None:
+        return waiting
+    for pin in run.pins:
+        service = situation.service(pin.service)
+        wanted = prepare.pinned(pin.original, TRACK_LABEL, CANARY_TRACK)
+        if service is not None and service.selector != wanted:
+            follow = effects.FollowCanary(
+                target=run.target, name=service.name, uid=service.uid, original=pin.original
+            )
+            why = f"direct clients of {service.name} follow to the canary"
+            return Decision(memory=memory, why=why, effects=(follow,))
+    message = "all requests go to canary pods; the Deployment may roll"
+    return Decision(
+        memory=memory.moved(Event.COMMITTED, situation.now, weight_bp=WHOLE_BP),
+        why=message,
+        notices=(Notice(reason="Committed", message=message),),
+    )
+
+
+def settling(situation: Situation, memory: Memory, seconds: float) -> Decision | None:
+    """Wait until what the routes show has been in force for `seconds`; None when it has."""
+    since = memory.moments.asserted
+    if since is None:
+        return Decision(
+            memory=memory.at(asserted=situation.now),
+            why="waiting until the weight is in force",
+            wait_seconds=seconds,
+        )
+    left = since + seconds - situation.now
+    if left > 0:
+        why = "waiting until the weight is in force"
+        return Decision(memory=memory, why=why, wait_seconds=left)
+    return None
+
+
+def new_set(situation: Situation, run: Run) -> ReplicaSet | None:
+    """The ReplicaSet of the template on trial among the user's own."""
+    return next(
+        (
+            item
+            for item in situation.view.replica_sets
+            if item.digest == run.digest and item.hash != run.stable_hash and not item.deleting
+        ),
+        None,
+    )
+
+
+def roll(situation: Situation, memory: Memory) -> Decision:
+    """ROLLING: unpause, then wait until the Deployment is fully available."""
+    run = memory.run
+    deployment = situation.view.deployment
+    if deployment is None:
+        return Decision(memory=memory, why="the Deployment is not there")
+    if deployment.paused:
+        effect = effects.Roll(target=run.target, uid=deployment.uid, digest=run.digest)
+        why = "the Deployment rolls with no traffic on it"
+        return Decision(memory=memory, why=why, effects=(effect,))
+    fresh = new_set(situation, run)
+    if deployment.settled and fresh is not None and fresh.ready >= deployment.replicas:
+        after = memory.moved(Event.ROLLED, situation.now, new_hash=fresh.hash)
+        return Decision(memory=after, why="the Deployment has rolled")
+    why = f"rolling: {deployment.updated} of {deployment.replicas} pods are new"
+    waited = situation.now - memory.moments.entered
+    if deployment.stalled or waited > situation.roll_seconds:
+        reason = f"the roll after the commit did not finish ({why})"
+        after = memory.moved(Event.STOP, situation.now, ending=Ending.FAILED, reason=reason)
+        notice = Notice(reason="RollStalled", message=reason, warning=True)
+        return Decision(memory=after, why=reason, notices=(notice,))
+    return Decision(memory=memory, why=why)
+
+
+def hand_back(situation: Situation, memory: Memory) -> Decision:
+    """HANDING_BACK: Services select the new pods, then the routes return in two parts."""
+    run = memory.run
+    repin = prepare.pins(situation, run, HASH_LABEL, run.new_hash)
+    if repin:
+        why = "the Services select the Deployment's own new pods"
+        return Decision(memory=memory.at(asserted=None), why=why, effects=tuple(repin))
+    fresh = new_set(situation, run)
+    if fresh is None or fresh.ready < run.replicas:
+        ready = 0 if fresh is None else fresh.ready
+        return Decision(memory=memory, why=f"{ready} of {run.replicas} new pods are ready")
+    if run.weight_bp == WHOLE_BP and memory.moments.asserted is None:
+        # The Services changed a moment ago; endpoints reach the proxies after their own lag.
+        return Decision(
+            memory=memory.at(asserted=situation.now),
+            why="waiting until the Services' endpoints are known",
+            wait_seconds=situation.settle_seconds,
+        )
+    if any(share > run.weight_bp for share in situation.shares(run.lanes)):
+        again = effects.LowerWeight(splits=situation.splits(run.lanes), weight_bp=run.weight_bp)
+        return Decision(memory=memory.at(asserted=None), why="handing back", effects=(again,))
+    waiting = settling(situation, memory, situation.settle_seconds)
+    if waiting is not None:
+        return waiting
+    if run.weight_bp == 0:
+        return Decision(
+            memory=memory.moved(Event.HANDED_BACK, situation.now),
+            why="the Deployment's own pods serve everything",
+        )
+    part = WHOLE_BP // 2 if run.weight_bp == WHOLE_BP else 0
+    after = memory.with_run(weight_bp=part).at(asserted=None)
+    why = f"handing back: {percent(part)} stays on the canary pods"
+    return Decision(memory=after, why=why, wait_seconds=0.0)
+
+
+def restore(situation: Situation, memory: Memory) -> Decision:
+    """RESTORING: mark the new stable, undo the routes, drain, delete, unpin."""
+    run = memory.run
+    deployment = situation.view.deployment
+    if deployment is not None and deployment.digest != run.digest and not deployment.paused:
+        return Decision(
+            memory=memory,
+            why="another change arrived; it is held until this run is tidied away",
+            effects=(effects.Pause(target=run.target, uid=deployment.uid, why="the next run"),),
+        )
+    first = tuple(_marks(situation, run)) or tuple(detach(situation, run))
+    if first:
+        return Decision(memory=memory.at(asserted=None), why="restoring routes", effects=first)
+    waiting = settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
+    if waiting is not None:
+        return waiting
+    rest = tuple(remove(situation, run, run.replicas // BATCHES or 1))
+    if rest:
+        return Decision(memory=memory, why="removing the canary", effects=rest)
+    if situation.view.canary is not None or situation.view.pods:
+        return Decision(memory=memory, why="waiting for the canary pods to go")
+    last = tuple(unpin(situation, run))
+    if last:
+        return Decision(memory=memory, why="unpinning Services", effects=last)
+    message = f"run {run.name} is promoted"
+    return Decision(
+        memory=memory.moved(Event.RESTORED, situation.now, outcome=PROMOTED),
+        why=message,
+        notices=(Notice(reason="Promoted", message=message),),
+    )
+
+
+def _marks(situation: Situation, run: Run) -> Iterator[Effect]:
+    deployment = situation.view.deployment
+    mark = Mark(uid=run.uid, hash=run.new_hash, digest=run.digest).text()
+    if deployment is not None and deployment.annotations.get("managed") != mark:
+        yield effects.Annotate(target=run.target, uid=deployment.uid, annotations={"managed": mark})
+
+
+def detach(situation: Situation, run: Run) -> Iterator[Effect]:
+    """Routes that still carry our part."""
+    for lane in run.lanes:
+        for route in situation.view.routes:
+            ours = route.names(canary_name(lane.service)) or "original" in route.annotations
+            split = situation.split(lane)
+            if route.ref == lane.route and ours and split is not None:
+                yield effects.DetachBackend(split=split, original=lane.original)
+
+
+def remove(situation: Situation, run: Run, batch: int) -> Iterator[Effect]:
+    """The canary Deployment in batches, then our Services."""
+    canary = situation.view.canary
+    if canary is not None and canary.ours and not canary.deleting:
+        if canary.replicas > 0:
+            left = max(0, canary.replicas - batch)
+            yield effects.ShrinkCanary(target=run.target, uid=canary.uid, replicas=left)
+        elif canary.status_replicas == 0:
+            yield effects.DeleteCanary(target=run.target, uid=canary.uid)
+    if canary is None:
+        for service in situation.view.canary_services:
+            if service.ours:
+                yield effects.DeleteCanaryService(
+                    target=run.target, name=service.name, uid=service.uid
+                )
+
+
+def unpin(situation: Situation, run: Run) -> Iterator[Effect]:
+    """Services that still carry our pin or our annotation."""
+    originals = {pin.service: pin.original for pin in run.pins}
+    for service in situation.view.services:
+        original = originals.get(service.name)
+        if original is None:
+            continue
+        if service.selector != original or "original" in service.annotations:
+            yield effects.UnpinService(
+                target=run.target, name=service.name, uid=service.uid, original=original
+            )

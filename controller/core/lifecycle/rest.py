@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A target without a run: adopt it, notice its changes, tidy up after a lost run."""
+
+from dataclasses import dataclass
+
+from controller.core import effects
+from controller.core.effects import Effect
+from controller.core.lifecycle.memory import Mark, parse_mark
+from controller.core.lifecycle.situation import Notice, Situation
+from controller.core.observation import Deployment
+from controller.core.values import TargetRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """What to do for a target at rest; `change` asks for a run from that mark."""
+
+    why: str
+    effects: tuple[Effect, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    change: Mark | None = None
+
+
+def look(situation: Situation, target: TargetRef) -> Rest:
+    """Adopt at first sight; then answer a change of the template with a run.
+
+    A change that rolled before it could be held is reported and adopted, never hidden.
+    """
+    deployment = situation.view.deployment
+    if deployment is None or deployment.deleting:
+        return Rest(why="no Deployment of that name", effects=_strays(situation, target))
+    if "policy" not in deployment.annotations:
+        return _released(deployment, target)
+    mark = parse_mark(deployment.annotations.get("managed", ""))
+    if mark is None or mark.uid != deployment.uid:
+        return _adopt(situation, target, deployment, mark)
+    if deployment.digest == mark.digest:
+        if deployment.paused and "hold" in deployment.annotations:
+            back = effects.Resume(target=target, uid=deployment.uid, digest=mark.digest)
+            return Rest(why="the stable template is back", effects=(back,))
+        return Rest(why="at rest", effects=_strays(situation, target))
+    return _changed(situation, target, deployment, mark)
+
+
+def _changed(situation: Situation, target: TargetRef, deployment: Deployment, mark: Mark) -> Rest:
+    if deployment.paused and "hold" not in deployment.annotations:
+        return Rest(why="the Deployment is paused by somebody else; nothing is begun")
+    stable = next((item for item in situation.view.replica_sets if item.hash == mark.hash), None)
+    serving = stable is not None and stable.replicas > 0
+    if serving or deployment.paused:
+        return Rest(why="the template changed", change=mark)
+    if deployment.replicas == 0 or deployment.observed_generation < deployment.generation:
+        return Rest(why="waiting: the Deployment has no pods, or was not seen yet")
+    return _adopt(situation, target, deployment, mark)
+
+
+def _adopt(
+    situation: Situation, target: TargetRef, deployment: Deployment, before: Mark | None
+) -> Rest:
+    current = next(
+        (item for item in situation.view.replica_sets if item.digest == deployment.digest), None
+    )
+    if current is None:
+        return Rest(why="waiting for the first ReplicaSet")
+    mark = Mark(uid=deployment.uid, hash=current.hash, digest=deployment.digest)
+    annotate = effects.Annotate(
+        target=target, uid=deployment.uid, annotations={"managed": mark.text()}
+    )
+    if before is None or before.digest == mark.digest:
+        message = "adopted: from now on every change of the template begins as a canary"
+        notice = Notice(reason="Adopted", message=message)
+    else:
+        message = "a change of the template rolled ungated before it could be held"
+        notice = Notice(reason="RolledUngated", message=message, warning=True)
+    return Rest(why=message, effects=(annotate,), notices=(notice,))
+
+
+def _released(deployment: Deployment, target: TargetRef) -> Rest:
+    """The policy annotation was removed at rest: take our marks off, unpause what we paused."""
+    ours = {key: None for key in ("managed", "status", "hold") if key in deployment.annotations}
+    if not ours:
+        return Rest(why="not a target")
+    if deployment.paused and "hold" in deployment.annotations:
+        return Rest(why="held without a policy; put the annotation `policy` back")
+    message = "the policy annotation was removed: changes roll natively again"
+    return Rest(
+        why=message,
+        effects=(effects.Annotate(target=target, uid=deployment.uid, annotations=ours),),
+        notices=(Notice(reason="Released", message=message, warning=True),),
+    )
+
+
+def _strays(situation: Situation, target: TargetRef) -> tuple[Effect, ...]:
+    """Canary objects that no run owns: what a deleted run document leaves behind."""
+    canary = situation.view.canary
+    if canary is None or not canary.ours or canary.deleting:
+        return ()
+    if any(situation.view.routes):
+        return ()
+    return (effects.DeleteCanary(target=target, uid=canary.uid),)

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way back: before the commit one route write, after it the stable pods first.
+
+Nothing here waits for evidence, a permit, the metrics store or anybody's answer. A rule that finds
+its object gone takes that as done.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from controller.core import effects
+from controller.core.effects import Effect
+from controller.core.lifecycle import checks, prepare, promote
+from controller.core.lifecycle.memory import Ending, Memory, Run
+from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
+from controller.core.lifecycle.table import Event
+from controller.core.observation import ReplicaSet
+from controller.core.policy.model import OnFailure, Policy
+from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, WHOLE_BP
+
+GRACE_SECONDS = 60.0
+"""How long canary pods may take to end before tidying goes on without them."""
+
+KEPT = (Ending.FAILED, Ending.INCONCLUSIVE, Ending.ABORTED, Ending.KILLED)
+"""Endings after which the template in the spec is one that must not roll."""
+
+
+def _strange(situation: Situation, run: Run) -> list[ReplicaSet]:
+    """ReplicaSets of the user's Deployment that are not stable's and may have pods."""
+    return [
+        item
+        for item in situation.view.replica_sets
+        if item.hash != run.stable_hash
+        and not item.deleting
+        and (item.digest == run.digest or item.replicas > 0)
+    ]
+
+
+def stable_set(situation: Situation, run: Run) -> ReplicaSet | None:
+    """The ReplicaSet that served before the run."""
+    return next(
+        (item for item in situation.view.replica_sets if item.hash == run.stable_hash), None
+    )
+
+
+def undo(situation: Situation, memory: Memory) -> Decision:
+    """UNDOING: stop the roll, gather traffic on the canary, bring stable back, then pin to it."""
+    run = memory.run
+    deployment = situation.view.deployment
+    if deployment is None:
+        return Decision(memory=memory, why="the Deployment is not there")
+    if not deployment.paused:
+        pause = effects.Pause(
+            target=run.target, uid=deployment.uid, why=f"run {run.name} is undone"
+        )
+        return Decision(memory=memory, why="stopping the native roll", effects=(pause,))
+    strange = _strange(situation, run)
+    if strange and situation.view.canary is not None:
+        gather = _gathered(situation, run)
+        if gather:
+            why = "gathering all requests on the canary pods while stable comes back"
+            return Decision(memory=memory.at(asserted=None), why=why, effects=gather)
+        waiting = promote.settling(situation, memory, situation.settle_seconds)
+        if waiting is not None and run.new_hash:
+            return replace(waiting, why="waiting until the rolled pods carry nothing")
+    if strange:
+        gone = tuple(
+            effects.DeleteReplicaSet(target=run.target, name=item.name, uid=item.uid)
+            for item in strange
+        )
+        return Decision(memory=memory, why="deleting the rolled pods", effects=gone)
+    stable = stable_set(situation, run)
+    ready = stable.ready if stable is not None else 0
+    if ready < max(deployment.replicas, 1):
+        why = f"{ready} of {deployment.replicas} stable pods are back"
+        return Decision(memory=memory, why=why)
+    repin = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
+    if repin:
+        return Decision(memory=memory, why="Services back to stable", effects=tuple(repin))
+    return Decision(
+        memory=memory.moved(Event.STABLE_BACK, situation.now), why="stable is back in number"
+    )
+
+
+def _gathered(situation: Situation, run: Run) -> tuple[Effect, ...]:
+    shares = situation.shares(run.lanes)
+    found: list[Effect] = []
+    if any(share != WHOLE_BP for share in shares) and not prepare.backends(situation, run):
+        found.append(effects.Gather(splits=situation.splits(run.lanes)))
+    return (*found, *prepare.pins(situation, run, TRACK_LABEL, CANARY_TRACK))
+
+
+def roll_back(situation: Situation, memory: Memory) -> Decision:
+    """ROLLING_BACK: weight 0 first of all, then wait out the proxies, then the pods go."""
+    run = memory.run
+    wanted: list[Effect] = []
+    if any(situation.shares(run.lanes)):
+        wanted.append(effects.ZeroWeight(splits=situation.splits(run.lanes)))
+    wanted.extend(prepare.pins(situation, run, HASH_LABEL, run.stable_hash))
+    if wanted:
+        return Decision(memory=memory.at(asserted=None), why="weight 0", effects=tuple(wanted))
+    memory = memory if run.weight_bp == 0 else memory.with_run(weight_bp=0)
+    waiting = promote.settling(situation, memory, situation.settle_seconds)
+    if waiting is not None:
+        return replace(waiting, why="weight 0 is written; waiting until it is in force")
+    canary = situation.view.canary
+    if canary is not None and canary.ours and canary.replicas > 0:
+        shrink = effects.ShrinkCanary(target=run.target, uid=canary.uid, replicas=0)
+        return Decision(memory=memory, why="stopping the canary pods", effects=(shrink,))
+    if situation.view.pods and situation.now - memory.moments.entered < GRACE_SECONDS:
+        return Decision(memory=memory, why="waiting for the canary pods to end")
+    return Decision(memory=memory.moved(Event.ZERO, situation.now), why="no request goes there")
+
+
+def clean(situation: Situation, memory: Memory) -> Decision:
+    """CLEANING: routes restored, our objects deleted, Services unpinned, the failed set removed."""
+    run = memory.run
+    for name, found in (
+        ("restoring routes", promote.detach(situation, run)),
+        ("removing the canary", promote.remove(situation, run, run.replicas or 1)),
+    ):
+        wanted = tuple(found)
+        if wanted:
+            return Decision(memory=memory, why=name, effects=wanted)
+    if situation.view.canary is not None and situation.view.canary.ours:
+        return Decision(memory=memory, why="waiting for the canary to go")
+    rest = (*promote.unpin(situation, run), *_failed_sets(situation, run))
+    if rest:
+        return Decision(memory=memory, why="unpinning Services", effects=rest)
+    return _settled(situation, memory)
+
+
+def _failed_sets(situation: Situation, run: Run) -> Iterator[Effect]:
+    deployment = situation.view.deployment
+    if deployment is None or not deployment.paused or deployment.digest == run.stable_digest:
+        return
+    for item in _strange(situation, run):
+        if item.replicas == 0:
+            yield effects.DeleteReplicaSet(target=run.target, name=item.name, uid=item.uid)
+        else:
+            yield effects.FreezeReplicaSet(target=run.target, name=item.name, uid=item.uid)
+
+
+def _settled(situation: Situation, memory: Memory) -> Decision:
+    run = memory.run
+    now = situation.now
+    ending = run.ending or Ending.FAILED
+    deployment = situation.view.deployment
+    if deployment is None or deployment.uid != run.uid or ending is Ending.GONE:
+        after = memory.moved(Event.CLEAN_ENDED, now, outcome=Ending.GONE.value)
+        return Decision(memory=after, why="the Deployment is gone; nothing of ours is left")
+    if deployment.digest == run.stable_digest:
+        after = memory.moved(Event.CLEAN_RESUME, now, outcome=ending.value)
+        return Decision(memory=after, why="the stable template is back")
+    if ending is Ending.SUPERSEDED or (deployment.digest != run.digest):
+        after = memory.moved(Event.CLEAN_ENDED, now, outcome=ending.value)
+        return Decision(memory=after, why="a newer template takes its place")
+    if _reverts(situation, ending):
+        stable = stable_set(situation, run)
+        if stable is not None:
+            back = effects.Revert(target=run.target, uid=deployment.uid, replica_set=stable.name)
+            return Decision(memory=memory, why="the stable template is put back", effects=(back,))
+    message = f"{run.reason}; the Deployment is held on its stable pods"
+    after = memory.moved(Event.CLEAN_HELD, now, outcome=ending.value)
+    return Decision(
+        memory=after,
+        why=message,
+        notices=(Notice(reason="Held", message=message, warning=True),),
+    )
+
+
+def _reverts(situation: Situation, ending: Ending) -> bool:
+    policy = situation.policy
+    return isinstance(policy, Policy) and policy.on_failure is OnFailure.REVERT and ending in KEPT
+
+
+def held(situation: Situation, memory: Memory) -> Decision:
+    """HELD: keep the template from rolling, and see whether there is a way out."""
+    run = memory.run
+    deployment = situation.view.deployment
+    if deployment is None:
+        return Decision(memory=memory, why="held")
+    if deployment.digest == run.stable_digest:
+        after = memory.moved(Event.CLEAN_RESUME, situation.now)
+        return Decision(memory=after, why="the stable template is back")
+    if deployment.digest != run.digest:
+        after = memory.moved(Event.LEFT, situation.now)
+        return Decision(memory=after, why="a newer template takes its place")
+    guard = (*prepare.freeze(situation, run), *_failed_sets(situation, run))
+    if guard:
+        message = "somebody resumed or scaled the held Deployment; it is held again"
+        return Decision(
+            memory=memory,
+            why=message,
+            effects=guard,
+            notices=(Notice(reason="HeldAgain", message=message, warning=True),),
+        )
+    asked = _asked(situation, memory)
+    if asked is not None:
+        return asked
+    if run.ending is not Ending.REFUSED:
+        return Decision(memory=memory, why=f"held: {run.reason}", wait_seconds=30.0)
+    if situation.preflight is None and not isinstance(situation.policy, tuple):
+        return Decision(memory=memory, why="asking the API server again")
+    found = checks.refusals(situation, run)
+    if not found:
+        after = memory.moved(Event.CLEARED, situation.now, outcome="")
+        return Decision(memory=after, why="what stood in the way is gone", wait_seconds=0.0)
+    text = "; ".join(refusal.message for refusal in found)
+    if text != run.reason:
+        memory = memory.with_run(reason=text)
+    return Decision(memory=memory, why=f"refused: {text}", wait_seconds=30.0)
+
+
+def _asked(situation: Situation, memory: Memory) -> Decision | None:
+    """`retry` gives the same template another run; `release` closes the breaker it opened."""
+    for request in situation.requests:
+        if request.verb is Verb.RETRY and memory.run.ending is not Ending.REFUSED:
+            after = memory.moved(Event.LEFT, situation.now, quarantined=False, released=True)
+            return Decision(memory=after, why=f"{request.actor} asked for another try")
+        if request.verb is Verb.RELEASE and memory.run.tripped and not memory.run.released:
+            after = memory.with_run(released=True)
+            return Decision(memory=after, why=f"{request.actor} closed the breaker")
+    return None
+
+
+def resume(situation: Situation, memory: Memory) -> Decision:
+    """RESUMING: the template is the stable one; unpause what we paused."""
+    run = memory.run
+    deployment = situation.view.deployment
+    if deployment is not None and deployment.digest != run.stable_digest:
+        after = memory.moved(Event.LEFT, situation.now)
+        return Decision(memory=after, why="a newer template takes its place")
+    if deployment is not None and deployment.paused:
+        back = effects.Resume(target=run.target, uid=deployment.uid, digest=run.stable_digest)
+        return Decision(memory=memory, why="unpausing on the stable template", effects=(back,))
+    message = "the stable template is back; nothing of the run is left"
+    outcome = run.outcome if run.outcome not in {"", Ending.REFUSED.value} else "cancelled"
+    return Decision(
+        memory=memory.moved(Event.RESTORED, situation.now, outcome=outcome),
+        why=message,
+        notices=(Notice(reason="Cancelled", message=message),),
+    )

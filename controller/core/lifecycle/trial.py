@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trial of the canary: what is fed to the judge, and when the answer is no.
+
+Evidence is taken in whenever the canary carries requests, in every phase, so that a version that
+turns bad while the next pods start is caught at the same scrape as one that does so in a step.
+"""
+
+from dataclasses import replace
+
+from controller.core.evidence import judge as evidence
+from controller.core.evidence import pods
+from controller.core.evidence.judge import Outcome, Verdict
+from controller.core.evidence.settings import Limits, Settings, restart_rate
+from controller.core.lifecycle.memory import Memory, Run
+from controller.core.lifecycle.situation import Situation
+from controller.core.observation import Pod
+from controller.core.policy import caps
+from controller.core.policy.model import Policy, Step
+from controller.core.values import WHOLE_BP
+
+CHECKPOINT_SECONDS = 30.0
+"""How much evidence a crash may cost, at most; the tail is read again from the metrics store."""
+
+OLD_SCRAPES = 3
+"""Data older than so many scrape intervals (and 15 s) are no data."""
+
+
+def rungs(policy: Policy, ceilings: caps.Ceilings) -> int:
+    """How many steps the ladder has; the rung of that number is the bake, the next the commit."""
+    return len(caps.ladder(policy, ceilings))
+
+
+def rung(policy: Policy, ceilings: caps.Ceilings, index: int) -> Step:
+    """Weight and dwell of a rung: a step, the bake, or the whole."""
+    steps = caps.ladder(policy, ceilings)
+    if index < len(steps):
+        return steps[index]
+    if index == len(steps):
+        return Step(weight_bp=policy.bake.weight_bp, dwell_seconds=policy.bake.seconds)
+    return Step(weight_bp=WHOLE_BP, dwell_seconds=0.0)
+
+
+def settings(situation: Situation, run: Run) -> Settings:
+    """How strict the judge is in this run: fixed by its policy and by stable's history."""
+    policy = situation.plan
+    total = sum(step.dwell_seconds for step in policy.steps) + policy.bake.seconds
+    scrape = max(situation.scrape_seconds, 1.0)
+    known = bool(run.phi)
+    return Settings(
+        dispersion=float(run.phi) if known else 3.0,
+        dispersion_known=known,
+        cap_scrapes=2 if known else 3,
+        min_requests=policy.min_requests,
+        limits=Limits(
+            max_error_rate=policy.error_rate,
+            latency=tuple((limit.seconds, limit.slow_share) for limit in policy.latency[:3]),
+        ),
+        max_age_seconds=max(15.0, OLD_SCRAPES * scrape),
+        restart_rate=restart_rate(int(total / scrape)),
+        fast_error_rate=policy.breaker_share,
+    )
+
+
+def begun(situation: Situation, memory: Memory) -> Memory:
+    """The present weight is in force: open the window from the newest scrape on."""
+    chosen = settings(situation, memory.run)
+    found = memory.evidence or evidence.start(chosen)
+    at = situation.scraped_at if situation.scraped_at is not None else situation.clock
+    return replace(memory, evidence=evidence.weight_changed(found, at))
+
+
+def fed(situation: Situation, memory: Memory) -> Memory:
+    """The memory with what was scraped since; a checkpoint goes along when it is due."""
+    if memory.evidence is None or not situation.intervals:
+        return memory
+    chosen = settings(situation, memory.run)
+    found = memory.evidence
+    for interval in situation.intervals:
+        found = evidence.observe(found, chosen, interval)
+    memory = replace(memory, evidence=found)
+    last = memory.moments.checkpoint
+    if last is not None and situation.now - last < CHECKPOINT_SECONDS:
+        return memory
+    return memory.with_run(evidence=found.to_json()).at(checkpoint=situation.now)
+
+
+def verdict(situation: Situation, memory: Memory) -> Verdict:
+    """What evidence and pod state say now."""
+    chosen = settings(situation, memory.run)
+    step = rung(situation.plan, situation.ceilings, memory.run.step)
+    return evidence.judge(
+        memory.evidence or evidence.start(chosen),
+        chosen,
+        situation.clock,
+        dwell_seconds=step.dwell_seconds,
+        hard_trips=pods.hard_trips(_facts(pod) for pod in situation.view.pods),
+    )
+
+
+def failed(situation: Situation, memory: Memory) -> Verdict | None:
+    """The verdict, if it is FAIL."""
+    found = verdict(situation, memory)
+    return found if found.outcome is Outcome.FAIL else None
+
+
+def sentence(found: Verdict) -> str:
+    """All reasons as one text."""
+    return "; ".join(reason.message for reason in found.reasons)
+
+
+def _facts(pod: Pod) -> pods.PodFacts:
+    """A pod's view in the judge's words."""
+    return pods.PodFacts(
+        name=pod.name,
+        waiting=(pod.waiting,) if pod.waiting else (),
+        terminated=("OOMKilled",) if pod.oom_killed else (),
+        restarts=pod.restarts,
+        ready=pod.ready,
+        was_ready=pod.was_ready,
+        deleting=pod.deleting,
+    )
