@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the rows of a query to series by Service."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from controller.adapters.prometheus.providers import Latency, Names, Provider
+from controller.adapters.prometheus.wire import Row
+from controller.core.evidence.series import Sample, Series, ServiceSeries
+from controller.ports.metrics import ServiceKey
+
+COPIES = frozenset({"job", "prometheus", "prometheus_replica", "replica", "endpoint", "container"})
+"""Labels that tell two records of the *same* scrape target apart: it is scraped by two jobs, or by
+two replicas of the store behind one query endpoint. Counted both, each answer would count twice."""
+
+
+@dataclass(slots=True)
+class Sorter:
+    """Collects series by Service; one for each look at the store."""
+
+    provider: Provider
+    names: Names
+    warnings: dict[str, None] = field(default_factory=dict)
+    _requests: dict[ServiceKey, list[Series]] = field(default_factory=dict)
+    _errors: dict[ServiceKey, list[Series]] = field(default_factory=dict)
+    _buckets: dict[ServiceKey, list[tuple[float, Series]]] = field(default_factory=dict)
+
+    def add_requests(self, rows: Iterable[Row]) -> None:
+        """Take in the rows of the request counter."""
+        for key, series in self._sorted(rows):
+            self._requests.setdefault(key, []).append(series)
+            code = dict(series.labels).get(self.provider.requests.code_label, "")
+            if self.provider.is_error(code):
+                self._errors.setdefault(key, []).append(series)
+
+    def add_buckets(self, rows: Iterable[Row], latency: Latency) -> None:
+        """Take in the rows of the histogram."""
+        for key, series in self._sorted(rows):
+            bound = _bound(dict(series.labels).get(latency.bound_label, ""))
+            if bound is None:
+                self.warnings["a bucket without a bound was left out"] = None
+                continue
+            scaled = bound * latency.unit_seconds if math.isfinite(bound) else bound
+            self._buckets.setdefault(key, []).append((scaled, series))
+
+    def services(self) -> dict[ServiceKey, ServiceSeries]:
+        """What was collected."""
+        return {
+            key: ServiceSeries(
+                requests=tuple(self._requests.get(key, ())),
+                errors=tuple(self._errors.get(key, ())),
+                buckets=tuple(self._buckets.get(key, ())),
+                target_labels=self.provider.targets,
+            )
+            for key in sorted(self._requests.keys() | self._buckets.keys())
+        }
+
+    def _sorted(self, rows: Iterable[Row]) -> Iterator[tuple[ServiceKey, Series]]:
+        """Rows of the Services asked for, each scrape target once, in a stable order."""
+        taken: set[tuple[tuple[str, str], ...]] = set()
+        for row in sorted(rows, key=lambda row: sorted(row.metric.items())):
+            key = self.names.service(row.metric.get(self.provider.service.label, ""))
+            if key is None or not row.values:
+                continue
+            labels = tuple(sorted(row.metric.items()))
+            same = tuple(pair for pair in labels if pair[0] not in COPIES)
+            if same in taken:
+                self.warnings["the same target is scraped twice; one copy is counted"] = None
+                continue
+            taken.add(same)
+            yield key, Series(labels=labels, samples=tuple(_samples(row)))
+
+
+def _samples(row: Row) -> Iterator[Sample]:
+    """The values as numbers; NaN and infinite ones too, the counting leaves them out and says so.
+
+    A value that is no number at all becomes NaN: it is one bad sample, not a failed query.
+    """
+    for at, text in row.values:
+        try:
+            yield Sample(at, float(text))
+        except ValueError:
+            yield Sample(at, math.nan)
+
+
+def _bound(text: str) -> float | None:
+    try:
+        bound = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(bound) else bound

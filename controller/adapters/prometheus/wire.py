@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The query API's answers: decoding them, and refusing everything that is not one.
+
+Only what an instant query with a range selector returns is read: a matrix of raw samples with the
+scrapes' time stamps. Native histograms in the same answer are passed over.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from controller.core.errors import MetricsUnavailable
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One series: its labels, and its samples as [seconds, "value"]."""
+
+    metric: dict[str, str]
+    values: list[tuple[float, str]] = []
+
+
+class Data(msgspec.Struct, frozen=True, rename="camel"):
+    """The result of a query; its form depends on `result_type`."""
+
+    result_type: str = ""
+    result: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class Answer(msgspec.Struct, frozen=True, rename="camel"):
+    """The envelope of every answer, good or bad."""
+
+    status: Literal["success", "error"]
+    data: Data = Data()
+    error_type: str = ""
+    error: str = ""
+    warnings: list[str] = []
+
+
+_ANSWERS = msgspec.json.Decoder(Answer)
+_ROWS = msgspec.json.Decoder(list[Row])
+
+
+def matrix(status: int, body: bytes) -> tuple[list[Row], list[str]]:
+    """The rows and warnings of an answer.
+
+    Raises:
+        MetricsUnavailable: It is an error, no JSON, not of that form, or no matrix.
+    """
+    try:
+        answer = _ANSWERS.decode(body)
+    except msgspec.DecodeError as error:
+        # A proxy in between answers with a page of its own.
+        said = body[:120].decode(errors="replace").strip()
+        raise _refusal(status, f"no answer of Prometheus: {said!r}") from error
+    if answer.status != "success" or status >= 400:
+        told = answer.error[:300] or "no reason given"
+        raise _refusal(status, f"{answer.error_type or 'error'}: {told}")
+    if answer.data.result_type != "matrix":
+        raise _refusal(status, f"expected a matrix and got {answer.data.result_type!r}")
+    try:
+        return _ROWS.decode(answer.data.result), answer.warnings
+    except msgspec.DecodeError as error:
+        raise _refusal(status, "the matrix is not of the documented form") from error
+
+
+def _refusal(status: int, said: str) -> MetricsUnavailable:
+    match status:
+        case 401 | 403:
+            advice = "check the credentials for the metrics store"
+        case 404:
+            advice = "check the URL: it must be the address before /api/v1"
+        case 429 | 502 | 503 | 504:
+            advice = "the metrics store is overloaded or not there; asked again at the next tick"
+        case _:
+            advice = "asked again at the next tick"
+    return MetricsUnavailable(f"metrics store answered {status}, {said}", advice=advice)

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From raw counter samples to counts per scrape interval, by differencing them ourselves.
+
+The store's own rate() and increase() stretch to the window's edges, yield fractions and overlap
+from one look to the next, which would count the same error several times. Here each series has a
+cursor, its latest counted sample, and a sample is counted exactly if it is newer than that:
+duplicates, overlapping windows and replays after a restart change nothing.
+
+Rules of differencing, per series:
+
+- the very first look only sets the cursors: what was counted before it belongs to nobody;
+- a value below its predecessor is a restarted counter: it counts from 0;
+- a series that appears at a scrape target known before was born there: it counts from 0, or the
+  first error of a version would be lost, for that is what creates its series;
+- the first sample of a target that was never seen before has no predecessor and counts nothing;
+- NaN, infinite and negative values are no samples.
+
+Grid: an interval ends at the first scrape that comes about one scrape interval after the last end;
+every sample up to there belongs to it, of both tracks, and later ones wait for the next look. Where
+one scrape brings both tracks, as at a gateway, they are aligned exactly; a target that is scraped
+at another phase lags by less than one scrape interval, with both of them.
+"""
+
+import bisect
+import hashlib
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from controller.core.evidence.series import Cursor, Sample, Series, ServiceSeries
+from controller.core.evidence.tally import INFINITE, UNREPORTED, Interval, Tally
+
+__all__ = ["Cursor", "Difference", "Sample", "Series", "ServiceSeries", "difference"]
+
+MOST_SERIES = 4000
+"""Series that one run may follow: two tracks, some gateways, some codes and methods, a histogram
+for each. Beyond that the label set is out of hand, and memory goes first."""
+
+FORGET_SECONDS = 3600.0
+"""A series that was silent for so long is forgotten; gateways drop idle series sooner."""
+
+NEIGHBOUR = 0.75
+"""Scrapes closer together than this part of the usual gap belong to one interval: they are those
+of other targets at other phases."""
+
+LONG_GAP = 4
+"""An interval this many times as long as the usual gap is reported as one with a hole in it."""
+
+
+class Difference(NamedTuple):
+    """What one look has brought.
+
+    Attributes:
+        cursor: The cursor for the next look.
+        intervals: The new intervals, oldest first; empty where nothing new was scraped.
+        problems: What was odd, in words, each kind once.
+    """
+
+    cursor: Cursor
+    intervals: tuple[Interval, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counter:
+    """One series with its place in the tally."""
+
+    canary: bool
+    what: str
+    bound: float
+    key: str
+    target: str
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A counted increment, at the time of its sample."""
+
+    at: float
+    counter: _Counter
+    amount: int
+
+
+def difference(
+    cursor: Cursor, canary: ServiceSeries | None, stable: ServiceSeries | None
+) -> Difference:
+    """Count what is new since the cursor.
+
+    Args:
+        cursor: Where the last look ended; `Cursor()` for the first.
+        canary: Raw series of the canary, None if the store knows none.
+        stable: The same of stable.
+    """
+    problems: dict[str, None] = {}
+    counters = [*_counters(canary, problems, canary=True), *_counters(stable, problems)]
+    if len(counters) > MOST_SERIES:
+        problems[f"{len(counters)} series; only {MOST_SERIES} of them are followed"] = None
+        counters = sorted(counters, key=lambda counter: counter.key)[:MOST_SERIES]
+    times = sorted({sample.at for counter in counters for sample in counter.samples})
+    if not times:
+        return Difference(cursor, (), tuple(problems))
+    gap = _usual_gap(counters)
+    ends = times[-1:] if cursor.at is None else _ends(cursor.at, times, gap)
+    if not ends:
+        return Difference(cursor, (), tuple(problems))
+    grown, pieces = _count(cursor, counters, ends[-1], problems)
+    if cursor.at is None:
+        return Difference(grown, (), tuple(problems))
+    starts = (cursor.at, *ends[:-1])
+    if gap and any(end - start > LONG_GAP * gap for start, end in zip(starts, ends, strict=True)):
+        problems["scrapes are missing: an interval is longer than it should be"] = None
+    return Difference(grown, _intervals(starts, ends, pieces, counters), tuple(problems))
+
+
+def _counters(
+    service: ServiceSeries | None, problems: dict[str, None], *, canary: bool = False
+) -> Iterator[_Counter]:
+    if service is None:
+        return
+    labelled: Iterable[tuple[str, float, Series]] = itertools.chain(
+        (("requests", 0.0, series) for series in service.requests),
+        (("errors", 0.0, series) for series in service.errors),
+        (("bucket", bound, series) for bound, series in service.buckets),
+    )
+    for what, bound, series in labelled:
+        place = tuple(pair for pair in series.labels if pair[0] in service.target_labels)
+        # Answers and histograms come by different queries, which may straddle a scrape.
+        query = "timed" if what == "bucket" else "answers"
+        yield _Counter(
+            canary=canary,
+            what=what,
+            bound=bound,
+            key=_digest("canary" if canary else "stable", what, repr(bound), series.labels),
+            target=_digest(query, "", "", place),
+            samples=_clean(series.samples, problems),
+        )
+
+
+def _digest(track: str, what: str, bound: str, labels: tuple[tuple[str, str], ...]) -> str:
+    """A short name for a series: with it a cursor stays small enough for the run document."""
+    text = "\x00".join((track, what, bound, *(part for pair in labels for part in pair)))
+    return hashlib.blake2b(text.encode(), digest_size=9).hexdigest()
+
+
+def _clean(samples: Sequence[Sample], problems: dict[str, None]) -> tuple[Sample, ...]:
+    """Real values in the order of time, each time once."""
+    real = [
+        sample
+        for sample in samples
+        if math.isfinite(sample.at) and math.isfinite(sample.value) and sample.value >= 0
+    ]
+    if len(real) < len(samples):
+        problems["values that are no counts (NaN, infinite or negative) were left out"] = None
+    if all(early.at < late.at for early, late in itertools.pairwise(real)):
+        return tuple(real)
+    problems["samples out of order or twice at the same time were put straight"] = None
+    once: dict[float, Sample] = {}
+    for sample in real:
+        once.setdefault(sample.at, sample)
+    return tuple(once[at] for at in sorted(once))
+
+
+def _usual_gap(counters: Iterable[_Counter]) -> float:
+    """The scrape interval, as the samples themselves show it; 0 if none has two."""
+    gaps = [
+        late.at - early.at
+        for counter in counters
+        for early, late in itertools.pairwise(counter.samples)
+    ]
+    return statistics.median(gaps) if gaps else 0.0
+
+
+def _ends(at: float, times: Sequence[float], gap: float) -> list[float]:
+    ends: list[float] = []
+    for time in times:
+        if time > at and time - at >= NEIGHBOUR * gap:
+            ends.append(time)
+            at = time
+    return ends
+
+
+def _count(
+    cursor: Cursor, counters: Sequence[_Counter], until: float, problems: dict[str, None]
+) -> tuple[Cursor, list[_Piece]]:
+    """Difference every series up to `until`, and move the cursor there."""
+    first: dict[str, float] = {}
+    for counter in counters:
+        for sample in counter.samples[:1]:
+            first[counter.target] = min(first.get(counter.target, math.inf), sample.at)
+    series, targets = dict(cursor.series), dict(cursor.targets)
+    pieces: list[_Piece] = []
+    for counter in counters:
+        last = cursor.series.get(counter.key)
+        since = -math.inf if last is None else last.at
+        fresh = [sample for sample in counter.samples if since < sample.at <= until]
+        if not fresh:
+            continue
+        if last is None and fresh[0].at > cursor.targets.get(counter.target, first[counter.target]):
+            last = Sample(since, 0.0)
+        pieces += _pieces(counter, last, fresh, problems)
+        series[counter.key] = fresh[-1]
+        targets[counter.target] = max(targets.get(counter.target, -math.inf), fresh[-1].at)
+    oldest = until - FORGET_SECONDS
+    grown = Cursor(
+        at=until,
+        series={key: sample for key, sample in series.items() if sample.at > oldest},
+        targets={key: at for key, at in targets.items() if at > oldest},
+    )
+    return grown, pieces
+
+
+def _pieces(
+    counter: _Counter, last: Sample | None, fresh: Iterable[Sample], problems: dict[str, None]
+) -> Iterator[_Piece]:
+    for sample in fresh:
+        if last is not None and sample.value < last.value:
+            problems["a counter was restarted; it counts from 0"] = None
+            yield _Piece(sample.at, counter, round(sample.value))
+        elif last is not None:
+            yield _Piece(sample.at, counter, round(sample.value) - round(last.value))
+        last = sample
+
+
+def _intervals(
+    starts: Sequence[float],
+    ends: Sequence[float],
+    pieces: Iterable[_Piece],
+    counters: Sequence[_Counter],
+) -> tuple[Interval, ...]:
+    """Sort the pieces into intervals; what arrived late goes into the first one."""
+    bounds = {
+        track: sorted({c.bound for c in counters if c.what == "bucket" and c.canary is track})
+        for track in (True, False)
+    }
+    binned: list[list[_Piece]] = [[] for _ in ends]
+    for piece in pieces:
+        binned[bisect.bisect_left(ends, piece.at)].append(piece)
+    seen = {
+        track: sorted({sample.at for c in counters if c.canary is track for sample in c.samples})
+        for track in (True, False)
+    }
+    return tuple(
+        Interval(
+            at=end,
+            seconds=end - start,
+            canary=_tally(found, bounds, seen, (start, end), canary=True),
+            stable=_tally(found, bounds, seen, (start, end), canary=False),
+        )
+        for start, end, found in zip(starts, ends, binned, strict=True)
+    )
+
+
+def _tally(
+    pieces: Iterable[_Piece],
+    bounds: Mapping[bool, Sequence[float]],
+    seen: Mapping[bool, Sequence[float]],
+    span: tuple[float, float],
+    *,
+    canary: bool,
+) -> Tally:
+    """Counts of one track in one interval."""
+    if bisect.bisect_right(seen[canary], span[0]) == bisect.bisect_right(seen[canary], span[1]):
+        return UNREPORTED
+    sums: dict[tuple[str, float], int] = {}
+    for piece in pieces:
+        if piece.counter.canary is canary:
+            place = (piece.counter.what, piece.counter.bound)
+            sums[place] = sums.get(place, 0) + piece.amount
+    requests = sums.get(("requests", 0.0), 0)
+    buckets = [(bound, sums.get(("bucket", bound), 0)) for bound in bounds[canary]]
+    return Tally(
+        requests=requests,
+        # Where the two come by different metrics a scrape may show an error before its request.
+        errors=min(sums.get(("errors", 0.0), 0), requests),
+        buckets=tuple(buckets) if buckets and buckets[-1][0] == INFINITE else (),
+    )

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metrics store as the engine needs it: raw counters with the scrapes' own time stamps.
+
+One call serves all runs at once, so the load on the store grows with the metrics of a provider and
+not with the number of canaries.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from controller.core.evidence.series import ServiceSeries
+
+ServiceKey: TypeAlias = tuple[str, str]
+"""(namespace, name) of a Service."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one look at the store has brought.
+
+    Attributes:
+        evaluated_at: When the store answered, by its own clock where it tells the time.
+        services: Series by Service. A Service of which the store knows nothing is missing here;
+            that is no error.
+        warnings: What the store or the mapping found odd, each once.
+    """
+
+    evaluated_at: float
+    services: Mapping[ServiceKey, ServiceSeries] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def age_seconds(self, service: ServiceKey) -> float | None:
+        """Age of the Service's newest sample, by the store's clock; None if there is none."""
+        series = self.services.get(service)
+        if series is None:
+            return None
+        newest = [one.samples[-1].at for one in series.requests if one.samples]
+        return max(self.evaluated_at - max(newest), 0.0) if newest else None
+
+
+class Metrics(Protocol):
+    """Errors of every method: `MetricsUnavailable`. Each has a deadline of its own."""
+
+    async def samples(self, since_seconds: float, services: Collection[ServiceKey]) -> Batch:
+        """Raw samples of the last `since_seconds` for all these Services, stable and canary.
+
+        One query per metric of the provider, however many Services are asked for. The window must
+        reach back to the newest sample that was counted, or what lies between is a gap.
+        """
+        ...
+
+    async def history(self, service: ServiceKey, seconds: float) -> Batch:
+        """The Service's past, thinned out, without latency: enough to see how errors cluster."""
+        ...
