@@ -9,7 +9,7 @@ ordinary Deployment what its version will do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,6 +95,8 @@ class VirtualRuntime:
     def __init__(self) -> None:
         """Nothing runs yet."""
         self.servers: dict[str, Server] = {}
+        self.before_change: list[Callable[[], None]] = []
+        """Called before a server appears, dies or changes its behaviour."""
         self._addresses: dict[str, str] = {}
         self._next = 10
 
@@ -109,6 +111,7 @@ class VirtualRuntime:
             image = pod["spec"]["containers"][0].get("image", "")
             raise StartError("ErrImagePull", f'failed to pull image "{image}": not found')
         address = self._address(pod)
+        self._announce()
         self.servers[address] = Server(
             version=version_of(pod),
             error_rate=float(env.get("ERROR_RATE", "0")),
@@ -146,10 +149,25 @@ class VirtualRuntime:
         self._silence(pod)
         self.servers.pop(self._addresses.pop(pod["metadata"]["uid"], ""), None)
 
+    def behave(
+        self, version: str, *, error_rate: float | None = None, latency_ms: float | None = None
+    ) -> None:
+        """Change what the running servers of a version do; later ones follow their environment."""
+        self._announce()
+        for server in self.servers.values():
+            if server.version == version:
+                server.error_rate = server.error_rate if error_rate is None else error_rate
+                server.latency_ms = server.latency_ms if latency_ms is None else latency_ms
+
     def _silence(self, pod: JsonObject) -> None:
         server = self.servers.get(self._addresses.get(pod["metadata"]["uid"], ""))
-        if server is not None:
+        if server is not None and server.alive:
+            self._announce()
             server.alive = False
+
+    def _announce(self) -> None:
+        for tell in self.before_change:
+            tell()
 
     def _address(self, pod: JsonObject) -> str:
         uid = pod["metadata"]["uid"]
