@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from controller.core import effects
-from controller.core.effects import Effect
+from controller.core.effects import Safer
 from controller.core.lifecycle.memory import Mark, parse_mark
 from controller.core.lifecycle.situation import Notice, Situation
 from controller.core.observation import Deployment
@@ -16,7 +16,7 @@ class Rest:
     """What to do for a target at rest; `change` asks for a run from that mark."""
 
     why: str
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[Safer, ...] = ()
     notices: tuple[Notice, ...] = ()
     change: Mark | None = None
 
@@ -90,7 +90,7 @@ def _released(deployment: Deployment, target: TargetRef) -> Rest:
     )
 
 
-def _strays(situation: Situation, target: TargetRef) -> tuple[Effect, ...]:
+def _strays(situation: Situation, target: TargetRef) -> tuple[Safer, ...]:
     """Canary objects that no run owns: what a deleted run document leaves behind."""
     canary = situation.view.canary
     if canary is None or not canary.ours or canary.deleting:

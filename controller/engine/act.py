@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Effects in their order of I/O.
+
+Toward safety: the write first, its record within seconds. Toward risk: the intent durable first;
+then the routes are read, *then* the latches (the order that makes kill and raise exclude each
+other: a raise that read its route before the killer's write fails on the version, one that read it
+after sees the latch), then the permit, then the compare-and-set.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from controller.core import effects, errors
+from controller.core.effects import RaiseWeight, Riskier, Safer
+from controller.core.guard import permit
+from controller.core.guard.permit import Asked, Permit, Refusal
+from controller.core.lifecycle import trial
+from controller.core.lifecycle.memory import Run
+from controller.core.lifecycle.situation import Situation
+from controller.core.observation import Route
+from controller.engine import describe
+from controller.engine.ledger import Ledger
+from controller.ports.cluster import Cluster
+from controller.ports.documents import Documents
+
+MOST_TRIES: Final = 5
+"""Compare-and-set on a route whose version a gateway moves after each write: 5 reads suffice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of an effect."""
+
+    done: bool
+    words: str
+    refusals: tuple[Refusal, ...] = ()
+    retry_seconds: float = 1.0
+
+
+class Actor:
+    """Performs effects; decides nothing."""
+
+    def __init__(self, *, cluster: Cluster, documents: Documents, epoch: int) -> None:
+        """`epoch` is ours: a higher one in the cluster document means that we are replaced."""
+        self._cluster = cluster
+        self._documents = documents
+        self.epoch = epoch
+
+    async def safer(self, effect: Safer, ledger: Ledger | None) -> Result:
+        """Perform an effect toward safety, or one that is neutral; never asks anybody."""
+        try:
+            if isinstance(effect, effects.ZeroWeight):
+                await self._cluster.zero(effect.splits)
+                words = "weight 0 written"
+            else:
+                words = await self._cluster.perform(effect)
+        except errors.SwitchgearError as error:
+            result = failure(error)
+        else:
+            result = Result(done=True, words=words)
+        if ledger is not None:
+            body = {**describe.effect(effect), "done": result.done, "words": result.words}
+            ledger.note("effect", body)
+        return result
+
+    async def riskier(self, effect: Riskier, situation: Situation, run: Run) -> Result:
+        """Perform an effect toward risk whose intent is durable: read, permit, compare-and-set."""
+        for _ in range(MOST_TRIES):
+            try:
+                routes, found = await self._asked(effect, situation, run)
+                if not isinstance(found, Permit):
+                    return refused(found)
+                words = await self._cluster.perform(found.effect, expected=routes)
+            except errors.Conflict:
+                continue
+            except errors.SwitchgearError as error:
+                return failure(error)
+            return Result(done=True, words=words)
+        return Result(done=False, words=f"the object kept moving in {MOST_TRIES} tries")
+
+    async def _asked(
+        self, effect: Riskier, situation: Situation, run: Run
+    ) -> tuple[list[Route], Permit | tuple[Refusal, ...]]:
+        routes: list[Route] = []
+        if isinstance(effect, RaiseWeight):
+            refs = list(dict.fromkeys(split.route for split in effect.splits))
+            names = [name for split in effect.splits for name in (split.service, split.canary)]
+            routes = await self._cluster.read_routes(refs, names)
+        latches = await self._documents.latches()
+        annotations = await self._cluster.read_annotations(run.target)
+        asked = Asked(
+            effect=effect,
+            target=run.target,
+            policy=situation.plan,
+            ceilings=situation.ceilings,
+            latches=latches,
+            epoch=self.epoch,
+            routes=routes,
+            rungs=trial.rungs(situation.plan, situation.ceilings),
+            granted=run.granted,
+            breaker="" if run.probe else situation.breaker,
+            paused=_paused(annotations),
+            endpoints_ready=all(
+                service.ready_endpoints > 0
+                for lane in run.lanes
+                if (service := situation.canary_service(lane.service)) is not None
+            ),
+            stale_seconds=situation.view.stale_seconds,
+            stopped=_stopped(annotations, run),
+        )
+        return routes, permit.grant(asked)
+
+
+def _paused(annotations: Mapping[str, str]) -> str:
+    if annotations.get("paused", "false").lower() in {"", "false", "no"}:
+        return ""
+    return "paused by the annotation `paused`; a person goes on with `switchgear release`"
+
+
+def _stopped(annotations: Mapping[str, str], run: Run) -> str:
+    if "kill" in annotations:
+        return "the annotation `kill` stands on the Deployment"
+    if annotations.get("abort") in {run.name, "true"}:
+        return "the run is being aborted"
+    return ""
+
+
+def refused(refusals: tuple[Refusal, ...]) -> Result:
+    """The guards said no: nothing was written."""
+    words = "; ".join(refusal.message for refusal in refusals)
+    return Result(done=False, words=words, refusals=refusals, retry_seconds=2.0)
+
+
+def failure(error: errors.SwitchgearError) -> Result:
+    """An error as a result, with the wait that the other side asked for."""
+    wait = 1.0
+    if isinstance(error, errors.Unavailable) and error.retry_after_seconds is not None:
+        wait = min(error.retry_after_seconds, 30.0)
+    return Result(done=False, words=error.diagnostics(), retry_seconds=wait)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the controller knows of each target between two ticks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from controller.core.evidence.dispersion import Dispersion
+from controller.core.evidence.judge import Verdict
+from controller.core.lifecycle.memory import Mark, Memory, Moments, Run
+from controller.core.lifecycle.situation import Request
+from controller.core.observation import Preflight, View
+from controller.core.values import TargetRef
+from controller.engine.ledger import Ledger
+
+MOST_REQUESTS = 16
+"""Requests that wait for one target; a person who asks more often is told to wait."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Card:
+    """One target: its run, its finished runs and what was asked of it."""
+
+    target: TargetRef
+    memory: Memory | None = None
+    ledger: Ledger | None = None
+    finished: list[tuple[Run, Ledger]] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    preflight: Preflight | None = None
+    preflight_at: float = 0.0
+    dispersion: Dispersion | None = None
+    verdict: Verdict | None = None
+    why: str = "not looked at yet"
+    told: str = ""
+    """The status that people were last told."""
+    refusal: str = ""
+    """What the guards said last, so that it is recorded once."""
+    probe: bool = False
+    """A person asked for another try: the next run is the one probe of a half-open breaker."""
+
+    @property
+    def others(self) -> list[Run]:
+        """The runs that ended, newest last."""
+        return [run for run, _ in self.finished]
+
+
+class Desk:
+    """All cards, by target."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._cards: dict[TargetRef, Card] = {}
+        self._count = 0
+
+    def card(self, target: TargetRef) -> Card:
+        """The target's card, new if there was none."""
+        return self._cards.setdefault(target, Card(target=target))
+
+    def cards(self) -> Iterator[Card]:
+        """Every card, in the order of names."""
+        for target in sorted(self._cards):
+            yield self._cards[target]
+
+    def forget(self, target: TargetRef) -> None:
+        """Drop a target that is gone and has nothing left to remember."""
+        card = self._cards.get(target)
+        if card is not None and card.memory is None and not card.finished:
+            del self._cards[target]
+
+    def running(self) -> list[Card]:
+        """Cards with a run under way (held ones included)."""
+        return [card for card in self._cards.values() if card.memory is not None]
+
+    def begin(self, card: Card, view: View, mark: Mark, *, epoch: int, now: float) -> Memory:
+        """A new run for the template that the Deployment has now."""
+        deployment = view.deployment
+        assert deployment is not None  # noqa: S101  # rest.look found the change in it.
+        self._count += 1
+        run = Run(
+            name=f"{card.target.name[:40]}-{deployment.digest[:8]}-e{epoch}n{self._count}",
+            target=card.target,
+            uid=deployment.uid,
+            annotations=tuple(sorted(deployment.annotations.items())),
+            stable_hash=mark.hash,
+            stable_digest=mark.digest,
+            digest=deployment.digest,
+            replicas=deployment.replicas,
+            probe=card.probe,
+        )
+        card.probe = False
+        card.preflight = None
+        card.dispersion = None
+        card.verdict = None
+        return Memory(run=run, moments=Moments(entered=now))
+
+
+def policy_kept(memory: Memory, view: View) -> Memory:
+    """Before anything is touched the run follows the policy as it stands now."""
+    if view.deployment is None:
+        return memory
+    annotations = tuple(sorted(view.deployment.annotations.items()))
+    return replace(memory, run=replace(memory.run, annotations=annotations))

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scraped counts for all runs: one poller, one query per metric, one cursor per run.
+
+The poller runs only while some run may carry requests, and looks a few times per scrape interval,
+since what it finds decides how soon a bad version loses its traffic. Each new scrape wakes the
+targets that it is about.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from controller.core import errors
+from controller.core.evidence import dispersion
+from controller.core.evidence.dispersion import Dispersion
+from controller.core.evidence.samples import difference
+from controller.core.evidence.series import Cursor, Series, ServiceSeries
+from controller.core.evidence.tally import Interval
+from controller.core.lifecycle.memory import Memory, Run
+from controller.core.values import TargetRef, canary_name
+from controller.engine.meters import Meters
+from controller.ports.clock import Clock
+from controller.ports.metrics import Batch, Metrics, ServiceKey
+
+HISTORY_SECONDS: Final = 6 * 3600.0
+"""How much of stable's past says how its errors cluster."""
+
+LOOKS_PER_SCRAPE: Final = 5
+SOONEST_SECONDS: Final = 0.1
+LATEST_SECONDS: Final = 1.0
+"""Bounds of the poll interval: a fifth of a scrape interval, but never busier or lazier."""
+
+LEAST_WINDOW: Final = 15.0
+MOST_WINDOW: Final = 900.0
+"""Seconds of samples that one look asks for: four scrapes and what was missed while it failed."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the store says of one run now."""
+
+    intervals: tuple[Interval, ...] = ()
+    scraped_at: float | None = None
+    age_seconds: float | None = None
+    scrape_seconds: float = 5.0
+    clock: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Follower:
+    """One run's place in the stream."""
+
+    target: TargetRef
+    keys: tuple[tuple[ServiceKey, ServiceKey], ...]
+    """Pairs of (canary, stable) Services."""
+    cursor: Cursor
+    opened: bool
+    replay_from: float | None
+    intervals: list[Interval]
+    scraped_at: float | None = None
+
+
+class Feed:
+    """Follows the runs that may carry requests."""
+
+    def __init__(self, *, metrics: Metrics, clock: Clock, meters: Meters) -> None:
+        """`metrics` answers for all Services at once."""
+        self._metrics = metrics
+        self._clock = clock
+        self._meters = meters
+        self._followers: dict[str, _Follower] = {}
+        self._wake: Callable[[TargetRef], None] = lambda _: None
+        self._answered: float | None = None
+        self._batch: Batch | None = None
+        self._scrape = 5.0
+
+    def on_scrape(self, wake: Callable[[TargetRef], None]) -> None:
+        """Call `wake` for each target that a new scrape is about."""
+        self._wake = wake
+
+    def follow(self, memory: Memory) -> None:
+        """Begin to follow a run (again: no effect)."""
+        run = memory.run
+        if run.name in self._followers or not run.lanes:
+            return
+        services = dict.fromkeys(lane.service for lane in run.lanes)
+        space = run.target.namespace
+        last = memory.evidence.last_at if memory.evidence else None
+        self._followers[run.name] = _Follower(
+            target=run.target,
+            keys=tuple(((space, canary_name(name)), (space, name)) for name in services),
+            cursor=Cursor(),
+            opened=False,
+            replay_from=last if last is not None and last > 0 else None,
+            intervals=[],
+        )
+
+    def forget(self, run: Run) -> None:
+        """The run ended, or carries nothing any more."""
+        self._followers.pop(run.name, None)
+
+    @property
+    def followed(self) -> int:
+        """How many runs are followed."""
+        return len(self._followers)
+
+    def reading(self, run: Run | None) -> Reading:
+        """What is new for a run; each interval is handed out once."""
+        now = self._clock.monotonic()
+        age = None if self._answered is None else now - self._answered
+        clock = 0.0
+        if self._batch is not None and age is not None:
+            clock = self._batch.evaluated_at + age
+        follower = self._followers.get(run.name) if run else None
+        if follower is None:
+            return Reading(age_seconds=age, scrape_seconds=self._scrape, clock=clock)
+        fresh = tuple(follower.intervals)
+        follower.intervals.clear()
+        return Reading(
+            intervals=fresh,
+            scraped_at=follower.scraped_at,
+            age_seconds=age,
+            scrape_seconds=self._scrape,
+            clock=clock,
+        )
+
+    async def run(self) -> None:
+        """Poll for ever; idle while nothing is followed."""
+        while True:
+            if self._followers:
+                await self.look()
+            pause = min(max(self._scrape / LOOKS_PER_SCRAPE, SOONEST_SECONDS), LATEST_SECONDS)
+            await self._clock.sleep(pause)
+
+    async def look(self) -> None:
+        """Ask once for everything that is followed and hand it out."""
+        keys = {key for item in self._followers.values() for pair in item.keys for key in pair}
+        try:
+            batch = await self._metrics.samples(self._window(), keys)
+        except errors.MetricsUnavailable as error:
+            self._meters.metrics_failed()
+            log.warning("no metrics", why=error.diagnostics())
+            self._wake_all()
+            return
+        self._batch = batch
+        self._answered = self._clock.monotonic()
+        for follower in tuple(self._followers.values()):
+            self._take(follower, batch)
+
+    def _window(self) -> float:
+        missed = 0.0 if self._answered is None else self._clock.monotonic() - self._answered
+        replay = [item.replay_from for item in self._followers.values() if item.replay_from]
+        if replay and self._batch is not None:
+            missed = max(missed, self._batch.evaluated_at - min(replay))
+        elif replay:
+            missed = MOST_WINDOW
+        return min(max(LEAST_WINDOW, 4 * self._scrape) + missed, MOST_WINDOW)
+
+    def _wake_all(self) -> None:
+        for follower in self._followers.values():
+            self._wake(follower.target)
+
+    def _take(self, follower: _Follower, batch: Batch) -> None:
+        canary = _joined(batch, [pair[0] for pair in follower.keys])
+        stable = _joined(batch, [pair[1] for pair in follower.keys])
+        if not follower.opened and follower.replay_from is not None:
+            # After a restart: what was counted before the checkpoint opens the cursor, and the
+            # tail since then is counted now, by the scrapes' own time stamps.
+            until = follower.replay_from
+            opening = difference(Cursor(), _until(canary, until), _until(stable, until))
+            follower.cursor = opening.cursor
+        follower.opened = True
+        follower.replay_from = None
+        found = difference(follower.cursor, canary, stable)
+        follower.cursor = found.cursor
+        follower.intervals.extend(found.intervals)
+        newest = _newest((canary, stable))
+        if newest is not None and newest != follower.scraped_at:
+            follower.scraped_at = newest
+            self._wake(follower.target)
+        if found.intervals:
+            gaps = [interval.seconds for interval in found.intervals if interval.seconds > 0]
+            self._scrape = min(gaps, default=self._scrape)
+        for problem in found.problems:
+            log.info("odd samples", target=str(follower.target), problem=problem)
+
+    async def dispersion(self, target: TargetRef, services: Sequence[str]) -> Dispersion:
+        """How stable's errors cluster, from its history; the cautious default without one."""
+        for name in services:
+            key = (target.namespace, name)
+            try:
+                batch = await self._metrics.history(key, HISTORY_SECONDS)
+            except errors.MetricsUnavailable as error:
+                return dispersion.unknown(error.message)
+            found = batch.services.get(key)
+            if found is not None and found.requests:
+                return dispersion.from_history(found)
+        return dispersion.unknown("stable has no history")
+
+
+def _joined(batch: Batch, keys: Iterable[ServiceKey]) -> ServiceSeries | None:
+    found = [batch.services[key] for key in keys if key in batch.services]
+    if not found:
+        return None
+    if len(found) == 1:
+        return found[0]
+    return replace(
+        found[0],
+        requests=tuple(series for item in found for series in item.requests),
+        errors=tuple(series for item in found for series in item.errors),
+        buckets=tuple(bucket for item in found for bucket in item.buckets),
+    )
+
+
+def _until(service: ServiceSeries | None, at: float) -> ServiceSeries | None:
+    if service is None:
+        return None
+
+    def early(series: Series) -> Series:
+        return replace(series, samples=tuple(one for one in series.samples if one.at <= at))
+
+    return replace(
+        service,
+        requests=tuple(early(series) for series in service.requests),
+        errors=tuple(early(series) for series in service.errors),
+        buckets=tuple((bound, early(series)) for bound, series in service.buckets),
+    )
+
+
+def _newest(services: Iterable[ServiceSeries | None]) -> float | None:
+    times = [
+        series.samples[-1].at
+        for service in services
+        if service is not None
+        for series in service.requests
+        if series.samples
+    ]
+    return max(times, default=None)

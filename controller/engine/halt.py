@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kill switch: persist the latch, weight 0 everywhere, read back, only then say so.
+
+It waits for no tick, no leader, no metrics store and no journal. If the latch cannot be persisted
+the routes are still written, and the answer says what is missing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from controller.core import errors
+from controller.core.effects import SplitRef
+from controller.core.lifecycle.machine import after_commit
+from controller.core.lifecycle.memory import Memory
+from controller.core.observation import Latches
+from controller.core.values import canary_name
+from controller.engine.desk import Desk
+from controller.engine.loop import Loop
+from controller.engine.meters import Meters
+from controller.engine.observe import Observer
+from controller.ports.clock import Clock
+from controller.ports.cluster import Cluster
+from controller.ports.documents import Documents
+
+LOOK_SECONDS: Final = 0.1
+"""How often the acknowledgement looks again while it waits."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """How far a kill has come."""
+
+    scope: str
+    latched: bool
+    """The latch is persisted."""
+    in_force: bool
+    """Every route reads back 0, and the gateways have had their settling time."""
+    pending: tuple[str, ...] = ()
+    """What still carries requests, in words."""
+    problems: tuple[str, ...] = field(default=())
+
+
+class Killer:
+    """Engages the latch and brings weight to 0."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        documents: Documents,
+        clock: Clock,
+        desk: Desk,
+        loop: Loop,
+        meters: Meters,
+        settle_seconds: float,
+    ) -> None:
+        """`settle_seconds`: how long a gateway may take from a write to its effect."""
+        self._cluster = cluster
+        self._documents = documents
+        self._clock = clock
+        self._desk = desk
+        self._loop = loop
+        self._meters = meters
+        self._settle = settle_seconds
+
+    async def kill(self, scope: str, *, actor: str, reason: str, wait_seconds: float) -> Halt:
+        """Stop everything in the scope; returns in force, or as far as it came in the wait."""
+        self._meters.killed()
+        log.warning("kill", scope=scope, actor=actor, reason=reason)
+        problems: list[str] = []
+        latched = True
+        try:
+            await self._documents.engage(scope, actor=actor, reason=reason)
+        except errors.SwitchgearError as error:
+            latched = False
+            problems.append(f"the latch could not be persisted: {error.diagnostics()}")
+        zeroed = await self._zero(scope, problems)
+        written = self._clock.monotonic()
+        self._loop.wake_all()
+        while True:
+            pending = await self._pending(scope)
+            settled = not zeroed or self._clock.monotonic() - written >= self._settle
+            in_force = latched and not pending and settled
+            if in_force or self._clock.monotonic() - written >= wait_seconds:
+                return Halt(
+                    scope=scope,
+                    latched=latched,
+                    in_force=in_force,
+                    pending=pending,
+                    problems=tuple(problems),
+                )
+            await self._clock.sleep(LOOK_SECONDS)
+
+    def _memories(self, scope: str) -> list[Memory]:
+        return [
+            card.memory
+            for card in self._desk.running()
+            if card.memory is not None
+            and Latches(kills=(scope,)).kill_for(card.target.namespace, card.target.name)
+        ]
+
+    async def _zero(self, scope: str, problems: list[str]) -> bool:
+        splits: list[SplitRef] = []
+        for memory in self._memories(scope):
+            if not after_commit(memory.phase):
+                view = self._cluster.view(memory.run.target)
+                splits.extend(Observer.splits(view, memory.run))
+        if not splits:
+            return False
+        try:
+            await self._cluster.zero(splits)
+        except errors.SwitchgearError as error:
+            problems.append(f"not every route could be written: {error.diagnostics()}")
+        return True
+
+    async def _pending(self, scope: str) -> tuple[str, ...]:
+        """Routes that do not read back 0, and runs whose stable pods are not back yet."""
+        waiting: list[str] = []
+        memories = self._memories(scope)
+        for memory, found in zip(
+            memories,
+            await asyncio.gather(*(self._shares(memory) for memory in memories)),
+            strict=True,
+        ):
+            target = memory.run.target
+            if after_commit(memory.phase):
+                waiting.append(f"{target}: stable pods are coming back ({memory.phase.value})")
+            waiting.extend(f"{target}: {words}" for words in found)
+        return tuple(waiting)
+
+    async def _shares(self, memory: Memory) -> Sequence[str]:
+        lanes = memory.run.lanes
+        refs = list(dict.fromkeys(lane.route for lane in lanes))
+        if not refs or after_commit(memory.phase):
+            return ()
+        names = [name for lane in lanes for name in (lane.service, canary_name(lane.service))]
+        try:
+            routes = await self._cluster.read_routes(refs, names)
+        except errors.Missing:
+            return ()
+        except errors.SwitchgearError as error:
+            return (f"its route could not be read back: {error.message}",)
+        return [
+            f"{route.ref} still gives the canary {share / 100:g} %"
+            for route in routes
+            for lane in lanes
+            if route.ref == lane.route
+            and (share := route.share_bp(lane.service, canary_name(lane.service))) > 0
+        ]

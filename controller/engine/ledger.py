@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run document of one run: state and journal in one compare-and-set.
+
+Records are noted first and become durable with the next `flush`, together with the state that they
+explain, so that there is no moment in which one exists without the other. What leads toward safety
+is noted after the fact and flushed within seconds; what raises risk is flushed before.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from controller.core import errors
+from controller.core.journal import chain
+from controller.core.journal.chain import Head
+from controller.core.lifecycle import memory as memories
+from controller.core.lifecycle.memory import Run
+from controller.core.values import TargetRef
+from controller.ports.clock import Clock
+from controller.ports.documents import Document, Documents
+
+MOST_BYTES: Final = 900_000
+"""A ConfigMap holds 1,048,576 bytes; what is left is for the records of the way back."""
+
+MOST_PENDING: Final = 500
+"""Records that wait for a journal that cannot be written; beyond, the oldest kinds are counted."""
+
+STATE: Final = "state"
+HEAD: Final = "head"
+JOURNAL: Final = "journal"
+
+
+class Ledger:
+    """Journal and durable state of one run."""
+
+    def __init__(
+        self,
+        *,
+        documents: Documents,
+        clock: Clock,
+        epoch: int,
+        name: str,
+        target: TargetRef,
+        document: Document | None = None,
+    ) -> None:
+        """Open the ledger of a run; without a `document` the first flush creates one."""
+        self._documents = documents
+        self._clock = clock
+        self._epoch = epoch
+        self._document = document
+        self.name = name
+        self.target = target
+        self._lines: list[str] = []
+        self._durable = 0
+        self._head = Head()
+        self._state = ""
+        if document is not None:
+            self._read(document)
+
+    def _read(self, document: Document) -> None:
+        texts = document.texts
+        self._document = document
+        self._lines = texts.get(JOURNAL, "").splitlines()
+        self._durable = len(self._lines)
+        self._head = read_head(texts)
+        self._state = texts.get(STATE, "")
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Every record, durable or not yet."""
+        return tuple(self._lines)
+
+    @property
+    def pending(self) -> int:
+        """How many records are not durable yet."""
+        return len(self._lines) - self._durable
+
+    @property
+    def full(self) -> bool:
+        """No room for anything that raises risk; the way back still fits."""
+        return sum(len(line) + 1 for line in self._lines) > MOST_BYTES
+
+    def note(self, kind: str, body: Mapping[str, object], *, actor: str = "controller") -> int:
+        """Add a record; returns its number. It is durable after the next flush."""
+        record = {
+            "at": self._clock.stamp(),
+            "run": self.name,
+            "epoch": self._epoch,
+            "kind": kind,
+            "actor": actor,
+            "body": dict(body),
+        }
+        if self.pending < MOST_PENDING:
+            self._head, line = chain.append(self._head, record)
+            self._lines.append(line)
+        return self._head.count
+
+    def needs_flush(self, run: Run) -> bool:
+        """Whether something is not durable yet."""
+        return self.pending > 0 or memories.encode(run) != self._state
+
+    async def flush(self, run: Run) -> None:
+        """Make state and records durable.
+
+        Raises Conflict if another controller wrote the document, Unavailable and Refused as the
+        documents do. After a reply that was lost the next flush finds its own write and goes on.
+        """
+        state = memories.encode(run)
+        texts = {
+            STATE: state,
+            HEAD: json.dumps({"count": self._head.count, "hash": self._head.hash}),
+            JOURNAL: "\n".join(self._lines),
+        }
+        count = len(self._lines)
+        if self._document is None:
+            self._document = await self._create(texts)
+        else:
+            self._document = await self._replace(self._document, texts)
+        self._durable = count
+        self._state = state
+
+    async def _create(self, texts: Mapping[str, str]) -> Document:
+        try:
+            return await self._documents.create(self.name, texts, self.target)
+        except errors.Conflict:
+            return await self._resumed(texts)
+
+    async def _replace(self, document: Document, texts: Mapping[str, str]) -> Document:
+        try:
+            return await self._documents.replace(document, texts)
+        except errors.Conflict:
+            return await self._resumed(texts)
+        except errors.Missing:
+            return await self._documents.create(self.name, texts, self.target)
+
+    async def _resumed(self, texts: Mapping[str, str]) -> Document:
+        """After a conflict: an earlier write of ours whose reply was lost, or another hand?"""
+        found = await self._documents.read(self.name)
+        known = found.texts.get(JOURNAL, "").splitlines()
+        if known != self._lines[: len(known)]:
+            message = f"the run document {self.name} was written by another controller"
+            raise errors.Conflict(message)
+        return await self._documents.replace(found, texts)
+
+    async def delete(self) -> None:
+        """Remove the document of a finished run."""
+        if self._document is not None:
+            await self._documents.delete(self._document)
+
+    def open_intents(self) -> list[dict[str, object]]:
+        """Intents without an outcome: what a crash may have left half-done."""
+        waiting: dict[int, dict[str, object]] = {}
+        for line in self._lines:
+            record = json.loads(line)
+            if record["kind"] == "intent":
+                waiting[record["seq"]] = record["body"]
+            elif record["kind"] == "outcome":
+                waiting.pop(record["body"].get("intent", 0), None)
+        return [{"intent": seq, **body} for seq, body in waiting.items()]
+
+
+def read_head(texts: Mapping[str, str]) -> Head:
+    """The chain's end as the document names it. Raises ValueError if it is not readable."""
+    told = json.loads(texts.get(HEAD, "{}"))
+    return Head(count=int(told.get("count", 0)), hash=str(told.get("hash", chain.GENESIS)))

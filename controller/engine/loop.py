@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which target is looked at when: one tick at a time for each, all targets side by side.
+
+A target is woken by a change in its view, a new scrape, a request, the kill latch or its own timer.
+Waking it while it ticks makes it tick once more; waking it ten times is the same as once, so
+nothing queues up and the work is bounded by the number of targets.
+"""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from controller.core import errors
+from controller.core.lifecycle.table import EXPOSED, Phase
+from controller.core.values import TargetRef
+from controller.engine.desk import Desk
+from controller.engine.feed import Feed
+from controller.engine.tick import Ticker
+from controller.ports.cluster import Cluster
+from controller.ports.documents import Documents
+
+FAILED_SECONDS: Final = 1.0
+"""Pause after a tick that an error of the outside ended; the reads below it back off as well."""
+
+FOLLOWED: Final = EXPOSED | {Phase.PREPARING, Phase.ROLLING, Phase.HANDING_BACK}
+"""Phases in which scraped counts are wanted."""
+
+log = structlog.get_logger(__name__)
+
+
+class Loop:
+    """Wakes targets and runs their ticks."""
+
+    def __init__(
+        self, *, cluster: Cluster, documents: Documents, feed: Feed, desk: Desk, ticker: Ticker
+    ) -> None:
+        """Nothing runs until `run`."""
+        self._cluster = cluster
+        self._documents = documents
+        self._feed = feed
+        self._desk = desk
+        self._ticker = ticker
+        self._dirty: set[TargetRef] = set()
+        self._busy: set[TargetRef] = set()
+        self._timers: dict[TargetRef, asyncio.TimerHandle] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self.ticks = 0
+
+    async def run(self) -> None:
+        """Until cancelled. A task that fails in an unforeseen way ends all of it."""
+        self._cluster.subscribe(self.wake)
+        self._documents.subscribe(self.wake_all)
+        self._feed.on_scrape(self.wake)
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self._feed.run(), name="feed")
+            self.wake_all()
+            await asyncio.get_running_loop().create_future()
+
+    def wake_all(self) -> None:
+        """Look at every target: at the start, and when the kill latch moved."""
+        for target in self._cluster.targets():
+            self.wake(target)
+        for card in self._desk.running():
+            self.wake(card.target)
+
+    def wake(self, target: TargetRef) -> None:
+        """Look at this target soon."""
+        self._dirty.add(target)
+        if self._group is not None and target not in self._busy:
+            self._busy.add(target)
+            self._group.create_task(self._serve(target), name=f"target {target}")
+
+    async def _serve(self, target: TargetRef) -> None:
+        try:
+            while target in self._dirty:
+                self._dirty.discard(target)
+                timer = self._timers.pop(target, None)
+                if timer is not None:
+                    timer.cancel()
+                wait = await self._tick(target)
+                if target not in self._dirty:
+                    loop = asyncio.get_running_loop()
+                    self._timers[target] = loop.call_later(wait, self.wake, target)
+        finally:
+            self._busy.discard(target)
+
+    async def _tick(self, target: TargetRef) -> float:
+        self.ticks += 1
+        try:
+            wait = await self._ticker.tick(target)
+        except errors.InvariantBroken:
+            log.exception("a rule broke the table", target=str(target))
+            return 5.0
+        except errors.SwitchgearError as error:
+            log.warning("tick ended early", target=str(target), why=error.diagnostics())
+            return FAILED_SECONDS
+        memory = self._desk.card(target).memory
+        if memory is not None:
+            if memory.phase in FOLLOWED:
+                self._feed.follow(memory)
+            else:
+                self._feed.forget(memory.run)
+        return wait

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One `Situation` for one tick, from caches and what was asked before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from controller.core.effects import SplitRef
+from controller.core.evidence.dispersion import Dispersion
+from controller.core.guard import breaker
+from controller.core.lifecycle.memory import Memory, Run, split_of
+from controller.core.lifecycle.situation import Request, Situation
+from controller.core.lifecycle.table import UNTOUCHED, Phase
+from controller.core.observation import Preflight, View
+from controller.core.policy import caps, parse
+from controller.core.policy.model import Policy, Problem
+from controller.core.values import PREFIX
+from controller.engine.feed import Feed
+from controller.ports.clock import Clock
+from controller.ports.documents import Documents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The operator's figures that every situation carries."""
+
+    settle_seconds: float = 2.5
+    drain_seconds: float = 3.0
+    ready_seconds: float = 300.0
+    roll_seconds: float = 900.0
+    cluster_cap_bp: int | None = None
+    namespace_caps_bp: Mapping[str, int] = field(default_factory=dict)
+
+    def ceilings(self, namespace: str) -> caps.Ceilings:
+        """The caps of the cluster and of a namespace."""
+        return caps.Ceilings(
+            namespace_bp=self.namespace_caps_bp.get(namespace), cluster_bp=self.cluster_cap_bp
+        )
+
+
+def policy_of(annotations: Mapping[str, str]) -> Policy | tuple[Problem, ...]:
+    """The policy in annotations of ours whose prefix was cut off."""
+    return parse.parse({PREFIX + key: text for key, text in annotations.items()})
+
+
+class Observer:
+    """Puts situations together."""
+
+    def __init__(self, *, clock: Clock, documents: Documents, feed: Feed, bounds: Bounds) -> None:
+        """`feed` has the scraped counts, `bounds` the operator's figures."""
+        self._clock = clock
+        self._documents = documents
+        self._feed = feed
+        self._bounds = bounds
+
+    def situation(
+        self,
+        *,
+        view: View,
+        memory: Memory | None,
+        others: Sequence[Run],
+        requests: tuple[Request, ...] = (),
+        preflight: Preflight | None = None,
+        dispersion: Dispersion | None = None,
+        namespace: str,
+    ) -> Situation:
+        """The world as it is now; a running run is judged by the policy it began with."""
+        annotations = dict(view.deployment.annotations) if view.deployment else {}
+        pinned = memory is not None and memory.phase not in UNTOUCHED | {Phase.HELD}
+        policy = policy_of(dict(memory.run.annotations) if memory and pinned else annotations)
+        digest = view.deployment.digest if view.deployment else ""
+        reading = self._feed.reading(memory.run if memory else None)
+        return Situation(
+            now=self._clock.monotonic(),
+            view=view,
+            policy=policy,
+            latches=self._documents.latches_seen(),
+            ceilings=self._bounds.ceilings(namespace),
+            breaker="" if isinstance(policy, tuple) else breaker.why_open(others, policy, digest),
+            quarantined=breaker.quarantined(others),
+            requests=requests,
+            preflight=preflight,
+            dispersion=dispersion,
+            intervals=reading.intervals,
+            scraped_at=reading.scraped_at,
+            metrics_age=reading.age_seconds,
+            scrape_seconds=reading.scrape_seconds,
+            clock=reading.clock,
+            settle_seconds=self._bounds.settle_seconds,
+            drain_seconds=self._bounds.drain_seconds,
+            ready_seconds=self._bounds.ready_seconds,
+            roll_seconds=self._bounds.roll_seconds,
+        )
+
+    @staticmethod
+    def splits(view: View, run: Run) -> tuple[SplitRef, ...]:
+        """The run's lanes with their backends as the view has them."""
+        return tuple(
+            split_of(lane, route.backends)
+            for lane in run.lanes
+            for route in view.routes
+            if route.ref == lane.route
+        )

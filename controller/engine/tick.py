@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One target, one tick: observe, decide, act, record; and the sentence that says what was done."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from controller.core import errors, invariants
+from controller.core.effects import RISKIER, URGENT, Annotate, Effect, ZeroWeight
+from controller.core.guard import breaker
+from controller.core.lifecycle import machine, rest
+from controller.core.lifecycle.memory import Ending, Memory
+from controller.core.lifecycle.situation import Decision, Notice, Situation
+from controller.core.lifecycle.table import UNTOUCHED, Phase
+from controller.core.observation import View
+from controller.core.values import TargetRef
+from controller.engine import describe
+from controller.engine.act import Actor, Result
+from controller.engine.desk import Card, Desk, policy_kept
+from controller.engine.feed import Feed
+from controller.engine.ledger import Ledger
+from controller.engine.meters import Meters
+from controller.engine.observe import Observer
+from controller.ports.clock import Clock
+from controller.ports.cluster import Cluster
+from controller.ports.documents import Documents
+
+PREFLIGHT_SECONDS: Final = 30.0
+"""How long the answers of the preflight count for a change that waits."""
+
+KEEP_FINISHED: Final = 5
+"""Finished runs kept per target; one with an unreleased latch is kept whatever its age."""
+
+IDLE_SECONDS: Final = 600.0
+"""A target at rest is looked at when something changes; this is only for the clock's sake."""
+
+AT_ONCE: Final = 0.02
+"""After a write the caches need a moment; a watch event usually wakes the target before."""
+
+log = structlog.get_logger(__name__)
+
+
+class Ticker:
+    """Carries targets one tick further."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        documents: Documents,
+        clock: Clock,
+        feed: Feed,
+        observer: Observer,
+        actor: Actor,
+        desk: Desk,
+        meters: Meters,
+    ) -> None:
+        """Everything that a tick needs, put together in `app`."""
+        self._cluster = cluster
+        self._documents = documents
+        self._clock = clock
+        self._feed = feed
+        self._observer = observer
+        self._actor = actor
+        self._desk = desk
+        self._meters = meters
+        self._trips: list[float] = []
+
+    async def tick(self, target: TargetRef) -> float:
+        """One tick; returns after how many seconds to look again if nothing happens."""
+        card = self._desk.card(target)
+        view = self._cluster.view(target)
+        if card.memory is None:
+            wait = await self._rest(card, view)
+            if wait is not None:
+                return wait
+        assert card.memory is not None  # noqa: S101  # `_rest` began a run.
+        if card.memory.phase in UNTOUCHED | {Phase.HELD}:
+            card.memory = policy_kept(card.memory, view)
+        if card.memory.phase is Phase.CHECKING or _refused(card.memory):
+            await self._ask(card)
+        situation = self._situation(card, view)
+        return await self._run(card, situation, card.memory)
+
+    def _situation(self, card: Card, view: View) -> Situation:
+        requests = tuple(card.requests)
+        card.requests.clear()
+        return self._observer.situation(
+            view=view,
+            memory=card.memory,
+            others=card.others,
+            requests=requests,
+            preflight=card.preflight,
+            dispersion=card.dispersion,
+            namespace=card.target.namespace,
+        )
+
+    async def _rest(self, card: Card, view: View) -> float | None:
+        """A target without a run; None means that a run has just begun."""
+        situation = self._situation(card, view)
+        found = rest.look(situation, card.target)
+        card.why = found.why
+        for effect in found.effects:
+            result = await self._actor.safer(effect, None)
+            if not result.done:
+                log.warning("not done", target=str(card.target), why=result.words)
+                return result.retry_seconds
+        await self._tell(card, found.notices)
+        if found.change is None:
+            if view.deployment is None:
+                self._desk.forget(card.target)
+            return 1.0 if found.effects or found.why.startswith("waiting") else IDLE_SECONDS
+        now = self._clock.monotonic()
+        memory = self._desk.begin(card, view, found.change, epoch=self._actor.epoch, now=now)
+        card.memory = memory
+        card.ledger = Ledger(
+            documents=self._documents,
+            clock=self._clock,
+            epoch=self._actor.epoch,
+            name=memory.run.name,
+            target=card.target,
+        )
+        maker = (view.deployment.annotations if view.deployment else {}).get("maker", "unknown")
+        card.ledger.note(
+            "begun",
+            {"stable": memory.run.stable_hash, "digest": memory.run.digest},
+            actor=maker,
+        )
+        self._meters.begun()
+        return None
+
+    async def _ask(self, card: Card) -> None:
+        """What is asked of the outside once per run; no answer leaves it unasked."""
+        now = self._clock.monotonic()
+        if card.preflight is None or now - card.preflight_at > PREFLIGHT_SECONDS:
+            try:
+                card.preflight = await self._cluster.preflight(card.target)
+                card.preflight_at = now
+            except errors.SwitchgearError as error:
+                log.warning("preflight", target=str(card.target), why=error.diagnostics())
+        if card.dispersion is None:
+            names = [service.name for service in self._cluster.view(card.target).services]
+            card.dispersion = await self._feed.dispersion(card.target, names)
+
+    async def _run(self, card: Card, situation: Situation, memory: Memory) -> float:
+        decision = machine.step(situation, memory)
+        problems = invariants.broken(situation, memory, decision)
+        if problems:
+            return await self._refuse(card, decision, problems)
+        started = self._clock.monotonic()
+        result = await self._carry_out(card, situation, decision)
+        self._meters.tick(memory, decision, self._clock.monotonic() - started)
+        card.memory = decision.memory
+        card.verdict = decision.verdict or card.verdict
+        card.why = result.words if result is not None and not result.done else decision.why
+        await self._after(card, memory, decision)
+        if result is not None and not result.done:
+            return result.retry_seconds
+        if decision.memory.phase is Phase.CHECKING and card.preflight is None:
+            return 0.0 if memory.phase is not Phase.CHECKING else 1.0
+        moved = decision.memory.phase is not memory.phase
+        return AT_ONCE if decision.effects or moved else decision.wait_seconds
+
+    async def _carry_out(
+        self, card: Card, situation: Situation, decision: Decision
+    ) -> Result | None:
+        """Urgent effects at once; then state and intents durable; then the other effects."""
+        ledger = card.ledger
+        assert ledger is not None  # noqa: S101  # Every run has one.
+        urgent = [effect for effect in decision.effects if isinstance(effect, URGENT)]
+        others = [effect for effect in decision.effects if not isinstance(effect, URGENT)]
+        results: list[Result] = list(
+            await asyncio.gather(*(self._actor.safer(effect, ledger) for effect in urgent))
+        )
+        self._record(card, decision)
+        intents = [ledger.note("intent", describe.effect(effect)) for effect in others]
+        run = decision.memory.run
+        if not ledger.needs_flush(run):
+            return _worst(results)
+        try:
+            await ledger.flush(run)
+        except errors.SwitchgearError as error:
+            log.warning("journal not writable", target=str(card.target), why=error.diagnostics())
+            self._meters.journal_failed()
+            for intent in intents:
+                ledger.note("outcome", {"intent": intent, "done": False, "words": "no journal"})
+            return Result(done=False, words=f"the journal is not writable: {error.message}")
+        for intent, effect in zip(intents, others, strict=True):
+            result = await self._perform(card, situation, decision, effect)
+            body = {"intent": intent, "done": result.done, "words": result.words}
+            ledger.note("outcome", body)
+            results.append(result)
+            if not result.done:
+                break
+        return _worst(results)
+
+    async def _perform(
+        self, card: Card, situation: Situation, decision: Decision, effect: Effect
+    ) -> Result:
+        if isinstance(effect, RISKIER):
+            if card.ledger is not None and card.ledger.full:
+                return Result(done=False, words="the journal is full: nothing may be raised")
+            result = await self._actor.riskier(effect, situation, decision.memory.run)
+            card.refusal = "; ".join(item.code for item in result.refusals)
+            return result
+        return await self._actor.safer(effect, None)
+
+    def _record(self, card: Card, decision: Decision) -> None:
+        """A decision is recorded when it changes something or says something new."""
+        before = card.memory
+        ledger = card.ledger
+        assert ledger is not None and before is not None  # noqa: S101, PT018
+        moved = decision.memory.phase is not before.phase
+        codes = [reason.code for reason in decision.verdict.reasons] if decision.verdict else []
+        known = [reason.code for reason in card.verdict.reasons] if card.verdict else []
+        if moved or (decision.verdict is not None and codes != known):
+            body: dict[str, object] = {
+                "from": before.phase.value,
+                "to": decision.memory.phase.value,
+                "why": decision.why,
+                "weight_bp": decision.memory.run.weight_bp,
+                "step": decision.memory.run.step,
+            }
+            if decision.verdict is not None:
+                body["verdict"] = describe.verdict(decision.verdict)
+            ledger.note("decision", body)
+            log.info(
+                decision.why,
+                target=str(card.target),
+                run=decision.memory.run.name,
+                phase=decision.memory.phase.value,
+            )
+
+    async def _refuse(self, card: Card, decision: Decision, problems: tuple[str, ...]) -> float:
+        """A promise would be broken: do not carry it out, take exposure away, call a person."""
+        text = "; ".join(problems)
+        log.critical("a promise would be broken", target=str(card.target), problems=text)
+        self._meters.invariant_broken()
+        run = decision.memory.run
+        if card.ledger is not None:
+            card.ledger.note("broken", {"problems": list(problems), "why": decision.why})
+        if not machine.after_commit(decision.memory.phase) and card.memory is not None:
+            from_view = self._observer.splits(self._cluster.view(card.target), run)
+            await self._actor.safer(ZeroWeight(splits=from_view), card.ledger)
+        notice = Notice(reason="PromiseBroken", message=text, warning=True)
+        await self._tell(card, (notice,))
+        return 5.0
+
+    async def _after(self, card: Card, before: Memory, decision: Decision) -> None:
+        after = decision.memory
+        if after.run.tripped and not before.run.tripped:
+            await self._tripped(after.run.reason)
+        await self._tell(card, decision.notices)
+        if after.phase is not before.phase:
+            await self._status(card, after)
+        if after.phase is Phase.ENDED:
+            await self._end(card, after)
+
+    async def _tripped(self, reason: str) -> None:
+        now = self._clock.monotonic()
+        self._trips = [at for at in self._trips if now - at < breaker.FLEET_WINDOW_SECONDS]
+        self._trips.append(now)
+        self._meters.tripped()
+        if len(self._trips) >= breaker.FLEET_TRIPS:
+            why = f"{len(self._trips)} targets tripped, the last one on: {reason}"
+            try:
+                await self._documents.open_fleet_breaker(why)
+            except errors.SwitchgearError as error:
+                log.warning("fleet breaker not latched", why=error.diagnostics())
+
+    async def _end(self, card: Card, after: Memory) -> None:
+        """File the run; keep the newest finished ones and every unreleased latch."""
+        ledger = card.ledger
+        assert ledger is not None  # noqa: S101
+        try:
+            if ledger.needs_flush(after.run):
+                await ledger.flush(after.run)
+        except errors.SwitchgearError as error:
+            log.warning("last records wait", run=after.run.name, why=error.diagnostics())
+            return
+        self._meters.ended(after.run.outcome)
+        self._feed.forget(after.run)
+        card.finished.append((after.run, ledger))
+        card.memory = None
+        card.ledger = None
+        card.verdict = None
+        for run, old in card.finished[:-KEEP_FINISHED]:
+            if (run.tripped and not run.released) or run.quarantined:
+                continue
+            try:
+                await old.delete()
+            except errors.SwitchgearError as error:
+                log.warning("old run stays", run=run.name, why=error.diagnostics())
+            else:
+                card.finished.remove((run, old))
+
+    async def _status(self, card: Card, after: Memory) -> None:
+        """The status annotation, for people; its failure hurts nobody."""
+        view = self._cluster.view(card.target)
+        if view.deployment is None:
+            return
+        text = f"{after.phase.value}: {card.why}"[:1000]
+        if text == card.told:
+            return
+        annotations: dict[str, str | None] = {"status": text}
+        if "abort" in view.deployment.annotations and after.phase in {Phase.HELD, Phase.ENDED}:
+            annotations["abort"] = None
+        result = await self._actor.safer(
+            Annotate(target=card.target, uid=view.deployment.uid, annotations=annotations), None
+        )
+        if result.done:
+            card.told = text
+
+    async def _tell(self, card: Card, notices: tuple[Notice, ...]) -> None:
+        for notice in notices:
+            log.info(notice.message, target=str(card.target), reason=notice.reason)
+            self._meters.notice(notice.reason)
+            try:
+                await self._cluster.tell(
+                    card.target,
+                    reason=notice.reason,
+                    message=notice.message,
+                    warning=notice.warning,
+                )
+            except errors.SwitchgearError as error:
+                log.debug("event not written", why=error.diagnostics())
+
+
+def _worst(results: list[Result]) -> Result | None:
+    return next((result for result in results if not result.done), None)
+
+
+def _refused(memory: Memory) -> bool:
+    return memory.phase is Phase.HELD and memory.run.ending is Ending.REFUSED
