@@ -93,12 +93,14 @@ def parse(text: str, name: str) -> Provider:
     try:
         provider = msgspec.convert(yaml.safe_load(text), Provider)
         re.compile(provider.requests.error_codes)
-        for pattern in provider.service.patterns:
-            if JOINED not in pattern and "(?P<service>" not in pattern:
-                raise ValueError(f"pattern {pattern!r} names no Service")
-            re.compile(pattern.replace(JOINED, "x"))
-    except (yaml.YAMLError, msgspec.ValidationError, re.error, ValueError) as error:
+        groups = [
+            re.compile(pattern.replace(JOINED, "(?P<joined>x)")).groupindex
+            for pattern in provider.service.patterns
+        ]
+    except (yaml.YAMLError, msgspec.ValidationError, re.error) as error:
         raise ValueError(f"provider file {name}: {error}") from error
+    if not all("joined" in names or "service" in names for names in groups):
+        raise ValueError(f"provider file {name}: a pattern names no Service")
     return provider
 
 
