@@ -119,18 +119,30 @@ def _document() -> dict[str, Any]:
     return loaded
 
 
+def definitions() -> dict[str, Any]:
+    """Return all definitions by name, not to be changed."""
+    found: dict[str, Any] = _document()["definitions"]
+    return found
+
+
+def kinds() -> dict[str, str]:
+    """Return the name of the definition of each `apiVersion/kind`."""
+    found: dict[str, str] = _document()["kinds"]
+    return found
+
+
 def _resolved(raw: dict[str, Any]) -> dict[str, Any]:
     name = raw.get("$ref")
     if name is None:
         return raw
-    target = _document()["definitions"].get(name, {})
+    target = definitions().get(name, {})
     return {**target, **{key: value for key, value in raw.items() if key != "$ref"}}
 
 
 @cache
 def schema_of(identity: str) -> Node:
     """Return the schema of `apiVersion/kind`, open where there is none."""
-    name = _document()["kinds"].get(identity)
+    name = kinds().get(identity)
     if name is None:
         return Node(_open_object())
     return Node(_resolved({"$ref": name}))

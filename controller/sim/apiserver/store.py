@@ -236,7 +236,7 @@ class Store:
         meta = obj.get("metadata") or {}
         old = self._require(served, meta.get("namespace"), str(meta.get("name", "")))
         self._check_preconditions(served, old, meta.get("uid"), meta.get("resourceVersion"))
-        new = self._merged(served, old, clone(obj), subresource)
+        new = self.merged(served, old, clone(obj), subresource)
         self.strategy.prepare(served, new, old, subresource)
         self._move_generation(served, new, old)
         if new == old:
@@ -340,9 +340,10 @@ class Store:
         if version and str(version) != meta["resourceVersion"]:
             raise errors.stale(served.plural, served.group, meta["name"])
 
-    def _merged(
+    def merged(
         self, served: Resource, old: JsonObject, new: JsonObject, subresource: str
     ) -> JsonObject:
+        """Return `new` (which is consumed) with everything that this write may not touch."""
         before: JsonObject = old["metadata"]
         meta: JsonObject = new.setdefault("metadata", {})
         new["apiVersion"], new["kind"] = served.api_version, served.kind
@@ -369,8 +370,10 @@ class Store:
         del self._objects[served.key][meta.get("namespace", "")][meta["name"]]
         self.version += 1
         new["metadata"]["resourceVersion"] = str(self.version)
-        self._record(EventType.DELETED, served, new, old)
-        return clone(new)
+        # Watchers are told the last form that was stored, at the version of the deletion.
+        last = {**old, "metadata": {**meta, "resourceVersion": str(self.version)}}
+        self._record(EventType.DELETED, served, last, old)
+        return new
 
     def _commit(
         self, kind: EventType, served: Resource, new: JsonObject, old: JsonObject | None
