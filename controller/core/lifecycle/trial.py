@@ -13,7 +13,6 @@ from controller.core.evidence.judge import Outcome, Verdict
 from controller.core.evidence.settings import Limits, Settings, restart_rate
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
-from controller.core.observation import Pod
 from controller.core.policy import caps
 from controller.core.policy.model import Policy, Step
 from controller.core.values import WHOLE_BP
@@ -93,7 +92,7 @@ def verdict(situation: Situation, memory: Memory) -> Verdict:
         chosen,
         situation.clock,
         dwell_seconds=step.dwell_seconds,
-        hard_trips=pods.hard_trips(_facts(pod) for pod in situation.view.pods),
+        hard_trips=pods.hard_trips(situation.view.pods),
     )
 
 
@@ -106,16 +105,3 @@ def failed(situation: Situation, memory: Memory) -> Verdict | None:
 def sentence(found: Verdict) -> str:
     """All reasons as one text."""
     return "; ".join(reason.message for reason in found.reasons)
-
-
-def _facts(pod: Pod) -> pods.PodFacts:
-    """A pod's view in the judge's words."""
-    return pods.PodFacts(
-        name=pod.name,
-        waiting=(pod.waiting,) if pod.waiting else (),
-        terminated=("OOMKilled",) if pod.oom_killed else (),
-        restarts=pod.restarts,
-        ready=pod.ready,
-        was_ready=pod.was_ready,
-        deleting=pod.deleting,
-    )

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run as people and programs read it, from its state and its records alone.
+
+The daemon's HTTP door and the command line that reads the API server tell the same story because
+both tell it from here.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from controller.core.lifecycle import trial
+from controller.core.lifecycle.memory import Run
+from controller.core.policy import caps, parse
+from controller.core.policy.model import Policy
+from controller.core.values import PREFIX, percent
+
+
+def records(lines: Sequence[str]) -> list[dict[str, Any]]:
+    """The records of a journal, oldest first; a line that is not readable is left out."""
+    found: list[dict[str, Any]] = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+    return found
+
+
+def policy_of(run: Run) -> Policy | None:
+    """The policy that the run was begun with, if it was valid."""
+    found = parse.parse({PREFIX + key: text for key, text in run.annotations})
+    return found if isinstance(found, Policy) else None
+
+
+def facts(run: Run, lines: Sequence[str], *, journal: bool = False) -> dict[str, Any]:
+    """Everything of one run; with `journal` its records as well."""
+    told = records(lines)
+    decisions = [record["body"] for record in told if record.get("kind") == "decision"]
+    verdicts = [body["verdict"] for body in decisions if "verdict" in body]
+    policy = policy_of(run)
+    ladder = list(caps.ladder(policy, caps.Ceilings())) if policy else []
+    steps = [{"weight_bp": step.weight_bp, "dwell_seconds": step.dwell_seconds} for step in ladder]
+    if policy is not None:
+        bake = trial.rung(policy, caps.Ceilings(), len(ladder))
+        steps.append({"weight_bp": bake.weight_bp, "dwell_seconds": bake.dwell_seconds})
+    found: dict[str, Any] = {
+        "name": run.name,
+        "target": {"namespace": run.target.namespace, "name": run.target.name},
+        "phase": run.phase.value,
+        "outcome": run.outcome or None,
+        "reason": run.reason,
+        "step": run.step,
+        "steps": steps,
+        "weight_bp": run.weight_bp,
+        "stable": run.stable_hash,
+        "digest": run.digest,
+        "why": decisions[-1]["why"] if decisions else "",
+        "verdict": verdicts[-1] if verdicts else None,
+        "breaker_open": run.tripped and not run.released,
+        "quarantined": run.quarantined,
+        "dispersion": run.phi or "unknown, assuming phi = 3 and k = 3",
+        "started_at": told[0]["at"] if told else "",
+        "records": len(told),
+    }
+    if journal:
+        found["journal"] = told
+    return found
+
+
+def ladder_text(run: Run) -> str:
+    """The ladder in one line, the present rung in brackets: `5 % [25 %] 50 % 95 %`."""
+    policy = policy_of(run)
+    if policy is None:
+        return ""
+    count = trial.rungs(policy, caps.Ceilings())
+    rungs = [trial.rung(policy, caps.Ceilings(), index) for index in range(count + 1)]
+    return " ".join(
+        f"[{percent(step.weight_bp)}]" if index == run.step else percent(step.weight_bp)
+        for index, step in enumerate(rungs)
+    )
+
+
+def next_command(run: Run) -> str:
+    """What a person would type next, if there is something to do."""
+    target = run.target
+    if run.tripped and not run.released:
+        return f"switchgear explain {target}; ship a fix and `switchgear release {target}`"
+    if run.outcome and run.outcome not in {"promoted", "cancelled"}:
+        return f"switchgear retry {target}, or ship another version"
+    if not run.outcome:
+        return f"switchgear abort {target} stops it"
+    return ""
+
+
+def sentence(body: Mapping[str, Any]) -> str:
+    """One journal body as a line of text."""
+    for key in ("why", "words", "reason"):
+        if body.get(key):
+            return str(body[key])
+    name = body.get("effect")
+    return str(name) if name else json.dumps(body, sort_keys=True)
