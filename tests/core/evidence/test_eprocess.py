@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The promise itself, by exact enumeration: under the hypothesis no bet has an expected gain."""
+
+import itertools
+import math
+
+import pytest
+
+from controller.core.evidence import eprocess
+
+ROUNDING = 1e-9
+
+
+def chance(hits: int, trials: int, rate: float) -> float:
+    return math.comb(trials, hits) * rate**hits * (1 - rate) ** (trials - hits)
+
+
+def expected_relative(
+    canary: int, stable: int, *, rate: float, tolerance: float, margin: float, eta: float, step: int
+) -> list[float]:
+    """E[e] per alternative at the edge of the hypothesis; errors come in clusters of `step`."""
+    terms = eprocess.odds(canary * step, stable * step, tolerance, margin)
+    assert terms is not None
+    worse = min(tolerance * rate + margin, 1.0)
+    totals = [0.0] * len(eprocess.RATIOS)
+    for bad_c, bad_s in itertools.product(range(canary + 1), range(stable + 1)):
+        weight = chance(bad_c, canary, worse) * chance(bad_s, stable, rate)
+        scores = eprocess.relative(terms, bad_c * step, bad_s * step)
+        for place, score in enumerate(scores):
+            totals[place] += weight * math.exp(eta * score)
+    return totals
+
+
+@pytest.mark.parametrize("rate", [1e-4, 0.01, 0.2, 0.6])
+@pytest.mark.parametrize(("canary", "stable"), [(1, 5), (4, 36), (20, 20), (30, 3)])
+@pytest.mark.parametrize(("tolerance", "margin"), [(1.0, 0.0), (1.25, 0.0), (1.25, 0.01)])
+def test_the_relative_bet_gains_nothing_on_a_canary_that_is_not_worse(
+    rate: float, canary: int, stable: int, tolerance: float, margin: float
+) -> None:
+    totals = expected_relative(
+        canary, stable, rate=rate, tolerance=tolerance, margin=margin, eta=1.0, step=1
+    )
+    assert max(totals) <= 1 + ROUNDING
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_tempering_by_phi_covers_clusters_of_phi_errors(step: int) -> None:
+    """Clusters of `step` errors at once, evidence divided by phi = step."""
+    for rate in (0.001, 0.1):
+        tempered = expected_relative(
+            10, 30, rate=rate, tolerance=1.25, margin=0.0, eta=1 / step, step=step
+        )
+        assert max(tempered) <= 1 + ROUNDING
+    untempered = expected_relative(
+        10, 30, rate=0.1, tolerance=1.0, margin=0.0, eta=1.0, step=step
+    )
+    assert max(untempered) > 1.5, "without it the promise breaks, so the test can fail"
+
+
+@pytest.mark.parametrize("limit", [1e-5, 0.001, 0.05, 0.4, 0.97])
+@pytest.mark.parametrize("requests", [1, 7, 60])
+def test_the_absolute_bet_gains_nothing_within_the_limit(limit: float, requests: int) -> None:
+    for rate in (limit, limit / 3):
+        totals = [0.0] * len(eprocess.alternatives(limit))
+        for bad in range(requests + 1):
+            scores = eprocess.absolute(limit, bad, requests)
+            for place, score in enumerate(scores):
+                totals[place] += chance(bad, requests, rate) * math.exp(score)
+        assert max(totals) <= 1 + ROUNDING
+
+
+def test_betting_anew_and_losing_nothing_leaves_the_money_as_it_was() -> None:
+    process = eprocess.fresh(8)
+    assert eprocess.value(process) == pytest.approx(0.0, abs=1e-12)
+    for rate in (1 / 256, 0.25):
+        process = eprocess.put(process, rate)
+        assert eprocess.value(process) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_start_time_mixture_finds_what_begins_late() -> None:
+    """With the reserve a regression after a long healthy time takes tens of scrapes fewer."""
+
+    def scrapes(rate: float) -> int:
+        process = eprocess.fresh(8)
+        terms = eprocess.odds(100, 900, 1.25, 0.0)
+        assert terms is not None
+        for _ in range(480):
+            process = eprocess.advance(process, eprocess.relative(terms, 1, 9), 1.0, rate)
+        count = 0
+        while eprocess.value(process) < math.log(100):
+            process = eprocess.advance(process, eprocess.relative(terms, 5, 9), 1.0, rate)
+            count += 1
+        return count
+
+    assert scrapes(1 / 256) * 2 < scrapes(1e-12)
+
+
+def test_a_rate_needs_both_arms() -> None:
+    assert eprocess.odds(0, 100, 1.25, 0.0) is None
+    assert eprocess.odds(100, 0, 1.25, 0.0) is None
+
+
+def test_logarithms_of_nothing() -> None:
+    assert eprocess.log_sum([]) == -math.inf
+    assert eprocess.log_sum([-math.inf, -math.inf]) == -math.inf
+    assert eprocess.log_sum([800.0, 800.0]) == pytest.approx(800 + math.log(2))

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simulated traffic for the judge: seeded, so that every figure can be had again."""
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from controller.core.evidence.judge import Interval, Settings, Tally, Verdict
+from controller.core.evidence.judge import judge, observe, start, weight_changed
+from controller.core.evidence.judge import Outcome
+
+
+def binomial(source: random.Random, trials: int, chance: float) -> int:
+    """Successes of so many trials, by jumping from success to success."""
+    if chance <= 0:
+        return 0
+    if chance >= 1:
+        return trials
+    hits, place, log_miss = 0, -1, math.log1p(-chance)
+    while True:
+        place += 1 + int(math.log(1 - source.random()) / log_miss)
+        if place >= trials:
+            return hits
+        hits += 1
+
+
+def around(source: random.Random, mean: float) -> int:
+    """A Poisson count, by the normal approximation for large means."""
+    if mean > 60:
+        return max(round(source.gauss(mean, math.sqrt(mean))), 0)
+    count, product, floor = 0, source.random(), math.exp(-mean)
+    while product > floor:
+        count += 1
+        product *= source.random()
+    return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What both tracks serve."""
+
+    per_second: float = 400.0
+    share: float = 0.10
+    canary_bad: float = 0.005
+    stable_bad: float = 0.005
+    scrape: float = 1.0
+    burst: int = 1
+
+    def intervals(self, source: random.Random, count: int, at: float = 0.0) -> Iterator[Interval]:
+        """So many scrape intervals after `at`."""
+        for number in range(1, count + 1):
+            yield Interval(
+                at=at + number * self.scrape,
+                seconds=self.scrape,
+                canary=self._tally(source, self.share, self.canary_bad),
+                stable=self._tally(source, 1 - self.share, self.stable_bad),
+            )
+
+    def _tally(self, source: random.Random, share: float, bad: float) -> Tally:
+        requests = around(source, self.per_second * self.scrape * share)
+        bursts = binomial(source, requests, bad / self.burst)
+        return Tally(requests=requests, errors=min(bursts * self.burst, requests))
+
+
+LADDER = (0.01, 0.05, 0.10, 0.25, 0.50)
+
+
+def healthy_run(source: random.Random, settings: Settings, traffic: Traffic, looks: int) -> bool:
+    """Whether a whole ladder with so many looks on each step is rolled back."""
+    evidence, at = start(settings), 0.0
+    for share in LADDER:
+        evidence = weight_changed(evidence, at)
+        step = Traffic(
+            per_second=traffic.per_second,
+            share=share,
+            canary_bad=traffic.canary_bad,
+            stable_bad=traffic.stable_bad,
+            scrape=traffic.scrape,
+            burst=traffic.burst,
+        )
+        for interval in step.intervals(source, looks, at):
+            evidence = observe(evidence, settings, interval)
+            at = interval.at
+        if evidence.trip is not None:
+            return True
+    return False
+
+
+def detection(
+    source: random.Random, settings: Settings, bad: Traffic, *, healthy: int = 0, limit: int = 120
+) -> tuple[float, Verdict]:
+    """Seconds from the scrape that first shows a canary error of the fault to FAIL.
+
+    The fault begins at a random moment within a scrape interval, after so many healthy ones.
+
+    Raises:
+        AssertionError: Nothing was detected within `limit` scrapes.
+    """
+    evidence, at = weight_changed(start(settings), 0.0), 0.0
+    good = Traffic(per_second=bad.per_second, share=bad.share, canary_bad=bad.stable_bad,
+                   stable_bad=bad.stable_bad, scrape=bad.scrape)  # fmt: skip
+    for interval in good.intervals(source, healthy):
+        evidence, at = observe(evidence, settings, interval), interval.at
+    visible: float | None = None
+    onset = Traffic(per_second=bad.per_second, share=bad.share, scrape=bad.scrape,
+                    stable_bad=bad.stable_bad, canary_bad=bad.canary_bad * source.random())  # fmt: skip
+    for number in range(limit):
+        phase = bad if number else onset
+        (interval,) = phase.intervals(source, 1, at)
+        evidence, at = observe(evidence, settings, interval), interval.at
+        if visible is None and interval.canary.errors:
+            visible = at
+        verdict = judge(evidence, settings, at, dwell_seconds=1e9)
+        if verdict.outcome is Outcome.FAIL and visible is not None:
+            return at - visible, verdict
+    raise AssertionError("not detected")
