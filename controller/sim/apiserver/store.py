@@ -126,6 +126,8 @@ class Store:
         self._delivering = False
         for name in namespaces:
             self.create("namespaces", None, {"metadata": {"name": name}})
+        # What came before this cluster's clients is history that nobody can watch.
+        self.compact()
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -238,7 +240,9 @@ class Store:
         self._check_preconditions(served, old, meta.get("uid"), meta.get("resourceVersion"))
         new = self.merged(served, old, clone(obj), subresource)
         self.strategy.prepare(served, new, old, subresource)
-        self._move_generation(served, new, old)
+        # A status write may change annotations, and a binding the spec; neither asks for anything.
+        if subresource not in ("status", WHOLE):
+            self._move_generation(served, new, old)
         if new == old:
             return clone(old)
         if dry_run:

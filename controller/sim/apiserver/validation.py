@@ -17,6 +17,7 @@ from controller.sim.apiserver.defaults import apply_defaults
 from controller.sim.apiserver.errors import Cause, JsonObject, invalid
 from controller.sim.apiserver.resources import Resource
 from controller.sim.apiserver.schema import schema_for
+from controller.sim.apiserver.store import WHOLE
 
 CONFIG_MAP_LIMIT = 1_048_576
 """Bytes that the values of a ConfigMap or Secret may have together, as in Kubernetes."""
@@ -53,7 +54,8 @@ class Strategy:
         if resource.key == "endpointslices.discovery.k8s.io":
             causes += _slice(new, old, loopback=self._loopback)
         elif resource.key in _CHECKS:
-            causes += _CHECKS[resource.key](new, old)
+            # A write of the whole object is the system's own (a binding): nothing is fixed for it.
+            causes += _CHECKS[resource.key](new, None if subresource == WHOLE else old)
         if causes:
             raise invalid(resource.kind, resource.group, str(meta.get("name", "")), causes)
 

@@ -91,9 +91,10 @@ class Kubelet:
     async def _guard(self, work: Any) -> None:
         try:
             await work
-        except ApiError:
+        except ApiError as error:
             # The pod was deleted under our hands; its DELETED event has dealt with the rest.
-            return
+            if error.status not in {404, 409}:
+                self.cluster.blame(error)
         except Exception as error:  # noqa: BLE001 - a mistake must reach the test, not the loop's log
             self.cluster.blame(error)
 
