@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from controller.sim import dice
-from controller.sim.apiserver.errors import JsonObject
 from controller.sim.apiserver.store import Event
 from controller.sim.controllers.base import Cluster
-from controller.sim.controllers.endpoints import SERVICE_NAME
+from controller.sim.controllers.endpoints import ready_addresses, service_of
 from controller.sim.controllers.gateway import KINDS, Backend, Gateway, Programmed, RouteKey
-from controller.sim.controllers.objects import labels
 from controller.sim.controllers.pod_runtime import Server
 from controller.sim.counters import BackendName, Counters, Era
 
@@ -76,8 +74,8 @@ class Client:
     route: RouteKey | None = None
     rule: int = 0
     service: ServiceKey | None = None
-    lag: float = 0.1
-    """Seconds by which this client's knowledge of endpoints is old."""
+    lag: float = 0.0
+    """Seconds by which a direct client's knowledge of endpoints is old."""
     credit: float = 0.0
     dice: dice.Apportion = field(default_factory=dice.Apportion)
 
@@ -146,13 +144,12 @@ class Traffic:
     def _add(self, client: Client) -> Client:
         self.advance()
         self._clients[client.name] = client
-        if client.lag not in self._known:
-            known: dict[ServiceKey, tuple[str, ...]] = {}
-            for found in self.cluster.store.scan("endpointslices"):
-                key = _service_of(found)
-                if key is not None:
-                    known[key] = self._addresses(key)
-            self._known[client.lag] = known
+        if client.service is not None and client.lag not in self._known:
+            slices = self.cluster.store.scan("endpointslices")
+            keys = {key for item in slices if (key := service_of(item)) is not None}
+            self._known[client.lag] = {
+                key: ready_addresses(self.cluster.store, key) for key in sorted(keys)
+            }
         self._plan()
         return client
 
@@ -229,13 +226,13 @@ class Traffic:
             if event.type != "MODIFIED":
                 self.changed()
         elif plural == "endpointslices":
-            key = _service_of(event.obj)
+            key = service_of(event.obj)
             if key is not None:
                 for lag in self._known:
                     self._learn_later(lag, key)
 
     def _learn_later(self, lag: float, key: ServiceKey) -> None:
-        addresses = self._addresses(key)
+        addresses = ready_addresses(self.cluster.store, key)
 
         def learn() -> None:
             if self._known[lag].get(key) != addresses:
@@ -246,16 +243,6 @@ class Traffic:
             self.cluster.loop.call_later(lag, learn)
         else:
             learn()
-
-    def _addresses(self, key: ServiceKey) -> tuple[str, ...]:
-        """The ready addresses in the slices of a Service."""
-        return tuple(
-            endpoint["addresses"][0]
-            for found in self.cluster.store.scan("endpointslices", key[0])
-            if _service_of(found) == key
-            for endpoint in found.get("endpoints") or ()
-            if (endpoint.get("conditions") or {}).get("ready")
-        )
 
     # --- integration ------------------------------------------------------------------------------
 
@@ -286,23 +273,26 @@ class Traffic:
             pools: dict[int, _Pool] = {}
             if client.service is not None:
                 weights[0] = 1.0
-                pools[0] = self._pool(client, client.service, "")
+                known = self._known[client.lag].get(client.service, ())
+                exists = self.cluster.store.peek("services", *client.service) is not None
+                pools[0] = self._pool(client, "", known, exists=exists)
             elif client.route is not None:
                 rules = self.gateway.current.get(client.route, ())
                 backends = rules[client.rule] if client.rule < len(rules) else ()
                 for at, backend in enumerate(backends):
                     weights[at] = float(backend.weight)
                     label = self.label(client.route, client.rule, backend)
-                    pools[at] = self._pool(client, (backend.namespace, backend.name), label)
+                    pools[at] = self._pool(client, label, backend.addresses, exists=backend.exists)
             flows.append((client, weights, pools))
         self._flows = flows
         return flows
 
-    def _pool(self, client: Client, service: ServiceKey, label: str) -> _Pool:
-        addresses = self._known[client.lag].get(service, ())
+    def _pool(
+        self, client: Client, label: str, addresses: tuple[str, ...], *, exists: bool
+    ) -> _Pool:
         return _Pool(
             service=label,
-            missing=self.cluster.store.peek("services", *service) is None,
+            missing=not exists,
             servers={address: self._servers.get(address) for address in addresses},
             dice=self._balance.setdefault((client.name, label), dice.Apportion()),
         )
@@ -349,8 +339,3 @@ class Traffic:
     def _count(self, pool: _Pool, code: int, count: int, latency_ms: float) -> None:
         if pool.service:
             self.counters.add(pool.service, code, count, latency_ms)
-
-
-def _service_of(endpoint_slice: JsonObject) -> ServiceKey | None:
-    name = labels(endpoint_slice).get(SERVICE_NAME)
-    return (endpoint_slice["metadata"]["namespace"], name) if name else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from controller.sim.apiserver.errors import JsonObject
-from controller.sim.apiserver.store import Event, clone
+from controller.sim.apiserver.store import Event, Store, clone
 from controller.sim.controllers.base import Controller, Name
 from controller.sim.controllers.objects import (
     controller_of,
@@ -139,6 +139,23 @@ class EndpointSliceController(Controller[Name]):
         }
         present["endpoints"], present["ports"] = endpoints, ports
         self.store.update("endpointslices", present)
+
+
+def service_of(item: JsonObject) -> Name | None:
+    """Namespace and name of the Service that a slice belongs to."""
+    name = labels(item).get(SERVICE_NAME)
+    return (item["metadata"]["namespace"], name) if name else None
+
+
+def ready_addresses(store: Store, service: Name) -> tuple[str, ...]:
+    """The addresses that a proxy sends to now: those that are ready, in all slices of a Service."""
+    return tuple(
+        endpoint["addresses"][0]
+        for item in store.scan("endpointslices", service[0])
+        if service_of(item) == service
+        for endpoint in item.get("endpoints") or ()
+        if (endpoint.get("conditions") or {}).get("ready")
+    )
 
 
 def _owned(item: JsonObject, service: JsonObject) -> bool:

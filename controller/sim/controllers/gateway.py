@@ -16,6 +16,7 @@ from typing import ClassVar
 from controller.sim.apiserver.errors import JsonObject
 from controller.sim.apiserver.store import Event, clone
 from controller.sim.controllers.base import Cluster, Controller
+from controller.sim.controllers.endpoints import ready_addresses
 from controller.sim.controllers.objects import key_of
 
 CONTROLLER_NAME = "traefik.io/gateway-controller"
@@ -30,13 +31,15 @@ RouteKey = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """One backendRef as the data plane knows it."""
+    """One backendRef as the data plane knows it: the Service and its endpoints at that time."""
 
     namespace: str
     name: str
     weight: int
     index: int
     port: int
+    exists: bool
+    addresses: tuple[str, ...]
 
 
 Rules = tuple[tuple[Backend, ...], ...]
@@ -92,9 +95,10 @@ class Gateway(Controller[RouteKey]):
             self.enqueue(key)
             if event.type == "DELETED" or _moved(event.previous, event.obj):
                 self._program_later()
-        elif plural in {"gateways", "services"}:
-            if event.previous is not None and event.type == "MODIFIED":
-                return
+        elif plural == "endpointslices":
+            self._program_later()
+        elif plural in {"gateways", "services"} and event.type != "MODIFIED":
+            self._program_later()
             for key in self._all():
                 self.enqueue(key)
 
@@ -168,9 +172,9 @@ class Gateway(Controller[RouteKey]):
 
     def _missing(self, route: JsonObject) -> str:
         """The first backend of a route that does not exist, as ``namespace/name``."""
-        for rule in _rules(route):
+        for rule in self._rules(route):
             for backend in rule:
-                if self.store.peek("services", backend.namespace, backend.name) is None:
+                if not backend.exists:
                     return f"{backend.namespace}/{backend.name}"
         return ""
 
@@ -193,7 +197,7 @@ class Gateway(Controller[RouteKey]):
         if self._suspended is not None:
             return
         routes = {
-            key: _rules(route)
+            key: self._rules(route)
             for key in self._all()
             if (route := self.store.peek(*key)) is not None and _accepted(route)
         }
@@ -203,6 +207,27 @@ class Gateway(Controller[RouteKey]):
         self.history.append(state)
         for tell in self.on_programmed:
             tell(state)
+
+    def _rules(self, route: JsonObject) -> Rules:
+        space = key_of(route)[0]
+        return tuple(
+            tuple(
+                self._backend(ref, ref.get("namespace", space), index)
+                for index, ref in enumerate(rule.get("backendRefs") or ())
+            )
+            for rule in (route.get("spec") or {}).get("rules") or ()
+        )
+
+    def _backend(self, ref: JsonObject, namespace: str, index: int) -> Backend:
+        return Backend(
+            namespace=namespace,
+            name=ref["name"],
+            weight=int(ref.get("weight", 1)),
+            index=index,
+            port=int(ref.get("port") or 0),
+            exists=self.store.peek("services", namespace, ref["name"]) is not None,
+            addresses=ready_addresses(self.store, (namespace, ref["name"])),
+        )
 
 
 def _moved(before: JsonObject | None, after: JsonObject) -> bool:
@@ -218,21 +243,4 @@ def _accepted(route: JsonObject) -> bool:
         for parent in (route.get("status") or {}).get("parents") or ()
         if parent.get("controllerName") == CONTROLLER_NAME
         for condition in parent["conditions"]
-    )
-
-
-def _rules(route: JsonObject) -> Rules:
-    space = key_of(route)[0]
-    return tuple(
-        tuple(
-            Backend(
-                namespace=ref.get("namespace", space),
-                name=ref["name"],
-                weight=int(ref.get("weight", 1)),
-                index=index,
-                port=int(ref.get("port") or 0),
-            )
-            for index, ref in enumerate(rule.get("backendRefs") or ())
-        )
-        for rule in (route.get("spec") or {}).get("rules") or ()
     )
