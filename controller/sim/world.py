@@ -9,8 +9,9 @@ are for the product, not for the story that it is told.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Self
 
 from controller.sim import dice, manifests
@@ -38,6 +39,40 @@ from controller.sim.traffic import Cause, Traffic
 _MOVING = frozenset(
     {"deployments", "replicasets", "pods", "services", "endpointslices", "httproutes", "grpcroutes"}
 )
+
+
+_KINDS: tuple[type[Controller[Any]], ...] = (
+    DeploymentController,
+    ReplicaSetController,
+    EndpointSliceController,
+    GarbageCollector,
+    NamespaceController,
+    QuotaController,
+)
+
+
+@contextlib.asynccontextmanager
+async def controllers(
+    store: Store, *, runtime: PodRuntime | None = None, seed: int = 0
+) -> AsyncIterator[Cluster]:
+    """Run controllers and kubelet on a store, without gateway, clients and Prometheus.
+
+    Raises at the end what went wrong inside the simulation.
+    """
+    loop = asyncio.get_running_loop()
+    rng = dice.source(seed)
+    cluster = Cluster(store=store, wall=WallClock(loop), rng=rng, loop=loop)
+    store.strategy = QuotaStrategy(store.strategy, store)
+    running = [kind(cluster) for kind in _KINDS]
+    kubelet = Kubelet(cluster, runtime or VirtualRuntime())
+    try:
+        yield cluster
+    finally:
+        for controller in running:
+            controller.stop()
+        await kubelet.stop()
+    if cluster.errors:
+        raise cluster.errors[0]
 
 
 class World:
@@ -81,17 +116,7 @@ class World:
     def start(self) -> None:
         """Let controllers, kubelet, gateway, traffic and Prometheus begin."""
         interval, lag, era, with_gateway = self._options
-        self.controllers = [
-            kind(self.cluster)
-            for kind in (
-                DeploymentController,
-                ReplicaSetController,
-                EndpointSliceController,
-                GarbageCollector,
-                NamespaceController,
-                QuotaController,
-            )
-        ]
+        self.controllers = [kind(self.cluster) for kind in _KINDS]
         self.kubelet = Kubelet(self.cluster, self.runtime)
         self.gateway = Gateway(self.cluster, lag)
         if with_gateway:
