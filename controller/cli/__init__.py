@@ -27,9 +27,13 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("controller.cli.demo", "Show whole rollouts on this machine, without a cluster."),
     "lint": Entry("controller.cli.lint", "Check manifests before they reach a cluster."),
     "get": Entry("controller.cli.get", "List targets and their runs."),
-    "status": Entry("controller.cli.status", "Show one target: tracks, weight, verdict, next step."),
+    "status": Entry(
+        "controller.cli.status", "Show one target: tracks, weight, verdict, next step."
+    ),
     "explain": Entry("controller.cli.explain", "Say why a run stands where it stands."),
-    "kill": Entry("controller.cli.kill", "Take all canaries off traffic, now. No arguments needed."),
+    "kill": Entry(
+        "controller.cli.kill", "Take all canaries off traffic, now. No arguments needed."
+    ),
     "abort": Entry("controller.cli.abort", "Roll one run back."),
     "pause": Entry("controller.cli.pause", "Keep one run at its weight."),
     "release": Entry("controller.cli.release", "Let rollouts happen again after a kill or a trip."),

@@ -115,7 +115,7 @@ class Actor:
 def _paused(annotations: Mapping[str, str]) -> str:
     if annotations.get("paused", "false").lower() in {"", "false", "no"}:
         return ""
-    return "paused by the annotation `paused`; a person goes on with `switchgear release`"
+    return "paused by the annotation `paused`; remove it to go on"
 
 
 def _stopped(annotations: Mapping[str, str], run: Run) -> str:

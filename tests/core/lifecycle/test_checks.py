@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each reason to say no before anything is touched, and that none of them touches anything."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.core.lifecycle import machine
+from controller.core.lifecycle.memory import Ending, Memory
+from controller.core.lifecycle.situation import Situation
+from controller.core.lifecycle.table import Phase
+from controller.core.observation import Preflight, View
+from controller.core.policy import parse
+from controller.core.values import PREFIX
+from tests.core.lifecycle.paper import LABELS, Paper, begun
+
+
+def refused(paper: Paper, change: object = None) -> tuple[Memory, list[str]]:
+    """Tick until the run rests; the codes of what was told."""
+    memory, codes = begun(paper), []
+    for _ in range(20):
+        situation = paper.situation(memory)
+        if callable(change):
+            situation = change(situation)
+        decision = machine.step(situation, memory)
+        codes += [notice.reason for notice in decision.notices]
+        for effect in decision.effects:
+            paper.apply(effect)
+        memory = decision.memory
+        if memory.phase is Phase.HELD:
+            break
+        paper.pass_time()
+    return memory, codes
+
+
+def seen(**changes: object):  # type: ignore[no-untyped-def]
+    """A change of what the caches show."""
+
+    def change(situation: Situation) -> Situation:
+        view: View = replace(situation.view, **changes)  # type: ignore[arg-type]
+        return replace(situation, view=view)
+
+    return change
+
+
+def of_deployment(**changes: object):  # type: ignore[no-untyped-def]
+    """A change of the Deployment."""
+
+    def change(situation: Situation) -> Situation:
+        assert situation.view.deployment is not None
+        deployment = replace(situation.view.deployment, **changes)  # type: ignore[arg-type]
+        return replace(situation, view=replace(situation.view, deployment=deployment))
+
+    return change
+
+
+def of_service(**changes: object):  # type: ignore[no-untyped-def]
+    """A change of the Service."""
+
+    def change(situation: Situation) -> Situation:
+        service = replace(situation.view.services[0], **changes)  # type: ignore[arg-type]
+        return replace(situation, view=replace(situation.view, services=(service,)))
+
+    return change
+
+
+def facts(**changes: object):  # type: ignore[no-untyped-def]
+    """A change of what the preflight answered."""
+
+    def change(situation: Situation) -> Situation:
+        return replace(situation, preflight=Preflight(**changes))  # type: ignore[arg-type]
+
+    return change
+
+
+CASES = {
+    "NoService": seen(services=()),
+    "ServiceShared": of_service(shared_with=("cart",)),
+    "NoRoute": seen(routes=()),
+    "StrategyNotRolling": of_deployment(strategy="Recreate"),
+    "PathNotWeighable": facts(unweighable=("Ingress shop/checkout",)),
+    "AutoscalerUnfit": facts(autoscaler_problem="the autoscaler follows memory"),
+    "QuotaTooSmall": facts(pods_left=2),
+    "NotCovered": facts(uncovered=("BackendTLSPolicy shop/checkout",)),
+}
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_refused_with_its_reason_and_nothing_touched(code: str) -> None:
+    """The change is held, stable serves, and only the pause was written."""
+    paper = Paper()
+    memory, codes = refused(paper, CASES[code])
+    assert memory.phase is Phase.HELD
+    assert memory.run.ending is Ending.REFUSED
+    assert codes == [code]
+    assert set(paper.writes) <= {"Pause", "FreezeReplicaSet"}
+    assert paper.selector == LABELS
+
+
+def test_a_singleton_with_its_volume_is_refused() -> None:
+    """A second pod could not mount it."""
+    paper = Paper(replicas=1)
+    _, codes = refused(paper, facts(once_claims=("data",)))
+    assert codes == ["SingletonVolume"]
+
+
+def test_a_route_that_is_not_accepted_is_refused() -> None:
+    """Its gateway says why."""
+    paper = Paper(accepted=False)
+    _, codes = refused(paper)
+    assert codes == ["RouteNotAccepted"]
+
+
+def test_all_problems_of_a_bad_policy_are_told() -> None:
+    """A bad policy holds the change and lists everything that is wrong."""
+    paper = Paper()
+    paper.annotations = {"policy": "fats", "max-wieght": "5", "steps": "much"}
+
+    def broken(situation: Situation) -> Situation:
+        texts = {PREFIX + key: text for key, text in paper.annotations.items()}
+        return replace(situation, policy=parse.parse(texts))
+
+    memory, codes = refused(paper, broken)
+    assert memory.run.ending is Ending.REFUSED
+    assert codes.count("InvalidPolicy") >= 3
+    assert paper.paused
+
+
+def test_the_checks_are_asked_again_when_the_reason_is_gone() -> None:
+    """The held change begins by itself once a Service selects the pods."""
+    paper = Paper()
+    memory, _ = refused(paper, CASES["NoService"])
+    decision = machine.step(paper.situation(memory), memory)
+    assert decision.memory.phase not in {Phase.HELD, Phase.ENDED}
+
+
+def test_an_open_breaker_refuses_the_next_version() -> None:
+    """It stays open until a person closes it."""
+    paper = Paper()
+    _, codes = refused(paper, lambda situation: replace(situation, breaker="it opened"))
+    assert codes == ["BreakerOpen"]
+
+
+def test_a_quarantined_template_does_not_start_by_itself() -> None:
+    """`retry` is the way."""
+    paper = Paper()
+    _, codes = refused(paper, lambda s: replace(s, quarantined=(paper.digest,)))
+    assert codes == ["Quarantined"]
