@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`switchgear pause`: keep a run at its weight; works with the daemon stopped."""
+
+import click
+
+from controller.app import reading
+from controller.cli import talk
+
+
+@click.command("pause")
+@click.argument("target")
+@talk.namespace_option
+@talk.cluster_options
+def command(
+    target: str,
+    namespace: str,
+    kubeconfig: str | None,
+    context: str | None,
+    controller_namespace: str,
+) -> None:
+    """Let no weight of TARGET rise; toward safety it still moves. `kubectl annotate` undoes it.
+
+    The mark is the annotation `switchgear.dev/paused`, so whoever may edit the Deployment may set
+    and remove it.
+    """
+    ref = talk.target_of(target, namespace)
+    access = reading.Access(
+        kubeconfig=kubeconfig, context=context, namespace=controller_namespace
+    )
+    talk.ask(lambda: reading.pause(access, ref))
+    click.echo(
+        f"{ref} is paused; go on with\n  kubectl annotate -n {ref.namespace} deployment/{ref.name} "
+        "switchgear.dev/paused-"
+    )

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands share: where the cluster and the daemon are, targets, output and exit codes.
+
+Exit codes are stable: 0 done, 1 the answer is no, 2 wrong usage, 3 the other side was not reached,
+4 latched but not yet in force.
+"""
+
+import asyncio
+import getpass
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from controller.core import errors
+from controller.core.values import TargetRef
+
+NO: Final = 1
+UNREACHED: Final = 3
+NOT_YET: Final = 4
+
+SERVER_SECONDS: Final = 70.0
+"""Deadline of a call to the daemon; a kill that waits for 60 s fits."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def cluster_options(command: Command) -> Command:
+    """Where the API server is, and where the controller keeps its documents."""
+    for option in (
+        click.option(
+            "--controller-namespace",
+            envvar="SWITCHGEAR_CONTROLLER_NAMESPACE",
+            default="switchgear",
+            show_default=True,
+            help="Namespace of the controller's documents.",
+        ),
+        click.option("--context", envvar="SWITCHGEAR_CONTEXT", help="Context of the kubeconfig."),
+        click.option(
+            "--kubeconfig", envvar="SWITCHGEAR_KUBECONFIG", help="Path; else as kubectl does it."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def server_options(command: Command) -> Command:
+    """Where the daemon is, for what moves toward risk."""
+    for option in (
+        click.option(
+            "--token-file",
+            envvar="SWITCHGEAR_TOKEN_FILE",
+            type=click.Path(path_type=Path),
+            help="File with the daemon's token.",
+        ),
+        click.option(
+            "--server",
+            envvar="SWITCHGEAR_SERVER",
+            default="http://127.0.0.1:8340",
+            show_default=True,
+            help="Address of the daemon.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def output_option(command: Command) -> Command:
+    """Text for people or JSON for programs."""
+    return click.option(
+        "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+    )(command)
+
+
+def namespace_option(command: Command) -> Command:
+    """The namespace of a target that is named without one."""
+    return click.option("-n", "--namespace", default="default", show_default=True)(command)
+
+
+def target_of(text: str, namespace: str) -> TargetRef:
+    """`shop/checkout`, `deployment/checkout` or `checkout`. Raises click.BadParameter."""
+    parts = text.split("/")
+    if len(parts) == 1:
+        return TargetRef(namespace, parts[0])
+    if len(parts) == 2 and all(parts):
+        kind, name = parts
+        if kind in {"deployment", "deployments", "deploy"}:
+            return TargetRef(namespace, name)
+        return TargetRef(kind, name)
+    message = f"{text!r} is no target; write namespace/name"
+    raise click.BadParameter(message)
+
+
+def actor() -> str:
+    """The name that the journal shows for this caller; claimed, not proven."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+Answer = TypeVar("Answer")
+
+
+def ask(work: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Run something against the cluster; an error of the outside is one clear message, exit 3."""
+
+    async def run() -> Answer:
+        return await work()
+
+    try:
+        return asyncio.run(run())
+    except errors.Refused as error:
+        raise fail(error.diagnostics(), NO) from error
+    except errors.SwitchgearError as error:
+        raise fail(error.diagnostics(), UNREACHED) from error
+
+
+def fail(message: str, code: int) -> click.ClickException:
+    """An error that click prints as one line, with the exit code given."""
+    error = click.ClickException(message)
+    error.exit_code = code
+    return error
+
+
+def post(server: str, path: str, body: dict[str, Any], token_file: Path | None) -> Any:
+    """Ask the daemon for an act; its refusal is one line, exit 1."""
+    import httpx  # noqa: PLC0415  # Only the commands that call the daemon pay for it.
+
+    headers = {"X-Switchgear-Actor": actor()}
+    if token_file is not None:
+        try:
+            headers["Authorization"] = f"Bearer {token_file.read_text().strip()}"
+        except OSError as error:
+            raise fail(f"the token file cannot be read: {error}", 2) from error
+    try:
+        answer = httpx.post(
+            f"{server}{path}", json=body, headers=headers, timeout=SERVER_SECONDS, trust_env=False
+        )
+    except httpx.HTTPError as error:
+        message = (
+            f"the daemon at {server} was not reached ({error}); give its address with --server, "
+            "for example after `kubectl port-forward -n switchgear deployment/switchgear 8340`"
+        )
+        raise fail(message, UNREACHED) from error
+    told = answer.json() if answer.content else {}
+    if answer.is_error:
+        raise fail(str(told.get("detail", answer.text)), NO)
+    return told
+
+
+def show(value: Any, output: str, text: Callable[[Any], str]) -> None:
+    """Print as JSON, or as the text that `text` makes of it."""
+    click.echo(json.dumps(value, indent=2) if output == "json" else text(value))
