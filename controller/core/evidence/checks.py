@@ -7,11 +7,12 @@ check is not asked for goes to the others before the run begins, never during it
 """
 
 import enum
+import functools
 import math
 from dataclasses import dataclass
 
 from controller.core.evidence import eprocess
-from controller.core.evidence.settings import Settings
+from controller.core.evidence.settings import Limits, Settings
 from controller.core.evidence.state import Evidence, floored
 from controller.core.evidence.tally import INFINITE, Interval, Tally
 
@@ -89,7 +90,7 @@ class Check:
 
 def checks(settings: Settings, evidence: Evidence) -> tuple[Check, ...]:
     """The checks with a process of their own, in the order of `evidence.processes`."""
-    return _checks(settings, evidence.bounds, evidence.limit_bounds)
+    return _checks(settings.limits, evidence.bounds, evidence.limit_bounds)
 
 
 def waiting_weight(settings: Settings, evidence: Evidence) -> float:
@@ -116,7 +117,7 @@ def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evide
         for asked, _ in settings.limits.latency
     )
     bounds = _spread(finite, MOST_BOUNDS)
-    grown = _checks(settings, bounds, limit_bounds)[len(evidence.processes) :]
+    grown = _checks(settings.limits, bounds, limit_bounds)[len(evidence.processes) :]
     return Evidence(
         fast=evidence.fast,
         processes=(*evidence.processes, *(eprocess.fresh(_size(check)) for check in grown)),
@@ -160,10 +161,10 @@ def composite(
     return eprocess.log_sum(parts), deciding
 
 
+@functools.lru_cache(maxsize=256)  # Asked for several times per interval, ever the same per run.
 def _checks(
-    settings: Settings, bounds: tuple[float, ...], limit_bounds: tuple[float, ...]
+    limits: Limits, bounds: tuple[float, ...], limit_bounds: tuple[float, ...]
 ) -> tuple[Check, ...]:
-    limits = settings.limits
     total = ERRORS + LATENCY
     total += ERROR_LIMIT if limits.max_error_rate is not None else 0
     total += LATENCY_LIMIT if limits.latency else 0

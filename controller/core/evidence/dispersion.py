@@ -122,7 +122,7 @@ def _ratio(rows: Sequence[Sequence[Count]], size: int) -> float | None:
         groups = zip(*blocks, strict=True)
     else:
         groups = zip(blocks[0][::2], blocks[0][1::2], strict=False)
-    seen, expected, freedom = 0.0, 0.0, 0
+    seen, expected, unevenness, freedom = 0.0, 0.0, 0.0, 0
     for group in groups:
         total, errors = (sum(column) for column in zip(*group, strict=True))
         if not total or not errors:
@@ -131,11 +131,16 @@ def _ratio(rows: Sequence[Sequence[Count]], size: int) -> float | None:
         seen += sum(
             (bad - errors * share) ** 2 for share, (_, bad) in zip(shares, group, strict=True)
         )
-        expected += sum(errors * share * (1 - share) for share in shares)
-        freedom += sum(1 for requests, _ in group if requests) - 1
-    if freedom < LEAST_GROUPS or expected <= 0:
+        chance = sum(errors * share * (1 - share) for share in shares)
+        degrees = sum(1 for requests, _ in group if requests) - 1
+        if degrees:
+            expected += chance
+            unevenness += chance**2 / degrees
+            freedom += degrees
+    if freedom < LEAST_GROUPS or not expected:
         return None
-    return seen / expected * (1 + math.sqrt(2 / freedom))
+    # Where a storm makes one block outweigh the rest, less was seen than the blocks' number says.
+    return seen / expected * (1 + math.sqrt(2 * unevenness) / expected)
 
 
 def _blocks(row: Sequence[Count], size: int) -> Iterator[Count]:

@@ -49,11 +49,12 @@ class Process:
 
 def log_sum(terms: Iterable[float]) -> float:
     """Logarithm of a sum of exponentials, without overflow."""
-    values = list(terms)
+    values = tuple(terms)
     top = max(values, default=-math.inf)
     if top == -math.inf:
         return top
-    return top + math.log(math.fsum(math.exp(value - top) for value in values))
+    exp = math.exp
+    return top + math.log(sum([exp(value - top) for value in values]))
 
 
 def fresh(alternatives: int) -> Process:
@@ -76,28 +77,25 @@ def advance(process: Process, scores: tuple[float, ...], eta: float, rate: float
         eta: 1/phi, the tempering for clustered errors (e to the power eta is an e-value as well).
         rate: Share of the reserve to bet, from now on.
     """
-    settled = tuple(bet + eta * score for bet, score in zip(process.bets, scores, strict=True))
+    settled = tuple([bet + eta * score for bet, score in zip(process.bets, scores, strict=True)])
     return put(Process(bets=settled, cash=process.cash), rate)
 
 
 def put(process: Process, rate: float) -> Process:
     """Move the share `rate` of the reserve onto the alternatives: a bet that starts now."""
     share = process.cash + math.log(rate / len(process.bets))
-    return Process(
-        bets=tuple(_log_add(bet, share) for bet in process.bets),
-        cash=process.cash + math.log1p(-rate),
-    )
+    log1p, exp = math.log1p, math.exp
+    # The larger of the two plus log(1 + ratio), which neither overflows nor underflows.
+    bets = [
+        bet + log1p(exp(share - bet)) if bet > share else share + log1p(exp(bet - share))
+        for bet in process.bets
+    ]
+    return Process(bets=tuple(bets), cash=process.cash + log1p(-rate))
 
 
 def shrunk(process: Process, log_factor: float) -> Process:
     """Give money on bets away; the reserve stays. Losing money never breaks the promise."""
     return Process(bets=tuple(bet + log_factor for bet in process.bets), cash=process.cash)
-
-
-def _log_add(left: float, right: float) -> float:
-    if left < right:
-        left, right = right, left
-    return left + math.log1p(math.exp(right - left))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +107,7 @@ class Odds:
     toll: tuple[float, ...]
 
 
+@functools.lru_cache(maxsize=16)  # All checks of an interval ask for the same counts.
 def odds(canary: int, stable: int, tolerance: float, margin: float) -> Odds | None:
     """The relative bet's terms; None where one arm has no requests and nothing can be compared."""
     if canary <= 0 or stable <= 0:
@@ -126,8 +125,10 @@ def odds(canary: int, stable: int, tolerance: float, margin: float) -> Odds | No
 def relative(terms: Odds, canary_bad: int, stable_bad: int) -> tuple[float, ...]:
     """Log e of the relative bet for each alternative ratio."""
     return tuple(
-        canary_bad * gain + stable_bad * loss - toll
-        for gain, loss, toll in zip(terms.canary, terms.stable, terms.toll, strict=True)
+        [
+            canary_bad * gain + stable_bad * loss - toll
+            for gain, loss, toll in zip(terms.canary, terms.stable, terms.toll, strict=True)
+        ]
     )
 
 

@@ -182,7 +182,7 @@ def _doubts(
     shared = stable_violates(evidence, settings)
     for check in checks.checks(settings, evidence):
         canary, stable = check.figures(window.canary), check.figures(window.stable)
-        if check is shared:
+        if check == shared:
             yield _limit(check, canary or (0, 0), stable or (0, 0), Code.STABLE_VIOLATES_LIMIT)
         elif check.absolute and canary and canary[0] > check.limit * canary[1]:
             yield _limit(check, canary, stable or (0, 0), Code.ABOVE_LIMIT)

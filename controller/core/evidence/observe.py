@@ -86,11 +86,14 @@ def _capped(evidence: Evidence, settings: Settings) -> Evidence:
     bets = eprocess.log_sum(
         math.log(check.weight) + bet for check, process in weighed for bet in process.bets
     )
-    spared = sum(check.weight * math.exp(process.cash) for check, process in weighed)
-    spared += checks.waiting_weight(settings, evidence)
-    room = math.exp(ceiling) - spared
+    waiting = checks.waiting_weight(settings, evidence)
+    spared = eprocess.log_sum(
+        [math.log(check.weight) + process.cash for check, process in weighed]
+        + ([math.log(waiting)] if waiting > 0 else [])
+    )
     # The reserve only ever shrinks, so it fits under the ceiling but for rounding.
-    factor = math.log(max(room, 1e-300)) - bets
+    room = ceiling + math.log(max(-math.expm1(spared - ceiling), 1e-12))
+    factor = room - bets
     processes = tuple(eprocess.shrunk(process, factor) for process in evidence.processes)
     return replace(evidence, processes=processes, level=ceiling)
 
@@ -126,6 +129,8 @@ def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | 
     fast = eprocess.value(evidence.fast)
     if fast >= math.log(settings.fast_evidence) and _collapsed(evidence, settings):
         return _noted(Check(kind=Kind.ERRORS, weight=1.0), evidence, interval, fast, fast=True)
+    if evidence.level < settings.log_needed:
+        return None  # With fewer checks it would be less still.
     shared = stable_violates(evidence, settings) is not None
     level, deciding = checks.composite(settings, evidence, without_limits=shared)
     if level < settings.log_needed:

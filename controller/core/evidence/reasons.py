@@ -6,6 +6,7 @@ may be added here, none may change its meaning.
 """
 
 import enum
+import math
 from dataclasses import dataclass
 
 
@@ -91,6 +92,8 @@ def counted(bad: int, total: int, what: str) -> str:
 
 def seconds(span: float) -> str:
     """A span as a person says it: `about 40 s`, `about 3 min`."""
+    if not span < math.inf:
+        return "an unknown time"
     if span < 120:
         return f"about {max(round(span), 1)} s"
     if span < 7200:

@@ -51,9 +51,7 @@ def test_tempering_by_phi_covers_clusters_of_phi_errors(step: int) -> None:
             10, 30, rate=rate, tolerance=1.25, margin=0.0, eta=1 / step, step=step
         )
         assert max(tempered) <= 1 + ROUNDING
-    untempered = expected_relative(
-        10, 30, rate=0.1, tolerance=1.0, margin=0.0, eta=1.0, step=step
-    )
+    untempered = expected_relative(10, 30, rate=0.1, tolerance=1.0, margin=0.0, eta=1.0, step=step)
     assert max(untempered) > 1.5, "without it the promise breaks, so the test can fail"
 
 

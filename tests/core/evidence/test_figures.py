@@ -41,7 +41,7 @@ def test_false_rollbacks_stay_below_the_promise(rate: float, per_second: float) 
 
 
 def test_clustered_errors_need_the_tempering() -> None:
-    """Bursts of ten: taken for independent they roll healthy versions back, tempered they do not."""
+    """Bursts of ten, taken for independent, roll healthy versions back; tempered they do not."""
     traffic = Traffic(per_second=200, canary_bad=0.01, stable_bad=0.01, scrape=15.0, burst=10)
     naive = Settings(dispersion=1.0, cap_scrapes=1, tolerance=1.0)
     source = random.Random(7)

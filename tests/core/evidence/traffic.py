@@ -4,11 +4,19 @@
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from controller.core.evidence.judge import Interval, Settings, Tally, Verdict
-from controller.core.evidence.judge import judge, observe, start, weight_changed
-from controller.core.evidence.judge import Outcome
+from controller.core.evidence.judge import (
+    Interval,
+    Outcome,
+    Settings,
+    Tally,
+    Verdict,
+    judge,
+    observe,
+    start,
+    weight_changed,
+)
 
 
 def binomial(source: random.Random, trials: int, chance: float) -> int:
@@ -71,14 +79,7 @@ def healthy_run(source: random.Random, settings: Settings, traffic: Traffic, loo
     evidence, at = start(settings), 0.0
     for share in LADDER:
         evidence = weight_changed(evidence, at)
-        step = Traffic(
-            per_second=traffic.per_second,
-            share=share,
-            canary_bad=traffic.canary_bad,
-            stable_bad=traffic.stable_bad,
-            scrape=traffic.scrape,
-            burst=traffic.burst,
-        )
+        step = replace(traffic, share=share)
         for interval in step.intervals(source, looks, at):
             evidence = observe(evidence, settings, interval)
             at = interval.at
@@ -98,13 +99,11 @@ def detection(
         AssertionError: Nothing was detected within `limit` scrapes.
     """
     evidence, at = weight_changed(start(settings), 0.0), 0.0
-    good = Traffic(per_second=bad.per_second, share=bad.share, canary_bad=bad.stable_bad,
-                   stable_bad=bad.stable_bad, scrape=bad.scrape)  # fmt: skip
+    good = replace(bad, canary_bad=bad.stable_bad)
     for interval in good.intervals(source, healthy):
         evidence, at = observe(evidence, settings, interval), interval.at
     visible: float | None = None
-    onset = Traffic(per_second=bad.per_second, share=bad.share, scrape=bad.scrape,
-                    stable_bad=bad.stable_bad, canary_bad=bad.canary_bad * source.random())  # fmt: skip
+    onset = replace(bad, canary_bad=bad.canary_bad * source.random())
     for number in range(limit):
         phase = bad if number else onset
         (interval,) = phase.intervals(source, 1, at)

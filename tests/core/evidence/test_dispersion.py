@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Phi: near 1 for independent errors, near the cluster size for clusters, else unknown."""
+
+import random
+
+import pytest
+
+from controller.core.evidence.dispersion import estimate, from_history, unknown
+from controller.core.evidence.judge import Settings
+from controller.core.evidence.samples import Sample, Series, ServiceSeries
+from tests.core.evidence.traffic import Traffic
+
+
+def row(
+    source: random.Random, *, burst: int, bad: float = 0.01, count: int = 960
+) -> list[tuple[int, int]]:
+    traffic = Traffic(per_second=200, share=0.0, stable_bad=bad, burst=burst)
+    return [(i.stable.requests, i.stable.errors) for i in traffic.intervals(source, count)]
+
+
+@pytest.mark.parametrize("pods", [1, 4])
+def test_independent_errors_need_no_tempering(pods: int) -> None:
+    source = random.Random(1)
+    found = estimate({str(pod): row(source, burst=1) for pod in range(pods)})
+    assert found.known
+    assert found.phi <= 2.0
+    assert found.cap_scrapes == 2
+
+
+@pytest.mark.parametrize("pods", [1, 4])
+def test_clusters_show_their_size(pods: int) -> None:
+    source = random.Random(2)
+    found = estimate({str(pod): row(source, burst=8) for pod in range(pods)})
+    assert 6 <= found.phi <= 16
+
+
+def test_drift_common_to_all_pods_cancels() -> None:
+    source = random.Random(3)
+    calm = [row(source, burst=1, count=201) for _ in range(4)]
+    storm = [row(source, burst=1, bad=0.2, count=20) for _ in range(4)]
+    found = estimate({str(pod): calm[pod] + storm[pod] + calm[pod] for pod in range(4)})
+    assert found.phi <= 4.0
+    alone = estimate({"": calm[0] + storm[0] + calm[0]})
+    assert alone.phi > 20, "without pods it looks like bunching, which is the safe side"
+
+
+def test_a_bad_pod_that_stays_bad_shows_at_longer_blocks() -> None:
+    source = random.Random(4)
+    rows = {str(pod): row(source, burst=1, bad=0.02 if pod else 0.01) for pod in range(4)}
+    assert estimate(rows).phi > 5
+
+
+def test_without_errors_nothing_is_known_and_it_says_so() -> None:
+    found = estimate({"": row(random.Random(5), burst=1, bad=0.0)})
+    assert (found.phi, found.cap_scrapes, found.known) == (3.0, 3, False)
+    assert found.words.endswith("assuming phi = 3 and k = 3")
+    assert not estimate({}).known
+    assert not estimate({"": [(1000, 50)] * 4}).known
+    assert not from_history(None).known
+
+
+def test_the_settings_of_a_run_take_it_over() -> None:
+    settings = unknown("no history").applied(Settings(dispersion=1.0, dispersion_known=True))
+    assert (settings.dispersion, settings.cap_scrapes, settings.dispersion_known) == (3.0, 3, False)
+
+
+def test_history_is_read_from_raw_counters() -> None:
+    source = random.Random(6)
+
+    def counter(code: str, pod: str, amounts: list[int]) -> Series:
+        total, samples = 1000, []
+        for at, amount in enumerate(amounts):
+            total += amount
+            samples.append(Sample(float(at), float(total)))
+        return Series((("code", code), ("instance", "gw"), ("pod", pod)), tuple(samples))
+
+    def of(pod: str) -> tuple[Series, Series]:
+        rows = row(source, burst=1, count=300)
+        good = counter("200", pod, [requests - errors for requests, errors in rows])
+        return good, counter("500", pod, [errors for _, errors in rows])
+
+    pairs = [of("a"), of("b")]
+    history = ServiceSeries(
+        requests=tuple(one for pair in pairs for one in pair), errors=tuple(p[1] for p in pairs)
+    )
+    by_pod = from_history(history, "pod")
+    assert by_pod.known
+    assert "299 intervals" in by_pod.words
+    assert "2 pods" in by_pod.words
+    whole = from_history(history)
+    assert "neighbouring stretches" in whole.words
+    assert whole.phi <= 2.0

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counting raw counters: what is counted, what is not, and that nothing is counted twice."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from controller.core.evidence.samples import (
+    MOST_SERIES,
+    Cursor,
+    Difference,
+    Sample,
+    Series,
+    ServiceSeries,
+    difference,
+)
+
+INF = math.inf
+Values = Mapping[float, float]
+
+
+def series(values: Values, **labels: str) -> Series:
+    named = tuple(sorted({"instance": "gw-1", **labels}.items()))
+    return Series(labels=named, samples=tuple(Sample(at, value) for at, value in values.items()))
+
+
+def service(
+    good: Values | None = None, bad: Values | None = None, *, instance: str = "gw-1"
+) -> ServiceSeries:
+    found = {"200": good, "500": bad}
+    made = {
+        code: series(values, code=code, instance=instance)
+        for code, values in found.items()
+        if values is not None
+    }
+    return ServiceSeries(
+        requests=tuple(made.values()),
+        errors=tuple(one for code, one in made.items() if code == "500"),
+    )
+
+
+def both(left: ServiceSeries, right: ServiceSeries) -> ServiceSeries:
+    return ServiceSeries(
+        requests=left.requests + right.requests,
+        errors=left.errors + right.errors,
+        buckets=left.buckets + right.buckets,
+    )
+
+
+def counts(result: Difference) -> list[tuple[int, int, int, int]]:
+    return [
+        (i.canary.requests, i.canary.errors, i.stable.requests, i.stable.errors)
+        for i in result.intervals
+    ]
+
+
+def steady(start: float, per_second: float, ats: Sequence[float]) -> dict[float, float]:
+    return {at: start + per_second * (at - ats[0]) for at in ats}
+
+
+def begun(stable: ServiceSeries, canary: ServiceSeries | None = None) -> Cursor:
+    return difference(Cursor(), canary, stable).cursor
+
+
+def test_the_first_look_only_finds_its_place() -> None:
+    first = difference(Cursor(), service({1: 5.0}, {1: 1.0}), service({0: 100.0, 1: 140.0}))
+    assert first.intervals == ()
+    assert first.cursor.at == 1
+
+
+def test_counts_are_differences_by_scrape() -> None:
+    cursor = begun(service({1: 100.0}), service({1: 5.0}, {1: 1.0}))
+    later = difference(
+        cursor, service({1: 5.0, 2: 14.0, 3: 24.0}, {1: 1.0, 2: 2.0, 3: 2.0}),
+        service({1: 100.0, 2: 190.0, 3: 280.0}),
+    )  # fmt: skip
+    assert counts(later) == [(10, 1, 90, 0), (10, 0, 90, 0)]
+    assert [(i.at, i.seconds) for i in later.intervals] == [(2, 1), (3, 1)]
+    assert later.problems == ()
+
+
+def test_looking_again_brings_nothing() -> None:
+    cursor = begun(service({1: 100.0}))
+    again = service({1: 100.0, 2: 190.0})
+    once = difference(cursor, None, again)
+    twice = difference(once.cursor, None, again)
+    assert counts(once) == [(0, 0, 90, 0)]
+    assert twice.intervals == ()
+    assert twice.cursor == once.cursor
+    assert difference(once.cursor, None, None) == Difference(once.cursor, (), ())
+
+
+def test_a_restarted_counter_counts_from_zero() -> None:
+    cursor = begun(service({1: 100.0}))
+    later = difference(cursor, None, service({1: 100.0, 2: 7.0, 3: 11.0}))
+    assert [i.stable.requests for i in later.intervals] == [7, 4]
+    assert any("restarted" in problem for problem in later.problems)
+
+
+def test_an_error_counter_that_is_born_loses_nothing() -> None:
+    """The series of a code appears with its first answer; that answer counts."""
+    cursor = begun(service({1: 100.0}))
+    canary = service({2: 9.0}, {2: 11.0})
+    later = difference(cursor, canary, service({1: 100.0, 2: 190.0}))
+    assert counts(later) == [(20, 11, 90, 0)]
+
+
+def test_a_target_never_seen_before_has_no_past() -> None:
+    cursor = begun(service({1: 100.0}))
+    newcomer = service({2: 5000.0, 3: 5050.0}, instance="gw-2")
+    later = difference(cursor, None, both(service({1: 100.0, 2: 190.0, 3: 280.0}), newcomer))
+    assert [i.stable.requests for i in later.intervals] == [90, 140]
+    born = service(None, {3: 4.0}, instance="gw-2")
+    with_errors = difference(
+        cursor, None, both(both(service({1: 100.0, 2: 190.0, 3: 280.0}), newcomer), born)
+    )
+    assert [i.stable.errors for i in with_errors.intervals] == [0, 4]
+
+
+def test_a_series_that_was_there_and_not_followed_has_no_past_either() -> None:
+    cursor = begun(service({1: 100.0, 2: 190.0}))
+    known = service({1: 100.0, 2: 190.0, 3: 280.0}, {1: 40.0, 2: 44.0, 3: 45.0})
+    later = difference(cursor, None, known)
+    assert [i.stable.errors for i in later.intervals] == [5]
+
+
+def test_a_missed_scrape_makes_one_longer_interval() -> None:
+    ats = [1.0, 2.0, 3.0, 4.0]
+    cursor = begun(service(steady(0, 90, ats)))
+    gap = difference(cursor, None, service({**steady(0, 90, ats), 10.0: 810.0, 11.0: 900.0}))
+    assert [(i.seconds, i.stable.requests) for i in gap.intervals] == [(6, 540), (1, 90)]
+    assert any("missing" in problem for problem in gap.problems)
+
+
+def test_a_track_without_samples_was_not_reported() -> None:
+    cursor = begun(service({1: 100.0}), service({1: 5.0}))
+    later = difference(cursor, service({1: 5.0}), service({1: 100.0, 2: 190.0}))
+    assert not later.intervals[0].canary.reported
+    idle = difference(cursor, service({1: 5.0, 2: 5.0}), service({1: 100.0, 2: 190.0}))
+    assert idle.intervals[0].canary.reported
+    assert idle.intervals[0].canary.requests == 0
+
+
+def test_what_is_no_count_is_left_out() -> None:
+    cursor = begun(service({1: 100.0}))
+    odd = service({1: 100.0, 2: math.nan, 3: INF, 4: -1.0, 5: 190.0})
+    later = difference(cursor, None, odd)
+    assert [i.stable.requests for i in later.intervals] == [90]
+    assert any("NaN" in problem for problem in later.problems)
+    nothing = difference(cursor, None, service({2: math.nan}))
+    assert nothing.intervals == ()
+
+
+def test_samples_out_of_order_or_twice_are_put_straight() -> None:
+    cursor = begun(service({1: 100.0}))
+    labels = (("code", "200"), ("instance", "gw-1"))
+    samples = (Sample(3, 280), Sample(1, 100), Sample(2, 190), Sample(2, 999))
+    later = difference(cursor, None, ServiceSeries(requests=(Series(labels, samples),)))
+    assert [i.stable.requests for i in later.intervals] == [90, 90]
+    assert any("out of order" in problem for problem in later.problems)
+
+
+def test_a_late_series_is_counted_once_and_not_lost() -> None:
+    """Its samples of an interval become visible one look later."""
+    ats = [1.0, 2.0, 3.0]
+    cursor = begun(service({1: 0.0}, {1: 0.0}))
+    first = difference(cursor, None, service(steady(0, 10, ats[:2]), {1: 0.0}))
+    second = difference(first.cursor, None, service(steady(0, 10, ats), steady(0, 3, ats)))
+    assert [(i.stable.requests, i.stable.errors) for i in first.intervals] == [(10, 0)]
+    assert [(i.stable.requests, i.stable.errors) for i in second.intervals] == [(16, 6)]
+
+
+def test_targets_at_other_phases_share_one_interval() -> None:
+    one = [1.0, 2.0, 3.0, 4.0]
+    two = [1.4, 2.4, 3.4, 4.4]
+    cursor = begun(both(service({1.0: 0.0}), service({1.4: 0.0}, instance="gw-2")))
+    stable = both(service(steady(0, 10, one)), service(steady(0, 5, two), instance="gw-2"))
+    later = difference(cursor, None, stable)
+    assert [i.stable.requests for i in later.intervals] == [15, 15, 15]
+    early = service(steady(0, 10, [*one, 5.0]))
+    waits = difference(later.cursor, None, both(early, service({4.4: 15.0}, instance="gw-2")))
+    assert waits.intervals == ()
+    full = difference(waits.cursor, None, both(early, service({5.4: 20.0}, instance="gw-2")))
+    assert [(i.at, i.stable.requests) for i in full.intervals] == [(5.4, 15)]
+
+
+def test_errors_never_exceed_requests() -> None:
+    cursor = begun(service({1: 100.0}, {1: 0.0}))
+    errors = series({1: 0.0, 2: 9.0}, code="500")
+    odd = ServiceSeries(requests=(series({1: 100.0, 2: 105.0}, code="200"),), errors=(errors,))
+    later = difference(cursor, None, odd)
+    assert later.intervals[0].stable.errors <= later.intervals[0].stable.requests
+
+
+def test_buckets_become_a_histogram() -> None:
+    def histogram(*values: tuple[float, Values]) -> ServiceSeries:
+        timed = tuple((bound, series(found, le=str(bound))) for bound, found in values)
+        return ServiceSeries(buckets=timed)
+
+    start = histogram((0.1, {1: 1.0}), (INF, {1: 2.0}))
+    cursor = begun(start)
+    full = histogram((0.1, {1: 1.0, 2: 8.0}), (INF, {1: 2.0, 2: 12.0}))
+    tally = difference(cursor, None, full).intervals[0].stable
+    assert tally.buckets == ((0.1, 7), (INF, 10))
+    assert (tally.slower_than(0.1), tally.slower_than(0.2)) == (3, None)
+    without_total = histogram((0.1, {1: 1.0, 2: 8.0}))
+    assert difference(cursor, None, without_total).intervals[0].stable.buckets == ()
+
+
+def test_too_many_series_are_cut_and_said() -> None:
+    crowd = ServiceSeries(
+        requests=tuple(series({1: 1.0}, path=str(n)) for n in range(MOST_SERIES + 5))
+    )
+    first = difference(Cursor(), None, crowd)
+    assert len(first.cursor.series) == MOST_SERIES
+    assert any("only" in problem for problem in first.problems)
+
+
+def test_silent_series_are_forgotten() -> None:
+    cursor = begun(both(service({1: 1.0}), service({1: 1.0}, instance="gw-2")))
+    assert len(cursor.series) == 2
+    later = difference(cursor, None, service({9000.0: 5.0}))
+    assert len(later.cursor.series) == 1
+    assert len(later.cursor.targets) == 1
+
+
+def test_the_cursor_survives_being_written_down() -> None:
+    cursor = begun(service({1.5: 100.25}))
+    back = Cursor.from_json(json.loads(json.dumps(cursor.to_json())))
+    assert back == cursor
+    assert Cursor.from_json(Cursor().to_json()) == Cursor()
+    later = service({1.5: 100.25, 2.5: 190.0}, {2.5: 3.0})
+    assert difference(back, None, later) == difference(cursor, None, later)
+    with pytest.raises(ValueError, match="damaged"):
+        Cursor.from_json({"at": "", "series": [], "targets": {}})
