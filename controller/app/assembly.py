@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine put together over ports; tests hand in the adapters of a simulated world."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import structlog
+
+from controller.core import errors
+from controller.engine.act import Actor
+from controller.engine.desk import Desk
+from controller.engine.feed import Feed
+from controller.engine.halt import Killer
+from controller.engine.loop import Loop
+from controller.engine.meters import Meters
+from controller.engine.observe import Bounds, Observer
+from controller.engine.recover import recover
+from controller.engine.requests import Requests
+from controller.engine.tick import Ticker
+from controller.ports.clock import Clock
+from controller.ports.cluster import Cluster
+from controller.ports.documents import Documents
+from controller.ports.metrics import Metrics
+
+MOST_PAUSE: Final = 10.0
+"""Longest pause between two attempts to begin, in seconds."""
+
+log = structlog.get_logger(__name__)
+
+Found = TypeVar("Found")
+
+
+@dataclass(slots=True, kw_only=True)
+class Engine:
+    """Every part of a running controller that a door may need."""
+
+    cluster: Cluster
+    documents: Documents
+    clock: Clock
+    desk: Desk
+    feed: Feed
+    loop: Loop
+    actor: Actor
+    killer: Killer
+    requests: Requests
+    meters: Meters
+
+    async def run(self) -> None:
+        """Claim the epoch, take up every run, then tick for ever. Needs filled caches."""
+        self.actor.epoch = await self._insisting(self.documents.claim_epoch)
+        going = await self._insisting(self._recover)
+        log.info("taking over", epoch=self.actor.epoch, runs=going)
+        await self.loop.run()
+
+    async def _recover(self) -> int:
+        return await recover(
+            documents=self.documents, clock=self.clock, desk=self.desk, epoch=self.actor.epoch
+        )
+
+    async def _insisting(self, work: Callable[[], Awaitable[Found]]) -> Found:
+        """Try until it works: nothing may be raised before the epoch and the runs are known."""
+        pause = 0.5
+        while True:
+            try:
+                return await work()
+            except errors.SwitchgearError as error:
+                log.warning("not begun yet", why=error.diagnostics())
+                await self.clock.sleep(pause * (1 + self.clock.jitter()))
+                pause = min(pause * 2, MOST_PAUSE)
+
+
+def assemble(
+    *, cluster: Cluster, documents: Documents, metrics: Metrics, clock: Clock, bounds: Bounds
+) -> Engine:
+    """All rooms of the engine, joined."""
+    meters, desk = Meters(), Desk()
+    feed = Feed(metrics=metrics, clock=clock, meters=meters)
+    observer = Observer(clock=clock, documents=documents, feed=feed, bounds=bounds)
+    actor = Actor(cluster=cluster, documents=documents, epoch=0)
+    ticker = Ticker(
+        cluster=cluster,
+        documents=documents,
+        clock=clock,
+        feed=feed,
+        observer=observer,
+        actor=actor,
+        desk=desk,
+        meters=meters,
+    )
+    loop = Loop(cluster=cluster, documents=documents, feed=feed, desk=desk, ticker=ticker)
+    killer = Killer(
+        cluster=cluster,
+        documents=documents,
+        clock=clock,
+        desk=desk,
+        loop=loop,
+        meters=meters,
+        settle_seconds=bounds.settle_seconds,
+    )
+    requests = Requests(documents=documents, desk=desk, loop=loop)
+    return Engine(
+        cluster=cluster,
+        documents=documents,
+        clock=clock,
+        desk=desk,
+        feed=feed,
+        loop=loop,
+        actor=actor,
+        killer=killer,
+        requests=requests,
+        meters=meters,
+    )
