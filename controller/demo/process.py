@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from controller.demo.errors import DemoError
@@ -97,7 +97,7 @@ class Child:
                 self.signal(signal.SIGKILL)
                 await self.process.wait()
 
-    async def until(self, ready: Callable[[], "asyncio.Future[bool]"], seconds: float) -> None:
+    async def until(self, ready: Callable[[], Awaitable[bool]], seconds: float) -> None:
         """Poll `ready` until it says so; raises DemoError with the log's end if it never does."""
         deadline = asyncio.get_running_loop().time() + seconds
         while not await ready():
