@@ -261,7 +261,7 @@ async def test_a_store_that_never_answers_is_given_up_on() -> None:
         await asyncio.Event().wait()
         return matrix([])
 
-    with pytest.raises(MetricsUnavailable, match="within 0.05 s"):
+    with pytest.raises(MetricsUnavailable, match=r"within 0\.05 s"):
         await client(handler, deadline_seconds=0.05).samples(10, [STABLE])
 
 

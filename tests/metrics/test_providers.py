@@ -27,7 +27,9 @@ def test_every_file_is_sound() -> None:
         assert provider.caveats
 
 
-@pytest.mark.parametrize("value", [OLD, NEW, OLD.replace("-http-", "-grpc-"), NEW.replace("http", "grpc", 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "value", [OLD, NEW, OLD.replace("-http-", "-grpc-"), NEW.replace("http", "grpc", 1)]
+)
 def test_both_naming_eras_of_traefik_are_read(traefik: Provider, value: str) -> None:
     names = Names(traefik, [STABLE, CANARY])
     assert names.service(value) == CANARY
