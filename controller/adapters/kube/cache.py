@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that is watched: one store per resource, the indexes over them, and the reflectors.
+
+Pods and EndpointSlices are watched only where they carry the canary's label, so that a cluster's
+thousands of other pods cost nothing.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote
+
+from controller.adapters.kube import objects, pods, routes
+from controller.adapters.kube.calls import Calls
+from controller.adapters.kube.index import (
+    Deployments,
+    Multimap,
+    Routes,
+    Services,
+    Slices,
+    is_target,
+    services_of,
+)
+from controller.adapters.kube.objects import Held
+from controller.adapters.kube.pods import Slice
+from controller.adapters.kube.reflector import Reflector, Settings, Source
+from controller.adapters.kube.routes import RouteSeen
+from controller.adapters.kube.store import Key, Store
+from controller.core.observation import Deployment, Pod, ReplicaSet, Service
+from controller.core.values import CANARY_TRACK, TRACK_LABEL, TargetRef
+
+T = TypeVar("T")
+
+CANARIES: Final = f"{TRACK_LABEL}={CANARY_TRACK}"
+SUFFIX: Final = "-canary"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watched(Generic[T]):
+    """One resource and the store that it goes to."""
+
+    prefix: str
+    plural: str
+    store: Store[T]
+    selector: str = ""
+    optional: bool = False
+
+    def source(self, namespace: str) -> Source:
+        scope = f"/namespaces/{quote(namespace)}" if namespace else ""
+        return Source(
+            path=f"{self.prefix}{scope}/{self.plural}",
+            scope=namespace,
+            selector=self.selector,
+            optional=self.optional,
+        )
+
+
+class Cache:
+    """The stores and the indexes; `run` keeps them in step with the API server."""
+
+    def __init__(self) -> None:
+        self.deployments: Store[Deployment] = Store(objects.parse_deployment)
+        self.replica_sets: Store[ReplicaSet] = Store(objects.parse_replica_set)
+        self.services: Store[Service] = Store(objects.parse_service)
+        self.slices: Store[Slice] = Store(pods.parse_slice)
+        self.pods: Store[Pod] = Store(pods.parse_pod)
+        self.routes: dict[str, Store[RouteSeen]] = {
+            "HTTPRoute": Store(routes.parse_http_route),
+            "GRPCRoute": Store(routes.parse_grpc_route),
+        }
+        self.by_deployment = Deployments()
+        self.by_service = Services()
+        self.by_route = Routes()
+        self.endpoints = Slices()
+        self.sets_of: Multimap[str, Key] = Multimap()
+        self.pods_of: Multimap[str, Key] = Multimap()
+        self.twins_of: Multimap[str, Key] = Multimap()
+        """Services by the Deployment that owns them: ours, even if their model is gone."""
+        self.reflectors: list[Reflector[Any]] = []
+        self._listeners: list[Callable[[TargetRef], None]] = []
+        self._follow()
+
+    def _follow(self) -> None:
+        """Indexes first, then the news about targets, which look into the indexes."""
+        self.deployments.listen(self.by_deployment.change)
+        self.services.listen(self.by_service.change)
+        self.services.listen(lambda *change: _index(self.twins_of, *change))
+        self.slices.listen(self.endpoints.change)
+        self.replica_sets.listen(lambda *change: _index(self.sets_of, *change))
+        self.pods.listen(lambda *change: _index(self.pods_of, *change))
+        self.deployments.listen(self._of_deployment)
+        self.replica_sets.listen(self._of_owned)
+        self.pods.listen(self._of_pod)
+        self.services.listen(self._of_service)
+        self.slices.listen(self._of_slice)
+        for store in self.routes.values():
+            store.listen(self.by_route.change)
+            store.listen(self._of_route)
+
+    # --- running -------------------------------------------------------------------------------
+
+    def _watched(self) -> Sequence[_Watched[Any]]:
+        gateway = f"/apis/{routes.GROUP}/v1"
+        return (
+            _Watched(prefix="/apis/apps/v1", plural="deployments", store=self.deployments),
+            _Watched(prefix="/apis/apps/v1", plural="replicasets", store=self.replica_sets),
+            _Watched(prefix="/api/v1", plural="services", store=self.services),
+            _Watched(prefix="/api/v1", plural="pods", store=self.pods, selector=CANARIES),
+            _Watched(
+                prefix="/apis/discovery.k8s.io/v1",
+                plural="endpointslices",
+                store=self.slices,
+                selector=CANARIES,
+            ),
+            _Watched(
+                prefix=gateway,
+                plural="httproutes",
+                store=self.routes["HTTPRoute"],
+                optional=True,
+            ),
+            _Watched(
+                prefix=gateway,
+                plural="grpcroutes",
+                store=self.routes["GRPCRoute"],
+                optional=True,
+            ),
+        )
+
+    async def run(
+        self, calls: Calls, namespaces: Sequence[str] = (), settings: Settings | None = None
+    ) -> None:
+        """Keep everything in step until cancelled; no namespaces means all of them."""
+        self.reflectors = [
+            Reflector(calls, watched.source(namespace), watched.store, settings)
+            for watched in self._watched()
+            for namespace in namespaces or ("",)
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            for reflector in self.reflectors:
+                tasks.create_task(reflector.run(), name=f"reflector {reflector.source.path}")
+
+    @property
+    def synced(self) -> bool:
+        """Whether every first list is in."""
+        return bool(self.reflectors) and all(item.synced.is_set() for item in self.reflectors)
+
+    @property
+    def stale_seconds(self) -> float:
+        """Seconds since the most silent of the reflectors last heard anything."""
+        return max((item.stale_seconds for item in self.reflectors), default=float("inf"))
+
+    # --- whose is it ---------------------------------------------------------------------------
+
+    def subscribe(self, changed: Callable[[TargetRef], None]) -> None:
+        """Call `changed` for each target whose view changed."""
+        self._listeners.append(changed)
+
+    def tell(self, targets: Iterable[TargetRef]) -> None:
+        """Say that the views of these targets changed."""
+        for target in dict.fromkeys(targets):
+            for changed in self._listeners:
+                changed(target)
+
+    def _target(self, namespace: str, name: str) -> list[TargetRef]:
+        """The target of that name, or the one whose canary has that name."""
+        found = [TargetRef(namespace, name)]
+        if name.endswith(SUFFIX):
+            found.append(TargetRef(namespace, name.removesuffix(SUFFIX)))
+        return [target for target in found if target in self.by_deployment.targets]
+
+    def targets_of_service(self, namespace: str, name: str) -> list[TargetRef]:
+        """The targets whose pods a Service selects; a canary twin stands for its Service."""
+        names = {name, name.removesuffix(SUFFIX)}
+        found: list[TargetRef] = []
+        for each in sorted(names):
+            service = self.services.get(namespace, each)
+            if service is not None:
+                found.extend(self._selected(service))
+        return found
+
+    def _selected(self, service: Held[Service]) -> list[TargetRef]:
+        selector = objects.original_selector(service.value)
+        names = self.by_deployment.candidates(service.namespace, selector)
+        found = [TargetRef(service.namespace, name) for name in names]
+        pinned_for = service.value.annotations.get("target", "")
+        if pinned_for:
+            # Whoever we pinned it for hears of it, even when its labels or itself have gone.
+            pinned = TargetRef(service.namespace, pinned_for)
+            return [pinned, *(t for t in found if t in self.by_deployment.targets and t != pinned)]
+        return [target for target in found if target in self.by_deployment.targets]
+
+    def _of_deployment(
+        self, before: Held[Deployment] | None, after: Held[Deployment] | None
+    ) -> None:
+        some = after or before
+        if some is None:
+            return
+        found = self._target(some.namespace, some.name)
+        if before is not None and is_target(before.value):
+            # It may have been a target until now: its end is news as well.
+            found.append(TargetRef(before.namespace, before.name))
+        self.tell(found)
+
+    def _of_owned(self, before: Held[Any] | None, after: Held[Any] | None) -> None:
+        for some in (before, after):
+            key = self.by_deployment.by_uid(some.owner_uid) if some is not None else None
+            if key is not None:
+                self.tell(self._target(*key))
+
+    def _of_pod(self, before: Held[Pod] | None, after: Held[Pod] | None) -> None:
+        some = after or before
+        if some is None:
+            return
+        # `<deployment>-<hash>-<suffix>`: names are no proof, but news may come once too often.
+        owner = some.name.rsplit("-", 2)[0]
+        self.tell(self._target(some.namespace, owner))
+
+    def _of_service(self, before: Held[Service] | None, after: Held[Service] | None) -> None:
+        for some in (before, after):
+            if some is not None:
+                self.tell(self._selected(some))
+                if some.name.endswith(SUFFIX):
+                    self.tell(self.targets_of_service(some.namespace, some.name))
+
+    def _of_slice(self, before: Held[Slice] | None, after: Held[Slice] | None) -> None:
+        some = after or before
+        if some is not None:
+            self.tell(self.targets_of_service(some.namespace, some.value.service))
+
+    def _of_route(self, before: Held[RouteSeen] | None, after: Held[RouteSeen] | None) -> None:
+        for some in (before, after):
+            if some is not None:
+                for namespace, service in sorted(services_of(some.value)):
+                    self.tell(self.targets_of_service(namespace, service))
+
+
+def _index(owned: Multimap[str, Key], before: Held[Any] | None, after: Held[Any] | None) -> None:
+    if before is not None and before.owner_uid:
+        owned.discard(before.owner_uid, (before.namespace, before.name))
+    if after is not None and after.owner_uid:
+        owned.add(after.owner_uid, (after.namespace, after.name))

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Effects on Services: the pin (one key of ours in the selector) and the canary twin.
+
+The selector as the user wrote it is noted in an annotation the first time we touch it, and who it
+was pinned for, so that the way back needs neither our memory nor the Deployment.
+"""
+
+from typing import Any, Final, TypeAlias
+
+from controller.adapters.kube import paths, twins
+from controller.adapters.kube.calls import Calls
+from controller.adapters.kube.objects import canonical
+from controller.adapters.kube.workloads import create_twin
+from controller.core.errors import Conflict, Missing
+from controller.core.observation import Pairs
+from controller.core.values import HASH_LABEL, PREFIX, TRACK_LABEL, TargetRef
+
+Json: TypeAlias = dict[str, Any]
+
+ORIGINAL: Final = PREFIX + "original"
+PINNED_FOR: Final = PREFIX + "target"
+
+
+def pinned(original: Pairs, key: str, value: str) -> dict[str, str]:
+    """The user's selector and exactly one key of ours."""
+    own = {name: text for name, text in original if name != TRACK_LABEL}
+    return {**own, key: value}
+
+
+class PinnedServices:
+    """Services of targets."""
+
+    def __init__(self, calls: Calls) -> None:
+        """Speak over `calls`."""
+        self._calls = calls
+
+    async def _live(self, target: TargetRef, name: str, uid: str) -> Json:
+        found = await self._calls.get(paths.core(target.namespace, "services", name))
+        if uid and found["metadata"]["uid"] != uid:
+            raise Conflict(f"Service {target.namespace}/{name} was deleted and created again")
+        return found
+
+    async def pin(
+        self, target: TargetRef, name: str, uid: str, original: Pairs, pin: tuple[str, str]
+    ) -> str:
+        """Narrow the selector to the pods with this label."""
+        live = await self._live(target, name, uid)
+        wanted = pinned(original, *pin)
+        annotations = live["metadata"].get("annotations") or {}
+        notes = {
+            ORIGINAL: annotations.get(ORIGINAL) or canonical(dict(original)).decode(),
+            PINNED_FOR: target.name,
+        }
+        said = f"Service {target.namespace}/{name} selects {pin[0]}={pin[1]}"
+        if live["spec"].get("selector") == wanted and notes.items() <= annotations.items():
+            return said
+        await self._write(live, wanted, {**annotations, **notes})
+        return said
+
+    async def unpin(self, target: TargetRef, name: str, uid: str, original: Pairs) -> str:
+        """Give the selector back and take our notes off; a Service that is gone needs neither."""
+        said = f"Service {target.namespace}/{name} has its own selector"
+        try:
+            live = await self._live(target, name, uid)
+        except Missing:
+            return f"Service {target.namespace}/{name} is gone"
+        annotations = live["metadata"].get("annotations") or {}
+        left = {
+            key: value for key, value in annotations.items() if key not in {ORIGINAL, PINNED_FOR}
+        }
+        if live["spec"].get("selector") == dict(original) and left == annotations:
+            return said
+        await self._write(live, dict(original), left)
+        return said
+
+    async def _write(
+        self, live: Json, selector: dict[str, str], annotations: dict[str, str]
+    ) -> None:
+        """Replace selector and annotations, if both are still as they were read."""
+        meta = live["metadata"]
+        patch: list[Json] = [{"op": "test", "path": "/metadata/uid", "value": meta["uid"]}]
+        patch.extend(_change("/spec/selector", live["spec"].get("selector"), selector))
+        patch.extend(_change("/metadata/annotations", meta.get("annotations"), annotations))
+        await self._calls.patch(paths.core(meta["namespace"], "services", meta["name"]), patch)
+
+    async def create_canary(self, target: TargetRef, owner_uid: str, name: str) -> str:
+        """Create the twin, which selects the canary track."""
+        live = await self._live(target, name, "")
+        body = twins.canary_service(live, target, owner_uid, _original(live))
+        await create_twin(self._calls, paths.core(target.namespace, "services"), body, owner_uid)
+        return f"created Service {target.namespace}/{body['metadata']['name']}"
+
+
+def _original(live: Json) -> dict[str, str]:
+    """The selector without our two keys."""
+    selector = live["spec"].get("selector") or {}
+    return {k: v for k, v in selector.items() if k not in {HASH_LABEL, TRACK_LABEL}}
+
+
+def _change(path: str, before: dict[str, str] | None, after: dict[str, str]) -> list[Json]:
+    """Replace a map that must still be `before`; an empty one is taken out altogether."""
+    if (before or {}) == after:
+        return []
+    if before is None:
+        return [{"op": "add", "path": path, "value": after}]
+    test = {"op": "test", "path": path, "value": before}
+    if not after:
+        return [test, {"op": "remove", "path": path}]
+    return [test, {"op": "replace", "path": path, "value": after}]
