@@ -57,6 +57,7 @@ async def controllers(
 ) -> AsyncIterator[Cluster]:
     """Run controllers and kubelet on a store, without gateway, clients and Prometheus.
 
+    Pods are quick unless they or ``runtime`` say otherwise, since this also runs in real time.
     Raises at the end what went wrong inside the simulation.
     """
     loop = asyncio.get_running_loop()
@@ -64,7 +65,8 @@ async def controllers(
     cluster = Cluster(store=store, wall=WallClock(loop), rng=rng, loop=loop)
     store.strategy = QuotaStrategy(store.strategy, store)
     running = [kind(cluster) for kind in _KINDS]
-    kubelet = Kubelet(cluster, runtime or VirtualRuntime())
+    quick = VirtualRuntime(ready_seconds=0.2, stop_seconds=0.1)
+    kubelet = Kubelet(cluster, runtime or quick)
     try:
         yield cluster
     finally:

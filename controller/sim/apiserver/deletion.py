@@ -58,6 +58,8 @@ def mark(obj: JsonObject, now: datetime, seconds: int) -> None:
     meta["deletionGracePeriodSeconds"] = seconds
     if running is None and meta.get("generation"):
         meta["generation"] += 1
+    if obj.get("kind") == "Namespace":
+        obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
 
 
 def finished(obj: JsonObject) -> bool:

@@ -92,8 +92,10 @@ class VirtualRuntime:
     ``LATENCY_MS`` (20), ``VERSION`` (otherwise the tag of the image).
     """
 
-    def __init__(self) -> None:
-        """Nothing runs yet."""
+    def __init__(self, *, ready_seconds: float = 1.0, stop_seconds: float = 0.5) -> None:
+        """Nothing runs yet; the arguments are for pods that do not say otherwise."""
+        self._ready_seconds = ready_seconds
+        self._stop_seconds = stop_seconds
         self.servers: dict[str, Server] = {}
         self.before_change: list[Callable[[], None]] = []
         """Called before a server appears, dies or changes its behaviour."""
@@ -125,7 +127,9 @@ class VirtualRuntime:
         crash = "Error" if env.get("CRASH") == "1" else "OOMKilled" if env.get("OOM") == "1" else ""
         plan: list[tuple[float, PodState]] = []
         if env.get("NEVER_READY") != "1":
-            plan.append((float(env.get("READY_SECONDS", "1.0")), Readiness(ready=True)))
+            plan.append(
+                (float(env.get("READY_SECONDS", self._ready_seconds)), Readiness(ready=True))
+            )
         if "UNREADY_AFTER" in env:
             plan.append((float(env["UNREADY_AFTER"]), Readiness(ready=False)))
         if crash:
@@ -145,7 +149,8 @@ class VirtualRuntime:
 
     async def stop(self, pod: JsonObject, grace: float) -> None:
         """Serve on until death, as an application that does not drain."""
-        await asyncio.sleep(min(grace, float(environment(pod).get("STOP_SECONDS", "0.5"))))
+        seconds = float(environment(pod).get("STOP_SECONDS", self._stop_seconds))
+        await asyncio.sleep(min(grace, seconds))
         self._silence(pod)
         self.servers.pop(self._addresses.pop(pod["metadata"]["uid"], ""), None)
 

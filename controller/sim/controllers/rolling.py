@@ -158,7 +158,7 @@ def proportional(deployment: JsonObject, sets: Sets) -> Sizes:
     ordered = sorted(sets, key=created, reverse=change > 0)
     ordered.sort(key=spec_replicas, reverse=True)
     sizes = {rs["metadata"]["name"]: spec_replicas(rs) for rs in ordered}
-    if change == 0:
+    if change == 0 or not ordered:
         return sizes
     given = 0
     for rs in ordered:
