@@ -15,12 +15,15 @@ from controller.core.values import HASH_LABEL, WHOLE_BP, canary_name, percent
 MOST_SLIPS = 20
 """So often may another writer undo our part before the run gives way to it."""
 
-RAISE_SECONDS = 60.0
-"""A weight that is not in the routes by then will not come."""
 
+def wanted_pods(situation: Situation, run: Run) -> int:
+    """Canary pods for the present rung: its share of stable's pods, rounded up, at least one.
 
-def wanted_pods(run: Run, weight_bp: int) -> int:
-    """Canary pods for a weight: its share of stable's pods, rounded up, at least one."""
+    From the bake on it is as many as stable had, since they will carry everything.
+    """
+    step = trial.rung(situation.plan, situation.ceilings, run.step)
+    baking = run.step >= trial.rungs(situation.plan, situation.ceilings)
+    weight_bp = WHOLE_BP if baking else step.weight_bp
     share = -(-run.replicas * weight_bp // WHOLE_BP)
     most = run.replicas if run.most_replicas is None else min(run.replicas, run.most_replicas)
     return max(1, min(max(share, 1), most))
@@ -78,8 +81,7 @@ def scale(situation: Situation, memory: Memory) -> Decision:
     """SCALING: enough ready canary pods for the next weight."""
     run = memory.run
     canary = situation.view.canary
-    step = trial.rung(situation.plan, situation.ceilings, run.step)
-    count = wanted_pods(run, step.weight_bp)
+    count = wanted_pods(situation, run)
     if canary is None:
         return Decision(memory=memory, why="the canary Deployment is not there yet")
     if canary.replicas < count:
@@ -104,6 +106,9 @@ def raise_weight(situation: Situation, memory: Memory) -> Decision:
             splits=situation.splits(run.lanes), weight_bp=step.weight_bp, step=run.step
         )
         why = f"raising the weight to {percent(step.weight_bp)}"
+        waiting = prepare.late(situation, memory, why, situation.plan.deadline_seconds)
+        if waiting.memory.phase is not memory.phase and not situation.paused:
+            return waiting
         return Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
     since = memory.moments.asserted
     if since is None:
@@ -138,7 +143,7 @@ def judge(situation: Situation, memory: Memory) -> Decision:
         return replace(_passed(situation, memory, why, person=True), verdict=found)
     waited = situation.now - memory.moments.entered
     limit = step.dwell_seconds + situation.plan.deadline_seconds
-    if waited > limit:
+    if waited > limit and not situation.paused:
         reason = f"no verdict at {percent(step.weight_bp)} after {limit:.0f} s: {why}"
         after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
         notice = Notice(reason="Inconclusive", message=reason, warning=True)

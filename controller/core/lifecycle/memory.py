@@ -71,8 +71,6 @@ class Moments:
     """When the present phase began."""
     asserted: float | None = None
     """Since when the routes have shown the wanted weight."""
-    silent: float | None = None
-    """Since when the metrics store has been silent."""
     checkpoint: float | None = None
     """When the evidence was last made durable."""
 
@@ -127,8 +125,6 @@ class Run:
     """The template failed; it does not start again by itself."""
     probe: bool = False
     """This run is the one capped probe of a half-open breaker."""
-    handled: tuple[str, ...] = ()
-    """Requests that were acted on, so that none is acted on twice."""
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
@@ -163,7 +159,7 @@ class Memory:
         phase = advance(self.run.phase, event)
         run = replace(self.run, phase=phase, **changes)
         kept = self.evidence.to_json() if self.evidence and phase in EXPOSED else run.evidence
-        moments = Moments(entered=now, silent=self.moments.silent, checkpoint=now)
+        moments = Moments(entered=now, checkpoint=now)
         return replace(self, run=replace(run, evidence=kept), moments=moments)
 
     def with_run(self, **changes: Any) -> "Memory":

@@ -38,9 +38,11 @@ def commit(situation: Situation, memory: Memory) -> Decision:
         effect = effects.RaiseWeight(
             splits=situation.splits(run.lanes), weight_bp=WHOLE_BP, step=run.step
         )
-        return Decision(
-            memory=memory.at(asserted=None), why="all requests to the canary", effects=(effect,)
-        )
+        why = "all requests to the canary"
+        late = prepare.late(situation, memory, why, situation.plan.deadline_seconds)
+        if late.memory.phase is not memory.phase and not situation.paused:
+            return late
+        return Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
     waiting = settling(situation, memory, situation.settle_seconds)
     if waiting is not None:
         return waiting

@@ -100,7 +100,9 @@ def roll_back(situation: Situation, memory: Memory) -> Decision:
     if wanted:
         return Decision(memory=memory.at(asserted=None), why="weight 0", effects=tuple(wanted))
     memory = memory if run.weight_bp == 0 else memory.with_run(weight_bp=0)
-    waiting = promote.settling(situation, memory, situation.settle_seconds)
+    # A kill ends open streams as soon as weight 0 is in force; else requests under way may end.
+    drain = 0.0 if run.ending is Ending.KILLED else situation.drain_seconds
+    waiting = promote.settling(situation, memory, situation.settle_seconds + drain)
     if waiting is not None:
         return replace(waiting, why="weight 0 is written; waiting until it is in force")
     canary = situation.view.canary

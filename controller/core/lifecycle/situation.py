@@ -85,6 +85,13 @@ class Situation:
             raise TypeError(message)
         return self.policy
 
+    @property
+    def paused(self) -> bool:
+        """Somebody paused the run: weights stay, and no deadline runs."""
+        deployment = self.view.deployment
+        text = deployment.annotations.get("paused", "") if deployment else ""
+        return text.lower() not in {"", "false", "no"}
+
     def service(self, name: str) -> Service | None:
         """The user's Service of that name, as seen."""
         return next((item for item in self.view.services if item.name == name), None)
