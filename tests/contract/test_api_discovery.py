@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server says about itself, and the two reviews."""
+
+from __future__ import annotations
+
+from tests.contract.worlds import World, contract
+
+SERVED = {
+    "/api/v1": {"namespaces", "pods", "pods/binding", "services", "configmaps", "secrets", "events"},
+    "/apis/apps/v1": {"deployments", "deployments/scale", "deployments/status", "replicasets"},
+    "/apis/coordination.k8s.io/v1": {"leases"},
+    "/apis/discovery.k8s.io/v1": {"endpointslices"},
+    "/apis/policy/v1": {"poddisruptionbudgets"},
+    "/apis/autoscaling/v2": {"horizontalpodautoscalers"},
+    "/apis/batch/v1": {"jobs"},
+    "/apis/networking.k8s.io/v1": {"ingresses"},
+    "/apis/authentication.k8s.io/v1": {"tokenreviews"},
+    "/apis/authorization.k8s.io/v1": {"subjectaccessreviews"},
+    "/apis/gateway.networking.k8s.io/v1": {
+        "httproutes",
+        "httproutes/status",
+        "grpcroutes",
+        "gateways",
+        "gatewayclasses",
+        "tlsroutes",
+        "backendtlspolicies",
+    },
+    "/apis/gateway.networking.k8s.io/v1beta1": {"referencegrants"},
+}
+
+
+@contract
+async def test_health_is_plain_text(world: World) -> None:
+    for path in ("/readyz", "/livez", "/healthz"):
+        answer = await world.send("GET", path, accept="*/*")
+        assert (answer.status, answer.content) == (200, b"ok")
+
+
+@contract
+async def test_the_version_is_told(world: World) -> None:
+    version = (await world.send("GET", "/version")).json
+    assert version["major"] == "1"
+    assert version["gitVersion"].startswith("v1.37.")
+
+
+@contract
+async def test_the_kinds_that_the_product_needs_are_discovered(world: World) -> None:
+    for path, wanted in SERVED.items():
+        listed = (await world.send("GET", path)).json
+        assert listed["kind"] == "APIResourceList"
+        assert wanted <= {entry["name"] for entry in listed["resources"]}, path
+
+
+@contract
+async def test_groups_are_discovered(world: World) -> None:
+    groups = (await world.send("GET", "/apis")).json["groups"]
+    assert {"apps", "gateway.networking.k8s.io"} <= {group["name"] for group in groups}
+    assert (await world.send("GET", "/api")).json["versions"] == ["v1"]
+    assert (await world.send("GET", "/apis/apps")).json["kind"] == "APIGroup"
+
+
+@contract
+async def test_short_names_are_discovered(world: World) -> None:
+    listed = (await world.send("GET", "/apis/apps/v1")).json["resources"]
+    short = {entry["name"]: entry.get("shortNames") for entry in listed}
+    assert short["deployments"] == ["deploy"]
+    assert short["replicasets"] == ["rs"]
+
+
+@contract
+async def test_openapi_says_which_lists_merge(world: World) -> None:
+    document = (await world.send("GET", "/openapi/v3/apis/apps/v1")).json
+    spec = document["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]
+    assert spec["properties"]["containers"]["x-kubernetes-patch-merge-key"] == "name"
+
+
+@contract
+async def test_an_unknown_token_is_not_authenticated(world: World) -> None:
+    path = "/apis/authentication.k8s.io/v1/tokenreviews"
+    body = {"spec": {"token": "nonsense"}}
+    body["apiVersion"], body["kind"] = "authentication.k8s.io/v1", "TokenReview"  # type: ignore[assignment]
+    answer = await world.send("POST", path, body)
+    assert answer.status == 201
+    assert not answer.json["status"].get("authenticated")
+    assert answer.json["status"]["error"]
+
+
+@contract
+async def test_an_access_review_answers_about_the_caller(world: World) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    attributes = {
+        "namespace": world.namespace,
+        "verb": "promote",
+        "group": "apps",
+        "resource": "deployments",
+        "subresource": "canary",
+        "name": "checkout",
+    }
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = await world.send("POST", path, body)
+    assert answer.status == 201
+    assert answer.json["status"]["allowed"] is True
+    assert answer.json["spec"]["resourceAttributes"]["subresource"] == "canary"
+
+
+@contract
+async def test_paths_outside_the_api_are_plain_404s(world: World) -> None:
+    assert (await world.send("GET", "/nonsense")).status == 404
