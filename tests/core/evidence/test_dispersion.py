@@ -54,6 +54,8 @@ def test_without_errors_nothing_is_known_and_it_says_so() -> None:
     found = estimate({"": row(random.Random(5), burst=1, bad=0.0)})
     assert (found.phi, found.cap_scrapes, found.known) == (3.0, 3, False)
     assert found.words.endswith("assuming phi = 3 and k = 3")
+    few = estimate({pod: [(1000, 1), (1000, 0)] * 8 for pod in "ab"})
+    assert few.words.startswith("16 errors in 16 intervals of stable's history, at least 20")
     assert not estimate({}).known
     assert not estimate({"": [(1000, 50)] * 4}).known
     assert not from_history(None).known
