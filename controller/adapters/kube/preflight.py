@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked once before a run: ways around our routes, volumes, autoscaler, quota, policies.
+
+Nothing of it is cached, because it is needed once per run. Kinds of the core must be readable, or
+the run does not begin; kinds that a cluster may not have are looked at where we may.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterator
+from typing import Any, Final, TypeAlias
+
+from controller.adapters.kube import paths
+from controller.adapters.kube.cache import Cache
+from controller.adapters.kube.calls import Calls
+from controller.adapters.kube.routes import GROUP
+from controller.core.errors import Forbidden, Missing
+from controller.core.observation import Preflight, View
+from controller.core.values import TargetRef, canary_name
+
+Json: TypeAlias = dict[str, Any]
+
+INGRESS: Final = ("networking.k8s.io", "v1", "ingresses", "Ingress")
+OTHER_PATHS: Final = (
+    (GROUP, "v1", "tlsroutes", "TLSRoute"),
+    (GROUP, "v1alpha2", "tcproutes", "TCPRoute"),
+    (GROUP, "v1alpha2", "udproutes", "UDPRoute"),
+    ("networking.istio.io", "v1", "virtualservices", "VirtualService"),
+    ("traefik.io", "v1alpha1", "ingressroutes", "IngressRoute"),
+    ("traefik.io", "v1alpha1", "ingressroutetcps", "IngressRouteTCP"),
+)
+"""Kinds that lead requests to a Service and that we cannot weigh."""
+
+POLICIES: Final = (
+    (GROUP, "v1", "backendtlspolicies", "BackendTLSPolicy"),
+    ("gateway.networking.x-k8s.io", "v1alpha1", "xbackendtrafficpolicies", "XBackendTrafficPolicy"),
+)
+GRANTS: Final = (GROUP, "v1beta1", "referencegrants", "ReferenceGrant")
+
+LIST_LIMIT: Final = "500"
+"""One page: a namespace with more of one of these kinds does not exist in practice."""
+
+
+async def ask(calls: Calls, cache: Cache, target: TargetRef, view: View) -> Preflight:
+    """Everything at once. Raises `Forbidden` if a kind of the core may not be read."""
+    services = [service.name for service in view.services]
+    claims = view.deployment.claims if view.deployment else ()
+    unweighable, uncovered, once, autoscaler, quota = await asyncio.gather(
+        _unweighable(calls, target, services),
+        _uncovered(calls, target, view, services),
+        _once_claims(calls, target, claims),
+        _autoscaler(calls, target),
+        _pods_left(calls, target),
+    )
+    mesh = [*_mesh(cache, target, services), *_ambiguous(cache, target, services)]
+    return Preflight(
+        unweighable=tuple(sorted({*unweighable, *mesh})),
+        once_claims=once,
+        autoscaler_problem=autoscaler[0],
+        autoscaler_max=autoscaler[1],
+        pods_left=quota,
+        uncovered=uncovered,
+    )
+
+
+async def _list(calls: Calls, path: str, *, optional: bool = False) -> list[Json]:
+    try:
+        found = await calls.get(path, (("limit", LIST_LIMIT),))
+    except Missing:
+        return []
+    except Forbidden:
+        # An API server says so as well of a kind that it does not have.
+        if optional:
+            return []
+        raise
+    items = found.get("items") or []
+    return [item for item in items if isinstance(item, dict)]
+
+
+def _kind_path(kind: tuple[str, str, str, str], namespace: str) -> str:
+    return paths.grouped(kind[0], kind[1], namespace, kind[2])
+
+
+async def _unweighable(calls: Calls, target: TargetRef, services: Collection[str]) -> list[str]:
+    kinds = (INGRESS, *OTHER_PATHS)
+    lists = await asyncio.gather(
+        *(
+            _list(calls, _kind_path(kind, target.namespace), optional=kind is not INGRESS)
+            for kind in kinds
+        )
+    )
+    hosts = {*services, *(f"{name}.{target.namespace}" for name in services)}
+    return [
+        f"{kind[3]} {target.namespace}/{item['metadata']['name']}"
+        for kind, items in zip(kinds, lists, strict=True)
+        for item in items
+        if any(_short(name) in hosts for name in _named(item.get("spec")))
+    ]
+
+
+def _short(host: str) -> str:
+    """`checkout.shop` out of `checkout.shop.svc.cluster.local`; a plain name stays."""
+    return host.split(".svc", 1)[0]
+
+
+def _named(value: object, key: str = "") -> Iterator[str]:
+    """Every text under a key by which these kinds name a Service, however deep."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _named(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named(inner, key)
+    elif isinstance(value, str) and key in {"name", "host", "serviceName"}:
+        yield value
+
+
+def _mesh(cache: Cache, target: TargetRef, services: Collection[str]) -> Iterator[str]:
+    """Routes that a mesh applies to calls of the Service from inside the cluster."""
+    for kind, namespace, name in cache.by_route.leading_to(target.namespace, services):
+        held = cache.routes[kind].get(namespace, name)
+        if held is not None and namespace == target.namespace:
+            for service in set(held.value.mesh) & set(services):
+                yield f"{held.value.ref} (mesh route of Service {service})"
+
+
+def _ambiguous(cache: Cache, target: TargetRef, services: Collection[str]) -> Iterator[str]:
+    """Routes that name another namespace's Service of the same name: a name is all we test."""
+    names = {*services, *(canary_name(name) for name in services)}
+    for kind, namespace, name in cache.by_route.leading_to(target.namespace, services):
+        held = cache.routes[kind].get(namespace, name)
+        entries = [seen for rule in held.value.rules for seen in rule] if held else []
+        if held and any(s.service in names and s.namespace != target.namespace for s in entries):
+            yield f"{held.value.ref} (it also names a namesake in another namespace)"
+
+
+async def _uncovered(
+    calls: Calls, target: TargetRef, view: View, services: Collection[str]
+) -> tuple[str, ...]:
+    """Policies and grants that name a Service and not its twin."""
+    lists = await asyncio.gather(
+        *(_list(calls, _kind_path(kind, target.namespace), optional=True) for kind in POLICIES)
+    )
+    found = [
+        f"{kind[3]} {target.namespace}/{item['metadata']['name']}"
+        for kind, items in zip(POLICIES, lists, strict=True)
+        for item in items
+        if _escapes((item.get("spec") or {}).get("targetRefs") or (), services)
+    ]
+    if any(route.ref.namespace != target.namespace for route in view.routes):
+        grants = await _list(calls, _kind_path(GRANTS, target.namespace), optional=True)
+        found.extend(
+            f"ReferenceGrant {target.namespace}/{item['metadata']['name']}"
+            for item in grants
+            if _escapes((item.get("spec") or {}).get("to") or (), services)
+        )
+    return tuple(sorted(found))
+
+
+def _escapes(refs: Collection[Json], services: Collection[str]) -> bool:
+    named = {ref.get("name") for ref in refs if ref.get("kind") == "Service"}
+    return any(name in named and canary_name(name) not in named for name in services)
+
+
+async def _once_claims(calls: Calls, target: TargetRef, claims: Collection[str]) -> tuple[str, ...]:
+    async def once(name: str) -> bool:
+        try:
+            found = await calls.get(paths.core(target.namespace, "persistentvolumeclaims", name))
+        except Missing:
+            return False
+        modes = set((found.get("spec") or {}).get("accessModes") or ())
+        return not modes & {"ReadWriteMany", "ReadOnlyMany"}
+
+    answers = await asyncio.gather(*(once(name) for name in claims))
+    return tuple(name for name, alone in zip(claims, answers, strict=True) if alone)
+
+
+async def _autoscaler(calls: Calls, target: TargetRef) -> tuple[str, int | None]:
+    """Why the autoscaler does not go with a shift (empty: it does), and its maximum."""
+    path = paths.grouped("autoscaling", "v2", target.namespace, "horizontalpodautoscalers")
+    for item in await _list(calls, path):
+        spec = item.get("spec") or {}
+        aim = spec.get("scaleTargetRef") or {}
+        if (aim.get("kind"), aim.get("name")) == ("Deployment", target.name):
+            name = item["metadata"]["name"]
+            problems = [_unfit(metric, name) for metric in spec.get("metrics") or ()]
+            return next((text for text in problems if text), ""), spec.get("maxReplicas")
+    return "", None
+
+
+def _unfit(metric: Json, name: str) -> str:
+    resource = metric.get("resource") or metric.get("containerResource") or {}
+    if resource.get("name") == "memory":
+        return (
+            f"the HorizontalPodAutoscaler {name!r} scales on memory, which does not fall with "
+            "more pods: with canary pods beside it would run away; scale on CPU"
+        )
+    described = (metric.get("object") or {}).get("describedObject") or {}
+    if described.get("kind") == "Service":
+        return (
+            f"the HorizontalPodAutoscaler {name!r} scales on the load of the Service "
+            f"{described.get('name')!r} alone, which falls while the canary takes a share: stable "
+            "would be starved; scale on CPU or on the load of both"
+        )
+    return ""
+
+
+async def _pods_left(calls: Calls, target: TargetRef) -> int | None:
+    """The least room that any quota on pods leaves."""
+    left: list[int] = []
+    for item in await _list(calls, paths.core(target.namespace, "resourcequotas")):
+        if (item.get("spec") or {}).get("scopes") or (item.get("spec") or {}).get("scopeSelector"):
+            # It counts only some pods; whether ours are among them is the scheduler's business.
+            continue
+        status = item.get("status") or {}
+        for key in ("pods", "count/pods"):
+            hard = str((status.get("hard") or {}).get(key, ""))
+            used = str((status.get("used") or {}).get(key, "0"))
+            if hard.isdigit() and used.isdigit():
+                left.append(max(0, int(hard) - int(used)))
+    return min(left, default=None)
