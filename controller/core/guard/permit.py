@@ -16,8 +16,8 @@ from controller.core.policy import caps
 from controller.core.policy.model import Policy
 from controller.core.values import TargetRef, canary_name, percent
 
-STALE_SECONDS: Final = 30.0
-"""Older caches raise nothing: two missed bookmarks of a watch that sends one every 10 to 60 s."""
+STALE_SECONDS: Final = 90.0
+"""Older caches raise nothing: a watch hears a bookmark, and a fresh list, once a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -203,10 +203,12 @@ def remove(situation: Situation, run: Run, batch: int) -> Iterator[Effect]:
     """The canary Deployment in batches, then our Services."""
     canary = situation.view.canary
     if canary is not None and canary.ours and not canary.deleting:
+        if canary.status_replicas > canary.replicas:
+            return  # The pods of the last batch are still going.
         if canary.replicas > 0:
             left = max(0, canary.replicas - batch)
             yield effects.ShrinkCanary(target=run.target, uid=canary.uid, replicas=left)
-        elif canary.status_replicas == 0:
+        else:
             yield effects.DeleteCanary(target=run.target, uid=canary.uid)
     if canary is None:
         for service in situation.view.canary_services:

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real engine over real adapters, in a simulated world and in virtual time.
+
+Only the two seams are swapped: the wire to the API server ends in the simulated one, the transport
+to Prometheus in the simulated store. `House` starts, kills and restarts the controller.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from controller.adapters.clock import LoopClock
+from controller.adapters.kube.calls import Calls
+from controller.adapters.kube.cluster import KubeCluster
+from controller.adapters.kube.documents import KubeDocuments
+from controller.adapters.prometheus import providers
+from controller.adapters.prometheus.client import Prometheus
+from controller.app.assembly import Engine, assemble
+from controller.core.journal import chain
+from controller.engine.ledger import read_head
+from controller.engine.observe import Bounds
+from controller.sim.world import World
+from tests.support.simprom import SimPrometheus
+from tests.support.simwire import SimWire
+
+NAMESPACE = "switchgear"
+POLICY = {
+    "switchgear.dev/policy": "fast",
+    "switchgear.dev/steps": "5@20s,25@20s",
+    "switchgear.dev/bake": "20s",
+}
+BOUNDS = Bounds(settle_seconds=2.5, drain_seconds=3.0, ready_seconds=120.0, roll_seconds=300.0)
+
+
+class House:
+    """One controller in one world."""
+
+    def __init__(self, world: World, bounds: Bounds = BOUNDS) -> None:
+        """Nothing runs until `start`."""
+        self.world = world
+        self._bounds = bounds
+        self._task: asyncio.Task[None] | None = None
+        self.engine: Engine | None = None
+
+    async def start(self) -> Engine:
+        """Start a new process, so to say: nothing is remembered but what the cluster holds."""
+        clock = LoopClock()
+        calls = Calls(SimWire(self.world.api), clock)
+        cluster = KubeCluster(calls)
+        documents = KubeDocuments(calls, NAMESPACE)
+        provider = providers.load()["traefik"]
+        metrics = Prometheus(
+            "http://prometheus",
+            provider,
+            now=self.world.wall.timestamp,
+            transport=SimPrometheus(self.world.prometheus),
+        )
+        engine = assemble(
+            cluster=cluster,
+            documents=documents,
+            metrics=metrics,
+            clock=clock,
+            bounds=self._bounds,
+        )
+        self.engine = engine
+
+        async def life() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(cluster.run())
+                group.create_task(documents.run())
+                while not (cluster.synced and documents.synced):
+                    await asyncio.sleep(0.01)
+                group.create_task(engine.run())
+
+        self._task = asyncio.ensure_future(life())
+        return engine
+
+    async def stop(self) -> None:
+        """The process is gone, at once and without a word."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, BaseExceptionGroup):
+                await self._task
+            self._task = None
+
+    # --- what became of it ---------------------------------------------------------------------
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Every run document, by name."""
+        found = self.world.store.list("configmaps", NAMESPACE)
+        return [item for item in found if "journal" in (item.get("data") or {})]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The durable state of every run, in the order of their beginnings."""
+        found = self.documents()
+        found.sort(key=lambda item: json.loads(item["data"]["journal"].splitlines()[0])["at"])
+        return [json.loads(item["data"]["state"]) for item in found]
+
+    def outcome(self) -> str:
+        """How the newest run ended, or an empty text."""
+        runs = self.runs()
+        return str(runs[-1]["outcome"]) if runs else ""
+
+    def journal(self) -> list[dict[str, Any]]:
+        """The records of the newest run."""
+        found = self.documents()
+        found.sort(key=lambda item: json.loads(item["data"]["journal"].splitlines()[0])["at"])
+        lines = found[-1]["data"]["journal"].splitlines()
+        assert chain.verify(lines, read_head(found[-1]["data"])) == []
+        return [json.loads(line) for line in lines]
+
+    async def until(self, done: Callable[[], bool], within: float = 900.0) -> None:
+        """Let virtual time pass until something is so."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within
+        while not done():
+            assert loop.time() < end, f"not so within {within:.0f} s: {self.runs()[-1:]}"
+            await asyncio.sleep(0.2)
+
+    async def ended(self, outcome: str, within: float = 900.0) -> None:
+        """Wait until the newest run has this outcome and rests."""
+        await self.until(
+            lambda: self.outcome() == outcome and self.runs()[-1]["phase"] in {"Held", "Ended"},
+            within,
+        )
+        await asyncio.sleep(2)
+
+    def at_rest(self, name: str = "checkout", *, paused: bool = False) -> None:
+        """Nothing of ours is left in the user's objects of this name."""
+        world = self.world
+        assert world.get("services", "shop", name)["spec"]["selector"] == {"app": name}
+        assert "switchgear.dev/original" not in json.dumps(world.get("services", "shop", name))
+        route = world.get("httproutes", "shop", name)
+        backends = route["spec"]["rules"][0]["backendRefs"]
+        assert [(item["name"], item.get("weight", 1)) for item in backends] == [(name, 1)]
+        assert "switchgear.dev" not in json.dumps(route["metadata"].get("annotations", {}))
+        names = {item["metadata"]["name"] for item in world.store.list("deployments", "shop")}
+        assert f"{name}-canary" not in names
+        names = {item["metadata"]["name"] for item in world.store.list("services", "shop")}
+        assert f"{name}-canary" not in names
+        deployment = world.get("deployments", "shop", name)
+        assert bool(deployment["spec"].get("paused", False)) is paused
+
+
+@contextlib.asynccontextmanager
+async def house(
+    *, rate: float = 400.0, direct_rate: float = 0.0, seed: int = 1, start: bool = True, **how: Any
+) -> AsyncIterator[House]:
+    """The usual scene with a controller that has adopted the target `shop/checkout`."""
+    async with World(seed=seed, namespaces=("shop", NAMESPACE), scrape_interval=1.0) as world:
+        annotations = how.pop("annotations", POLICY)
+        await world.shop(rate=rate, direct_rate=direct_rate, annotations=annotations, **how)
+        found = House(world)
+        if start:
+            await found.start()
+            await found.until(
+                lambda: "switchgear.dev/managed"
+                in world.get("deployments", "shop", "checkout")["metadata"]["annotations"],
+                within=30,
+            )
+        try:
+            yield found
+        finally:
+            await found.stop()
