@@ -92,7 +92,8 @@ def scale(situation: Situation, memory: Memory) -> Decision:
         why = f"{ready} of {count} canary pods are ready"
         return prepare.late(situation, memory, why, situation.ready_seconds)
     return Decision(
-        memory=memory.moved(Event.READY, situation.now), why=f"{ready} canary pods are ready"
+        memory=trial.watched(situation, memory).moved(Event.READY, situation.now),
+        why=f"{ready} canary pods are ready",
     )
 
 

@@ -52,17 +52,22 @@ def step(situation: Situation, memory: Memory) -> Decision:
     """What to do now. Raises InvariantBroken only if a rule breaks the table."""
     memory = _fed(situation, memory)
     notices: tuple[Notice, ...] = ()
+    reasons: list[str] = []
+    verdict = None
     decision = Decision(memory=memory, why="ended", wait_seconds=60.0)
     for _ in range(MOST_PHASES):
         if memory.phase is Phase.ENDED:
             break
         decision = _interrupt(situation, memory) or _RULES[memory.phase](situation, memory)
         notices = (*notices, *decision.notices)
+        verdict = decision.verdict or verdict
         moved = decision.memory.phase is not memory.phase
         memory = decision.memory
+        reasons.append(decision.why)
         if not moved or decision.effects:
             break
-    return replace(decision, memory=memory, notices=notices)
+    why = "; ".join(dict.fromkeys(reasons)) or decision.why
+    return replace(decision, memory=memory, why=why, notices=notices, verdict=verdict)
 
 
 def _fed(situation: Situation, memory: Memory) -> Memory:

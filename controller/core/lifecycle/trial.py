@@ -60,6 +60,16 @@ def settings(situation: Situation, run: Run) -> Settings:
     )
 
 
+def watched(situation: Situation, memory: Memory) -> Memory:
+    """Evidence is gathered from the first request on, before any weight is known to be in force.
+
+    What is seen then can only speak against the canary: a PASS needs the window that `begun` opens.
+    """
+    if memory.evidence is not None:
+        return memory
+    return replace(memory, evidence=evidence.start(settings(situation, memory.run)))
+
+
 def begun(situation: Situation, memory: Memory) -> Memory:
     """The present weight is in force: open the window from the newest scrape on."""
     chosen = settings(situation, memory.run)
