@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The annotations below our prefix: which exist, what they mean, and which somebody meant.
+
+One table, so that the parser, the linter, the documentation and the help text cannot disagree.
+"""
+
+from typing import Final
+
+POLICY_KEYS: Final[dict[str, str]] = {
+    "policy": "standard, cautious, fast or observe; this one alone enables a target",
+    "steps": "the ladder: percent@least time, rising, like 5@2m,25@5m,50@5m",
+    "max-weight": "cap on the canary's share before the promotion, in percent, like 25",
+    "bake": "how long 95 % stay on the new version before the commit, like 10m",
+    "traffic": "auto or gateway: how requests are split",
+    "route": "routes to weigh, like HTTPRoute/checkout; without it all that lead to the Service",
+    "service": "the Service behind the routes; without it the only one that selects the pods",
+    "metrics": "the metrics provider, like traefik; auto recognises it",
+    "error-rate": "absolute limit for the share of failed requests, like 1%",
+    "latency": "absolute limits for latency, like p99<500ms",
+    "min-requests": "canary requests that a step needs before it can pass, like 100",
+    "deadline": "how long a step may wait for evidence after its dwell, like 30m",
+    "metrics-deadline": "how long the metrics store may be silent before the weight goes to 0",
+    "breaker": "least share of bad answers for the fast trip, like 10%",
+    "after-trip": "latch (a person closes the breaker) or next-revision",
+    "promotion": "shift: the way to the new version",
+    "on-failure": "hold (paused on the stable pods) or revert (the old template is put back)",
+    "paused": "true keeps the weight where it is",
+}
+"""Annotations that a team writes, each with what it says, as the help text prints it."""
+
+STATUS_KEYS: Final[frozenset[str]] = frozenset(
+    {
+        "held-by",
+        "hold",
+        "maker",
+        "managed",
+        "original",
+        "override",
+        "run",
+        "status",
+        "template-hash",
+        "track",
+    }
+)
+"""Annotations that the controller or the admission policies write; no mistake where they stand."""
+
+REQUEST_KEYS: Final[frozenset[str]] = frozenset({"abort", "kill"})
+"""Annotations by which anybody asks for more safety. They are requests, not policy."""
+
+NOT_OFFERED: Final[dict[str, str]] = {
+    "migration": "leave it out and run the migration before the change",
+    "notify": "leave it out; Kubernetes Events and metrics tell the same",
+    "stickiness": "leave it out; requests are split one by one",
+    "windows": "leave it out and use paused to keep a run where it is",
+}
+"""Annotations of the design that this version does not offer, with what to do meanwhile."""
+
+CHECK_PREFIX: Final = "check."
+"""A team's own PromQL, `check.<name>`: not offered yet either."""
+
+NOT_OFFERED_VALUES: Final[dict[tuple[str, str], str]] = {
+    ("traffic", "replicas"): "write gateway and put a route in front of the Service",
+    ("promotion", "roll"): "write shift, which needs room for both versions at once",
+}
+"""Values of known annotations that this version does not offer."""
+
+_SUGGESTED: Final = (*POLICY_KEYS, *REQUEST_KEYS)
+_MAX_KEY: Final = 63
+"""Kubernetes' limit for the part after the prefix; more is not compared, only refused."""
+
+
+def is_known(key: str) -> bool:
+    """Whether an annotation of this key, without prefix, is one of ours."""
+    return key in POLICY_KEYS or key in STATUS_KEYS or key in REQUEST_KEYS
+
+
+def not_offered(key: str) -> str | None:
+    """What to do instead, if the key belongs to something that this version does not offer."""
+    if key.startswith(CHECK_PREFIX):
+        return "leave it out and use error-rate and latency"
+    return NOT_OFFERED.get(key)
+
+
+def suggestion(key: str) -> str | None:
+    """The known key that was probably meant: near enough by edit distance, or None."""
+    if len(key) > _MAX_KEY:
+        return None
+    plain = key.lower().replace("_", "-")
+    distance, best = min((_distance(plain, known), known) for known in _SUGGESTED)
+    # A third of the word may be wrong; beyond that a suggestion would be a guess.
+    return best if distance <= max(1, len(plain) // 3) else None
+
+
+def _distance(one: str, other: str) -> int:
+    """Levenshtein distance: insertions, deletions and substitutions from one to the other."""
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, 1):
+        diagonal, row[0] = row[0], i
+        for j, right in enumerate(other, 1):
+            cost = diagonal if left == right else 1 + min(diagonal, row[j], row[j - 1])
+            diagonal, row[j] = row[j], cost
+    return row[-1]

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotations to a policy, or to everything that is wrong with them.
+
+The parser never raises and never stops at the first fault: a team that mends one mistake must not
+meet the next one at its next deployment. A key that is not known is a fault and not a comment,
+because a misspelt cap that is silently ignored lets through what the team wanted kept back.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Final
+
+from controller.core.policy import grammar, keys
+from controller.core.policy.grammar import Unreadable
+from controller.core.policy.model import (
+    PRESETS,
+    AfterTrip,
+    Bake,
+    OnFailure,
+    Policy,
+    Preset,
+    Problem,
+    Promotion,
+    Traffic,
+)
+from controller.core.values import PREFIX
+
+MAX_PROBLEMS: Final = 50
+"""So many are told, which fits an Event and a screen; the rest is counted."""
+
+
+def is_target(annotations: Mapping[str, str]) -> bool:
+    """Whether these annotations ask for canaries at all, well or badly written."""
+    return PREFIX + "policy" in annotations
+
+
+def parse(annotations: Mapping[str, str]) -> Policy | tuple[Problem, ...]:
+    """The policy that a Deployment's annotations ask for, or all problems in the keys' order."""
+    ours = {
+        key.removeprefix(PREFIX): text
+        for key, text in sorted(annotations.items())
+        if key.startswith(PREFIX)
+    }
+    problems: list[Problem] = []
+    values: dict[str, Any] = {}
+    for key, text in ours.items():
+        if keys.is_known(key) and key not in keys.POLICY_KEYS:
+            continue
+        # Suggestions compare with every known key; for the ones that nobody will see that is waste.
+        result = _read(key, text, suggest=len(problems) < MAX_PROBLEMS)
+        if isinstance(result, Problem):
+            problems.append(result)
+        else:
+            values[key] = result
+    problems.extend(_contradictions(ours, values))
+    if problems:
+        return _shortened(problems)
+    return _assembled(values)
+
+
+def _assembled(values: dict[str, Any]) -> Policy:
+    """The preset's policy with what the annotations say put over it."""
+    preset = PRESETS[values.pop("policy")]
+    if "steps" in values and not preset.observes_only:
+        # The preset's cap belongs to the preset's ladder; who writes a ladder means its last step.
+        values.setdefault("max-weight", values["steps"][-1].weight_bp)
+    return dataclasses.replace(preset, **{_FIELDS[key]: value for key, value in values.items()})
+
+
+def _contradictions(ours: Mapping[str, str], values: Mapping[str, Any]) -> list[Problem]:
+    """What no single value shows."""
+    found: list[Problem] = []
+    if "policy" not in ours:
+        found.append(_policy_missing())
+    if values.get("policy") is Preset.OBSERVE and "max-weight" in ours:
+        found.append(
+            Problem(
+                key="max-weight",
+                code="Contradiction",
+                message="the policy observe never sends a request to the canary",
+                hint="remove max-weight, or choose another policy",
+            )
+        )
+    return found
+
+
+def _read(key: str, text: str, *, suggest: bool) -> object:
+    """The value of one annotation, or the problem with it."""
+    if key not in keys.POLICY_KEYS:
+        return _unknown(key, suggest=suggest)
+    if len(text) > grammar.MAX_TEXT:
+        return Problem(
+            key=key,
+            code="ValueTooLong",
+            message=f"the value has {len(text)} characters",
+            hint=f"write at most {grammar.MAX_TEXT}",
+        )
+    instead = keys.NOT_OFFERED_VALUES.get((key, text.strip()))
+    if instead is not None:
+        return _not_offered(key, f"{key}={text.strip()}", instead)
+    try:
+        return _READERS[key](text)
+    except Unreadable as fault:
+        return Problem(key=key, code="ValueInvalid", message=fault.message, hint=fault.hint)
+
+
+def _unknown(key: str, *, suggest: bool) -> Problem:
+    instead = keys.not_offered(key)
+    if instead is not None:
+        return _not_offered(key, key, instead)
+    meant = keys.suggestion(key) if suggest else None
+    return Problem(
+        key=grammar.shown(key)[1:-1],
+        code="KeyUnknown",
+        message=f"{PREFIX}{grammar.shown(key)[1:-1]} is not an annotation of Switchgear",
+        hint=f"did you mean {PREFIX}{meant}?" if meant else "remove it",
+    )
+
+
+def _not_offered(key: str, what: str, instead: str) -> Problem:
+    return Problem(
+        key=grammar.shown(key)[1:-1],
+        code="NotSupported",
+        message=f"{grammar.shown(what)[1:-1]} is not supported in this version",
+        hint=instead,
+    )
+
+
+def _policy_missing() -> Problem:
+    return Problem(
+        key="policy",
+        code="PolicyMissing",
+        message=f"{PREFIX}policy is not set, so nothing is enabled",
+        hint=f"write {PREFIX}policy: standard",
+    )
+
+
+def _shortened(problems: list[Problem]) -> tuple[Problem, ...]:
+    more = len(problems) - MAX_PROBLEMS
+    if more <= 0:
+        return tuple(problems)
+    rest = Problem(key="policy", code="MoreProblems", message=f"{more} more problems are not shown")
+    return (*problems[:MAX_PROBLEMS], rest)
+
+
+def _one_of(kind: type[Enum]) -> Callable[[str], object]:
+    """A reader for the values of an enumeration."""
+
+    def read(text: str) -> object:
+        words: dict[str, Enum] = {member.value: member for member in kind}
+        word = text.strip()
+        if word not in words:
+            known = ", ".join(words)
+            raise Unreadable(f"{grammar.shown(word)} is not known", f"write one of {known}")
+        return words[word]
+
+    return read
+
+
+def _bake(text: str) -> Bake:
+    return Bake(weight_bp=grammar.BAKE_BP, seconds=grammar.duration(text))
+
+
+_READERS: Final[dict[str, Callable[[str], object]]] = {
+    "policy": _one_of(Preset),
+    "steps": grammar.steps,
+    "max-weight": grammar.weight,
+    "bake": _bake,
+    "traffic": _one_of(Traffic),
+    "route": grammar.routes,
+    "service": grammar.name,
+    "metrics": grammar.name,
+    "error-rate": grammar.share,
+    "latency": grammar.latency,
+    "min-requests": grammar.count,
+    "deadline": grammar.duration,
+    "metrics-deadline": grammar.duration,
+    "breaker": grammar.share,
+    "after-trip": _one_of(AfterTrip),
+    "promotion": _one_of(Promotion),
+    "on-failure": _one_of(OnFailure),
+    "paused": grammar.flag,
+}
+
+_FIELDS: Final[dict[str, str]] = {
+    "steps": "steps",
+    "max-weight": "max_weight_bp",
+    "bake": "bake",
+    "traffic": "traffic",
+    "route": "routes",
+    "service": "service",
+    "metrics": "metrics",
+    "error-rate": "error_rate",
+    "latency": "latency",
+    "min-requests": "min_requests",
+    "deadline": "deadline_seconds",
+    "metrics-deadline": "metrics_deadline_seconds",
+    "breaker": "breaker_share",
+    "after-trip": "after_trip",
+    "promotion": "promotion",
+    "on-failure": "on_failure",
+    "paused": "paused",
+}
+"""The field of `Policy` behind each annotation; `policy` itself chooses where the rest is from."""

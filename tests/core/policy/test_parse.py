@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parser is total, tells all faults at once, and never lets a misspelt guard through."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.core.policy.keys import NOT_OFFERED, POLICY_KEYS, REQUEST_KEYS, STATUS_KEYS
+from controller.core.policy.model import (
+    PRESETS,
+    AfterTrip,
+    LatencyLimit,
+    OnFailure,
+    Policy,
+    Preset,
+    Problem,
+    RouteName,
+    Step,
+)
+from controller.core.policy.parse import MAX_PROBLEMS, is_target, parse
+from controller.core.values import PREFIX, RouteKind
+
+
+def read(**annotations: str) -> Policy | tuple[Problem, ...]:
+    """Parse annotations given without prefix and with underscores."""
+    return parse({PREFIX + key.replace("_", "-"): text for key, text in annotations.items()})
+
+
+def policy(**annotations: str) -> Policy:
+    result = read(policy="standard", **annotations)
+    assert isinstance(result, Policy), result
+    return result
+
+
+def problems(**annotations: str) -> tuple[Problem, ...]:
+    result = read(**annotations)
+    assert not isinstance(result, Policy)
+    assert result
+    return result
+
+
+def only_problem(**annotations: str) -> Problem:
+    (problem,) = problems(policy="standard", **annotations)
+    return problem
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_the_preset_alone_is_a_whole_policy(preset: Preset) -> None:
+    assert read(policy=preset.value) == PRESETS[preset]
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_every_preset_starts_at_most_at_five_percent_and_rises(preset: Preset) -> None:
+    weights = [step.weight_bp for step in PRESETS[preset].steps]
+    assert 0 < weights[0] <= 500
+    assert weights == sorted(set(weights))
+    assert PRESETS[preset].bake.weight_bp == 9500
+    assert weights[-1] < PRESETS[preset].bake.weight_bp
+
+
+def test_every_override_reaches_its_field() -> None:
+    result = policy(
+        steps="1@30s, 12.5%@1h30m",
+        max_weight="20",
+        bake="10m",
+        route="checkout,GRPCRoute/api",
+        service="web",
+        metrics="traefik",
+        error_rate="0.5%",
+        latency="p99<500ms,p50<0.1s",
+        min_requests="7",
+        deadline="1h",
+        metrics_deadline="90s",
+        breaker="25%",
+        after_trip="next-revision",
+        on_failure="revert",
+        paused="true",
+    )
+    assert result.steps == (
+        Step(weight_bp=100, dwell_seconds=30),
+        Step(weight_bp=1250, dwell_seconds=5400),
+    )
+    assert (result.max_weight_bp, result.bake.seconds) == (2000, 600)
+    assert result.routes == (
+        RouteName(name="checkout"),
+        RouteName(name="api", kind=RouteKind.GRPC),
+    )
+    assert (result.service, result.metrics, result.error_rate) == ("web", "traefik", 0.005)
+    assert result.latency == (
+        LatencyLimit(quantile=0.99, seconds=0.5),
+        LatencyLimit(quantile=0.5, seconds=0.1),
+    )
+    assert (result.min_requests, result.deadline_seconds) == (7, 3600)
+    assert (result.metrics_deadline_seconds, result.breaker_share) == (90, 0.25)
+    assert result.after_trip is AfterTrip.NEXT_REVISION
+    assert result.on_failure is OnFailure.REVERT
+    assert result.paused
+
+
+def test_a_ladder_of_ones_own_is_not_cut_by_the_cap_of_the_preset() -> None:
+    assert policy(steps="10@1m,75@1m").max_weight_bp == 7500
+    assert policy(steps="10@1m,75@1m", max_weight="30").max_weight_bp == 3000
+    assert policy(steps="10@1m").max_weight_bp == 1000
+
+
+def test_observe_cannot_be_talked_into_touching_traffic() -> None:
+    watched = read(policy="observe", steps="10@1m")
+    assert isinstance(watched, Policy)
+    assert watched.max_weight_bp == 0
+    (problem,) = problems(policy="observe", max_weight="5")
+    assert problem.code == "Contradiction"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "word"),
+    [
+        ("policy", "standart", "standard"),
+        ("steps", "", "empty"),
+        ("steps", "5", "duration"),
+        ("steps", "5@2", "duration"),
+        ("steps", "5@2m,,25@5m", "comma"),
+        ("steps", "25@5m,5@2m", "above"),
+        ("steps", "5@2m,5@2m", "above"),
+        ("steps", "0@2m", "above 0"),
+        ("steps", "0.001@2m", "finer"),
+        ("steps", "5@2m,100@1m", "stable"),
+        ("steps", "-5@2m", "percentage"),
+        ("steps", "\u0665@2m", "percentage"),
+        ("steps", ",".join(f"{n}@1m" for n in range(1, 40)), "too many"),
+        ("max-weight", "101", "100 %"),
+        ("bake", "0s", "no time"),
+        ("bake", "8d", "week"),
+        ("bake", "1e9s", "duration"),
+        ("error-rate", "1", "sign"),
+        ("error-rate", "100%", "between"),
+        ("latency", "p99>500ms", "p99<500ms"),
+        ("latency", "p0<500ms", "p99<500ms"),
+        ("latency", "p99<500ms,p99<1s", "twice"),
+        ("min-requests", "0", "whole number"),
+        ("min-requests", "1.5", "whole number"),
+        ("paused", "yes", "true nor false"),
+        ("service", "Web Shop", "not a name"),
+        ("route", "Ingress/web", "HTTPRoute"),
+        ("route", "HTTPRoute/", "not a name"),
+        ("after-trip", "never", "latch"),
+        ("deadline", "9" * 5000 + "s", "characters"),
+    ],
+)
+def test_a_bad_value_names_its_key_and_the_way_out(key: str, text: str, word: str) -> None:
+    found = parse({PREFIX + "policy": "standard", PREFIX + key: text})
+    assert not isinstance(found, Policy)
+    (problem,) = found
+    assert problem.key == key
+    assert problem.code in {"ValueInvalid", "ValueTooLong"}
+    assert word in str(problem)
+
+
+@pytest.mark.parametrize("key", sorted(POLICY_KEYS))
+def test_an_empty_value_is_a_problem_of_every_key(key: str) -> None:
+    found = parse({PREFIX + "policy": "standard", PREFIX + key: ""})
+    assert not isinstance(found, Policy)
+    assert {problem.key for problem in found} == {key}
+
+
+def test_all_problems_are_told_at_once() -> None:
+    found = problems(steps="x", max_weigth="5", bake="soon", notify="mail", traffic="replicas")
+    assert {(p.key, p.code) for p in found} == {
+        ("bake", "ValueInvalid"),
+        ("max-weigth", "KeyUnknown"),
+        ("notify", "NotSupported"),
+        ("policy", "PolicyMissing"),
+        ("steps", "ValueInvalid"),
+        ("traffic", "NotSupported"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("max-weigth", "max-weight"),
+        ("maxweight", "max-weight"),
+        ("error_rate", "error-rate"),
+        ("Step", "steps"),
+        ("latencies", "latency"),
+    ],
+)
+def test_an_unknown_key_gets_the_suggestion_it_deserves(written: str, meant: str) -> None:
+    problem = only_problem(**{written.replace("-", "_"): "1"}) if "_" not in written else None
+    if problem is None:
+        found = parse({PREFIX + "policy": "standard", PREFIX + written: "1"})
+        assert not isinstance(found, Policy)
+        (problem,) = found
+    assert problem.code == "KeyUnknown"
+    assert problem.hint == f"did you mean {PREFIX}{meant}?"
+
+
+def test_a_key_like_no_other_gets_no_guess() -> None:
+    assert only_problem(zzzzzzzz="1").hint == "remove it"
+
+
+@pytest.mark.parametrize("key", [*sorted(NOT_OFFERED), "check.orders", "check."])
+def test_what_is_not_offered_is_refused_in_words(key: str) -> None:
+    found = parse({PREFIX + "policy": "standard", PREFIX + key: "x"})
+    assert not isinstance(found, Policy)
+    (problem,) = found
+    assert problem.code == "NotSupported"
+    assert "not supported in this version" in problem.message
+    assert problem.hint
+
+
+@pytest.mark.parametrize(("key", "text"), [("traffic", "replicas"), ("promotion", "roll")])
+def test_values_that_are_not_offered_are_refused_too(key: str, text: str) -> None:
+    assert only_problem(**{key: text}).code == "NotSupported"
+
+
+@pytest.mark.parametrize("key", sorted(STATUS_KEYS | REQUEST_KEYS))
+def test_our_own_marks_are_no_mistake(key: str) -> None:
+    assert parse({PREFIX + "policy": "fast", PREFIX + key: "{}"}) == PRESETS[Preset.FAST]
+
+
+def test_foreign_annotations_are_none_of_our_business() -> None:
+    others = {"kubectl.kubernetes.io/restartedAt": "now", "example.dev/steps": "1@1"}
+    assert parse({PREFIX + "policy": "fast", **others}) == PRESETS[Preset.FAST]
+    assert not is_target(others)
+    assert is_target({PREFIX + "policy": "nonsense"})
+
+
+_KEYS = st.one_of(
+    st.sampled_from(sorted(POLICY_KEYS) + sorted(NOT_OFFERED) + ["check.a", ""]),
+    st.text(max_size=80),
+)
+_TEXTS = st.one_of(
+    st.text(max_size=200),
+    st.text(alphabet="0123456789@,.%smhdp<>-/ ", max_size=60),
+    st.from_regex(r"(\d{1,3}(\.\d{1,3})?%?@\d{1,4}(s|m|h|d),?){1,25}", fullmatch=True),
+)
+
+
+@given(st.dictionaries(st.one_of(_KEYS.map(lambda key: PREFIX + key), st.text()), _TEXTS))
+def test_no_text_makes_the_parser_raise(annotations: dict[str, str]) -> None:
+    result = parse(annotations)
+    if isinstance(result, Policy):
+        weights = [step.weight_bp for step in result.steps]
+        assert weights
+        assert weights == sorted(set(weights))
+        assert all(0 < weight < result.bake.weight_bp for weight in weights)
+        assert all(step.dwell_seconds > 0 for step in result.steps)
+        assert 0 <= result.max_weight_bp <= 10_000
+    else:
+        assert 0 < len(result) <= MAX_PROBLEMS + 1
+        assert all(problem.message and len(str(problem)) < 500 for problem in result)
+
+
+@given(
+    st.lists(st.integers(1, 9499), min_size=1, max_size=20, unique=True).map(sorted),
+    st.integers(1, 604_800),
+)
+def test_every_ladder_that_can_be_written_is_read_exactly(weights: list[int], dwell: int) -> None:
+    result = policy(steps=",".join(f"{weight / 100:.2f}@{dwell}s" for weight in weights))
+    assert result.steps == tuple(Step(weight_bp=w, dwell_seconds=dwell) for w in weights)
+
+
+def test_very_much_text_is_refused_at_once() -> None:
+    """Work is bounded by the limit on what is read, so a mebibyte costs no more than a page."""
+    mebibyte = "5@2m," * 210_000
+    assert only_problem(steps=mebibyte).code == "ValueTooLong"
+    many = {f"{PREFIX}{'x' * 40}{n}": "" for n in range(20_000)}
+    found = parse({PREFIX + "policy": "standard", **many})
+    assert not isinstance(found, Policy)
+    assert len(found) == MAX_PROBLEMS + 1
+    assert found[-1].message.startswith(str(20_000 - MAX_PROBLEMS))
