@@ -24,10 +24,10 @@ POLICY = {"switchgear.dev/policy": "standard"}
 
 
 @contextlib.asynccontextmanager
-async def scene(**how: object) -> AsyncIterator[tuple[World, KubeCluster, SimWire]]:
+async def scene() -> AsyncIterator[tuple[World, KubeCluster, SimWire]]:
     """The usual shop with a cluster adapter in step with it."""
     async with World() as world:
-        await world.shop(annotations=POLICY, **how)
+        await world.shop(annotations=POLICY)
         wire = SimWire(world.api)
         cluster = KubeCluster(Calls(wire, LoopClock()))
         running = asyncio.create_task(cluster.run())
@@ -57,9 +57,7 @@ async def prepared(world: World, cluster: KubeCluster) -> View:
     stable = cluster.view(TARGET)
     assert stable.deployment is not None
     world.annotate("shop", "checkout", {"switchgear.dev/managed": "x"})
-    await cluster.perform(
-        effects.Pause(target=TARGET, uid=stable.deployment.uid, why="a test")
-    )
+    await cluster.perform(effects.Pause(target=TARGET, uid=stable.deployment.uid, why="a test"))
     world.set_image("shop", "checkout", "registry.example/checkout:v2")
     await world.settle()
     view = cluster.view(TARGET)
