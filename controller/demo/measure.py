@@ -5,7 +5,7 @@ Only one figure needs the daemon's word: when its verdict stood. Everything runs
 so on one wall clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
