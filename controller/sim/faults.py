@@ -96,7 +96,7 @@ class _Stop:
     agent: str
     nth: int
     point: Point
-    die: Callable[[], None] | None
+    die: Callable[[], object] | None
     seen: int = 0
     done: bool = False
     armed: bool = False
@@ -142,7 +142,7 @@ class Plan:
         point: Point,
         *,
         agent: str = "",
-        die: Callable[[], None] | None = None,
+        die: Callable[[], object] | None = None,
     ) -> None:
         """End the caller of the ``nth`` (from 1) mutating request of ``agent``.
 

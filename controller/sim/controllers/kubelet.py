@@ -27,6 +27,9 @@ BACKOFF_CEILING = 300.0
 # Scheduling and container start-up before the process exists.
 BIND_SECONDS = (0.01, 0.04)
 
+# A pod that has not become ready by then is not expected to; only `Kubelet.busy` depends on it.
+START_PATIENCE = 30.0
+
 _CONDITIONS = (
     "PodReadyToStartContainers",
     "Initialized",
@@ -46,13 +49,14 @@ class Kubelet:
         self.runtime = runtime
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._deaths: dict[str, asyncio.Task[None]] = {}
-        self._starting: set[str] = set()
+        self._starting: dict[str, float] = {}
         self._end = self.store.subscribe(self.observe)
 
     @property
     def busy(self) -> bool:
         """Whether a pod is on its way to be ready or to be gone."""
-        return bool(self._starting or self._deaths)
+        patience = self.cluster.loop.time() - START_PATIENCE
+        return bool(self._deaths) or any(begun > patience for begun in self._starting.values())
 
     def observe(self, event: Event) -> None:
         """Start new pods, stop deleted ones, forget those that are gone."""
@@ -69,7 +73,7 @@ class Kubelet:
                 self._cancel_life(uid)
                 self._deaths[uid] = self._task(self._kill(event.obj), f"stop {uid}")
         elif uid not in self._lives:
-            self._starting.add(uid)
+            self._starting[uid] = self.cluster.loop.time()
             self._lives[uid] = self._task(self._live(event.obj), f"run {uid}")
 
     async def stop(self) -> None:
@@ -99,7 +103,7 @@ class Kubelet:
             self.cluster.blame(error)
 
     def _cancel_life(self, uid: str) -> None:
-        self._starting.discard(uid)
+        self._starting.pop(uid, None)
         life = self._lives.pop(uid, None)
         if life is not None:
             life.cancel()
@@ -107,7 +111,7 @@ class Kubelet:
     async def _live(self, pod: JsonObject) -> None:
         uid = pod["metadata"]["uid"]
         if not self.runtime.schedulable(pod):
-            self._starting.discard(uid)
+            self._starting.pop(uid, None)
             self._write(pod, _unschedulable(self._now()))
             return
         await asyncio.sleep(self.cluster.rng.uniform(*BIND_SECONDS))
@@ -118,12 +122,12 @@ class Kubelet:
             try:
                 address = await self.runtime.start(pod)
             except StartError as failure:
-                self._starting.discard(uid)
+                self._starting.pop(uid, None)
                 backoff = min(BACKOFF_CEILING, max(BACKOFF_FIRST, backoff * 2))
                 await self._wait_for_image(pod, failure, backoff)
                 continue
             last = await self._watch(pod, address, restarts, last)
-            self._starting.discard(uid)
+            self._starting.pop(uid, None)
             restarts += 1
             if backoff:
                 self._write(pod, self._status(pod, address, restarts - 1, last, waiting=backoff))
@@ -137,11 +141,11 @@ class Kubelet:
         uid = pod["metadata"]["uid"]
         self._write(pod, self._status(pod, address, restarts, last))
         if restarts:
-            self._starting.discard(uid)
+            self._starting.pop(uid, None)
         async for state in self.runtime.states(pod):
             match state:
                 case Readiness(ready=ready):
-                    self._starting.discard(uid)
+                    self._starting.pop(uid, None)
                     self._write(pod, self._status(pod, address, restarts, last, ready=ready))
                 case Exited():
                     self._write(pod, self._status(pod, address, restarts, last, ended=state))
