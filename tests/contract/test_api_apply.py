@@ -9,9 +9,7 @@ from tests.contract.samples import config_map, deployment, route, service
 from tests.contract.worlds import World, contract
 
 
-async def _apply(
-    world: World, plural: str, obj: dict[str, Any], manager: str, **query: str
-) -> Any:
+async def _apply(world: World, plural: str, obj: dict[str, Any], manager: str, **query: str) -> Any:
     name = obj["metadata"]["name"]
     return await world.patch(plural, name, obj, "apply", fieldManager=manager, **query)
 

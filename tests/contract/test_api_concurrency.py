@@ -57,7 +57,7 @@ async def test_the_version_just_read_is_accepted(world: World) -> None:
         # A cluster's own controllers may write in between; then the version is read again.
         for _ in range(5):
             version = (await world.read(plural, "x"))["metadata"]["resourceVersion"]
-            patch["metadata"]["resourceVersion"] = version  # type: ignore[assignment]
+            patch["metadata"]["resourceVersion"] = version
             answer = await world.patch(plural, "x", patch)
             if answer.status == 200:
                 break

@@ -6,7 +6,15 @@ from __future__ import annotations
 from tests.contract.worlds import World, contract
 
 SERVED = {
-    "/api/v1": {"namespaces", "pods", "pods/binding", "services", "configmaps", "secrets", "events"},
+    "/api/v1": {
+        "namespaces",
+        "pods",
+        "pods/binding",
+        "services",
+        "configmaps",
+        "secrets",
+        "events",
+    },
     "/apis/apps/v1": {"deployments", "deployments/scale", "deployments/status", "replicasets"},
     "/apis/coordination.k8s.io/v1": {"leases"},
     "/apis/discovery.k8s.io/v1": {"endpointslices"},

@@ -68,9 +68,7 @@ async def test_a_label_selector_that_cannot_be_read_is_a_400(world: World) -> No
 async def test_field_selectors_by_name_and_namespace(world: World) -> None:
     await _five(world)
     assert await world.names("configmaps", fieldSelector="metadata.name=c1") == ["c1"]
-    others = await world.names(
-        "configmaps", labelSelector=MARK, fieldSelector="metadata.name!=c1"
-    )
+    others = await world.names("configmaps", labelSelector=MARK, fieldSelector="metadata.name!=c1")
     assert others == ["c0", "c2", "c3", "c4"]
     space = f"metadata.namespace={world.namespace},metadata.name=c2"
     answer = await world.send("GET", "/api/v1/configmaps", fieldSelector=space)
@@ -88,9 +86,7 @@ async def test_pages_go_on_where_the_last_one_ended(world: World) -> None:
     first = await world.get("configmaps", limit="2", labelSelector=MARK)
     token = first.json["metadata"]["continue"]
     assert [item["metadata"]["name"] for item in first.json["items"]] == ["c0", "c1"]
-    second = await world.get(
-        "configmaps", limit="2", labelSelector=MARK, **{"continue": token}
-    )
+    second = await world.get("configmaps", limit="2", labelSelector=MARK, **{"continue": token})
     assert [item["metadata"]["name"] for item in second.json["items"]] == ["c2", "c3"]
     token = second.json["metadata"]["continue"]
     last = await world.get("configmaps", limit="2", labelSelector=MARK, **{"continue": token})
@@ -181,7 +177,11 @@ async def test_tables_for_people(world: World) -> None:
     form = "application/json;as=Table;v=v1;g=meta.k8s.io"
     answer = await world.send("GET", world.path("configmaps", "a"), accept=form)
     assert answer.json["kind"] == "Table"
-    assert [column["name"] for column in answer.json["columnDefinitions"]] == ["Name", "Data", "Age"]
+    assert [column["name"] for column in answer.json["columnDefinitions"]] == [
+        "Name",
+        "Data",
+        "Age",
+    ]
     assert answer.json["rows"][0]["cells"][:2] == ["a", 1]
 
 

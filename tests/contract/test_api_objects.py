@@ -102,7 +102,7 @@ async def test_an_unknown_media_type_is_a_415(world: World) -> None:
 
 @contract
 async def test_yaml_is_understood(world: World) -> None:
-    body = b"metadata: {name: y}\ndata: {a: '1'}\n"
+    body = b"metadata: {name: plain}\ndata: {a: '1'}\n"
     answer = await world.send("POST", world.path("configmaps"), body, "application/yaml")
     assert (answer.status, answer.json["data"]) == (201, {"a": "1"})
 
@@ -153,7 +153,10 @@ async def test_deleting_with_an_old_version_is_a_409(world: World) -> None:
 async def test_an_unknown_propagation_policy_is_a_422(world: World) -> None:
     await world.made("configmaps", config_map("a"))
     answer = await world.delete("configmaps", "a", {"propagationPolicy": "Sideways"})
-    assert (answer.status, answer.causes) == (422, [("FieldValueNotSupported", "propagationPolicy")])
+    assert (answer.status, answer.causes) == (
+        422,
+        [("FieldValueNotSupported", "propagationPolicy")],
+    )
 
 
 @contract

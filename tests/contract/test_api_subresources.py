@@ -156,7 +156,9 @@ async def test_conditions_merge_by_type_in_a_strategic_status_patch(world: World
     await world.made("deployments", deployment("d", paused=True))
     first = {"type": "Mine", "status": "True", "reason": "A", "message": "m"}
     other = {"type": "Other", "status": "False", "reason": "B", "message": "n"}
-    await world.patch("deployments", "d", {"status": {"conditions": [first]}}, "strategic", "status")
+    await world.patch(
+        "deployments", "d", {"status": {"conditions": [first]}}, "strategic", "status"
+    )
     answer = await world.patch(
         "deployments", "d", {"status": {"conditions": [other]}}, "strategic", "status"
     )

@@ -67,7 +67,10 @@ async def test_a_config_map_holds_a_megabyte_and_no_byte_more(world: World) -> N
 @contract
 async def test_config_map_keys_are_checked(world: World) -> None:
     obj = {"metadata": {"name": "a"}, "data": {"a b": "1", "..": "2"}}
-    assert await _causes(world, "configmaps", obj) == [(INVALID, "data[a b]"), (INVALID, "data[..]")]
+    assert await _causes(world, "configmaps", obj) == [
+        (INVALID, "data[a b]"),
+        (INVALID, "data[..]"),
+    ]
 
 
 @contract
@@ -83,7 +86,9 @@ async def test_an_immutable_config_map_still_takes_labels(world: World) -> None:
 
 @contract
 async def test_values_of_a_wrong_type_are_a_400_in_built_in_kinds(world: World) -> None:
-    assert (await world.create("configmaps", {"metadata": {"name": "a"}, "data": {"a": 1}})).status == 400
+    assert (
+        await world.create("configmaps", {"metadata": {"name": "a"}, "data": {"a": 1}})
+    ).status == 400
     assert (await world.create("deployments", deployment("d", paused="yes"))).status == 400
     wrong = deployment("d")
     wrong["spec"]["replicas"] = "three"
@@ -132,7 +137,7 @@ async def test_containers_need_images_and_names_of_their_own(world: World) -> No
     containers.append({"name": "app"})
     found = await _causes(world, "deployments", wrong)
     path = "spec.template.spec.containers[1]"
-    assert found == [("FieldValueDuplicate", f"{path}.name"), (REQUIRED, f"{path}.image")]
+    assert found == [(REQUIRED, f"{path}.image"), ("FieldValueDuplicate", f"{path}.name")]
 
 
 @contract

@@ -90,7 +90,7 @@ async def test_watch_list_without_bookmarks_sends_none(world: World) -> None:
     await world.made("configmaps", labelled("a", suite="watch"))
     quiet = {key: value for key, value in WATCH_LIST.items() if key != "allowWatchBookmarks"}
     frames = await world.watched(
-        world.path("configmaps"), labelSelector=MARK, timeoutSeconds="1", **quiet
+        world.path("configmaps"), 1_000, labelSelector=MARK, timeoutSeconds="1", **quiet
     )
     assert _told(frames) == [("ADDED", "a")]
 
@@ -150,7 +150,11 @@ async def test_a_version_that_is_gone_is_a_410_inside_the_watch(world: World) ->
 @contract
 async def test_watch_list_from_a_version_to_come_ends_with_an_error(world: World) -> None:
     frames = await world.watched(
-        world.path("configmaps"), resourceVersion="99999999999", timeoutSeconds="8", **WATCH_LIST
+        world.path("configmaps"),
+        1_000,
+        resourceVersion="99999999999",
+        timeoutSeconds="8",
+        **WATCH_LIST,
     )
     assert [frame["type"] for frame in frames] == ["ERROR"]
     assert frames[0]["object"]["code"] == 504

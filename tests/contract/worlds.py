@@ -30,7 +30,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pytest
 
@@ -238,16 +238,28 @@ def _run(kind: str, test: Test, *, controllers: bool) -> None:
         asyncio.run(main())
 
 
-def contract(test: Test | None = None, *, controllers: bool = False) -> Any:
-    """Make one test per world of a coroutine that takes a World."""
-    if test is None:
-        return lambda given: contract(given, controllers=controllers)
-    body = test
-
+def _made(test: Test, *, controllers: bool) -> Callable[[str], None]:
     @pytest.mark.parametrize("kind", WORLDS)
     def run(kind: str) -> None:
-        _run(kind, body, controllers=controllers)
+        _run(kind, test, controllers=controllers)
 
-    run.__name__ = run.__qualname__ = getattr(body, "__name__", "test")
-    run.__doc__, run.__module__ = body.__doc__, body.__module__
+    run.__name__ = run.__qualname__ = getattr(test, "__name__", "test")
+    run.__doc__, run.__module__ = test.__doc__, test.__module__
     return run
+
+
+@overload
+def contract(test: Test, /) -> Callable[[str], None]: ...
+
+
+@overload
+def contract(*, controllers: bool) -> Callable[[Test], Callable[[str], None]]: ...
+
+
+def contract(
+    test: Test | None = None, /, *, controllers: bool = False
+) -> Callable[[str], None] | Callable[[Test], Callable[[str], None]]:
+    """Make one test per world of a coroutine that takes a World."""
+    if test is not None:
+        return _made(test, controllers=controllers)
+    return lambda given: _made(given, controllers=controllers)

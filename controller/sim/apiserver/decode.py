@@ -9,8 +9,8 @@ status of that refusal (400 and 422), as on a real API server.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import yaml
@@ -48,6 +48,10 @@ _DROPPED_ZEROS = frozenset(
     }
 )
 _KEPT_EMPTY = frozenset({"name"})
+_MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+_ZONE = r"(Z|[+-]\d\d:\d\d)$"
+_TIME = re.compile(rf"{_MOMENT}(\.\d+)?{_ZONE}")
+_MICRO_TIME = re.compile(rf"{_MOMENT}\.\d{{6}}{_ZONE}")
 _JSON_NAMES = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
 _SCHEMA_NAMES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
 
@@ -186,8 +190,9 @@ def _expect(
 def _expect_time(walk: _Walk, node: Node, value: Any) -> None:
     if node.raw.get("format") != "date-time" or not isinstance(value, str):
         return
-    try:
-        datetime.fromisoformat(value)
-    except ValueError as error:
-        text = f'{walk.kind} in version "{walk.version}" cannot be handled as a {walk.kind}: '
-        raise bad_request(f'{text}parsing time "{value}": {error}') from error
+    precise = str(node.raw.get("x-definition", "")).endswith(".MicroTime")
+    if (_MICRO_TIME if precise else _TIME).match(value):
+        return
+    layout = "2006-01-02T15:04:05.000000Z07:00" if precise else "2006-01-02T15:04:05Z07:00"
+    text = f'{walk.kind} in version "{walk.version}" cannot be handled as a {walk.kind}: '
+    raise bad_request(f'{text}parsing time "{value}" as "{layout}"')

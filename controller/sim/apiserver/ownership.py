@@ -8,6 +8,7 @@ owns with another value is a conflict unless forced. Any other write just takes 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -183,7 +184,8 @@ def apply(
         others = _settle(others, frozenset(contested & claimed), force=force)
     if previous is not None:
         held = frozenset().union(*(owner.paths for owner in others)) if others else frozenset()
-        for path in sorted(previous.paths - claimed, key=len, reverse=True):
+        # Whole items first: an item that has lost its key cannot be found any more.
+        for path in sorted(previous.paths - claimed, key=len):
             if not any(other[: len(path)] == path for other in held):
                 _drop(node, merged, path)
         if previous.paths == claimed:
@@ -236,10 +238,19 @@ def _drop(node: Node, value: Any, path: Path) -> None:
             return
         _, node, value = found
     last = path[-1]
+    if _is_key(path):
+        return
     if isinstance(value, dict):
         value.pop(last.removeprefix("f:"), None)
     elif isinstance(value, list):
         value[:] = [item for (element, _, item) in children_of(node, value) if element != last]
+
+
+def _is_key(path: Path) -> bool:
+    """Return whether a path is a field that tells an item from the others of its list."""
+    if len(path) < 2 or not path[-2].startswith("k:"):
+        return False
+    return path[-1].removeprefix("f:") in json.loads(path[-2].removeprefix("k:"))
 
 
 def children_of(node: Node, value: Any) -> list[tuple[str, Node, Any]]:

@@ -136,7 +136,8 @@ def _resolved(raw: dict[str, Any]) -> dict[str, Any]:
     if name is None:
         return raw
     target = definitions().get(name, {})
-    return {**target, **{key: value for key, value in raw.items() if key != "$ref"}}
+    beside = {key: value for key, value in raw.items() if key != "$ref"}
+    return {**target, "x-definition": name, **beside}
 
 
 @cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
 from starlette.applications import Starlette
@@ -23,6 +23,9 @@ from controller.sim.apiserver.server import ApiServer
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 SHUTDOWN_SECONDS = 5
 """Watches are closed before shutdown begins, so nothing should need this long."""
+
+TICK_SECONDS = 0.1
+"""uvicorn's own rhythm for its Date header."""
 
 
 def application(api: ApiServer) -> Starlette:
@@ -46,7 +49,9 @@ def application(api: ApiServer) -> Starlette:
 @contextlib.asynccontextmanager
 async def serving(api: ApiServer, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
     """Serve until the block is left; yields the base URL (a free port by default)."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where the protocol is named; with it, the head and
+    # the body of every answer would lie 40 ms apart.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
     config = uvicorn.Config(
@@ -66,18 +71,35 @@ async def serving(api: ApiServer, *, host: str = "127.0.0.1", port: int = 0) -> 
         yield f"http://{host}:{listener.getsockname()[1]}"
     finally:
         api.close()
-        server.should_exit = True
+        server.stop()
         await task
         listener.close()
 
 
 class _QuietServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the process belongs to somebody else."""
+    """uvicorn as a guest in somebody else's process: no signal handlers, and it stops at once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leave = asyncio.Event()
 
     @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def capture_signals(self) -> Iterator[None]:
         """Leave the process's signals alone."""
         yield
+
+    async def main_loop(self) -> None:
+        """Tick as uvicorn does, but without finishing a tick after `stop`."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks = (ticks + 1) % 864_000
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leave.wait(), TICK_SECONDS)
+
+    def stop(self) -> None:
+        """End the main loop."""
+        self.should_exit = True
+        self._leave.set()
 
 
 def kubeconfig(url: str, token: str = "") -> str:

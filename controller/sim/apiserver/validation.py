@@ -105,11 +105,11 @@ def _pod_spec(spec: JsonObject, path: str) -> list[Cause]:
             where = f"{path}.{field}[{index}]"
             name = str(container.get("name", ""))
             found += checks.dns_label(f"{where}.name", name) if name else [missing(f"{where}.name")]
+            if not container.get("image"):
+                found.append(missing(f"{where}.image"))
             if name in seen:
                 found.append(duplicate(f"{where}.name", name))
             seen.add(name)
-            if not container.get("image"):
-                found.append(missing(f"{where}.image"))
             for number, entry in enumerate(container.get("ports") or []):
                 found += port(f"{where}.ports[{number}].containerPort", entry.get("containerPort"))
     return found

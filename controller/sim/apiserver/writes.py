@@ -172,7 +172,11 @@ class Writes:
         dry_run: bool,
     ) -> JsonObject:
         served = target.resource
-        version = obj["metadata"].get("resourceVersion")
+        version, uid = obj["metadata"].get("resourceVersion"), obj["metadata"].get("uid")
+        if uid and uid != old["metadata"]["uid"]:
+            have = old["metadata"]["uid"]
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {have}"
+            raise errors.conflict(served.plural, served.group, target.name, why)
         if version and version != old["metadata"]["resourceVersion"]:
             raise errors.stale(served.plural, served.group, target.name)
         merged = self._store.merged(served, old, obj, target.subresource)
