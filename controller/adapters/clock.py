@@ -29,6 +29,10 @@ class LoopClock:
         """Seconds on the loop's clock."""
         return asyncio.get_running_loop().time()
 
+    def wall(self) -> float:
+        """Seconds since 1970, for adapters whose other side tells no time itself."""
+        return self._wall()
+
     def stamp(self) -> str:
         """RFC 3339 in UTC, to the millisecond."""
         moment = datetime.fromtimestamp(self._wall(), UTC)

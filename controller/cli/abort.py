@@ -13,6 +13,7 @@ from controller.cli import talk
 @talk.output_option
 @talk.cluster_options
 def command(
+    *,
     target: str,
     namespace: str,
     output: str,
@@ -25,9 +26,7 @@ def command(
     Exit 0: weight 0 is written and read back. Exit 4: asked for, not yet in force.
     """
     ref = talk.target_of(target, namespace)
-    access = reading.Access(
-        kubeconfig=kubeconfig, context=context, namespace=controller_namespace
-    )
+    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
     halt = talk.ask(lambda: reading.abort(access, ref))
     talk.show(halt, output, _text)
     if not halt["in_force"]:

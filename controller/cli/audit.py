@@ -42,10 +42,7 @@ def _verified(file: Path) -> list[tuple[str, list[str], int]]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise talk.fail(f"{file} cannot be read: {error}", 2) from error
     documents = [
-        item
-        for part in loaded
-        if isinstance(part, dict)
-        for item in (part.get("items") if part.get("kind", "").endswith("List") else [part])
+        item for part in loaded if isinstance(part, dict) for item in (part.get("items") or [part])
     ]
     found = [_one(item) for item in documents if "journal" in (item.get("data") or {})]
     if not found:

@@ -16,6 +16,7 @@ from controller.core.journal import story
 @talk.output_option
 @talk.cluster_options
 def command(
+    *,
     target: str,
     namespace: str,
     output: str,
@@ -25,9 +26,7 @@ def command(
 ) -> None:
     """Tell the latest run of TARGET record by record: decisions, writes, who asked for what."""
     ref = talk.target_of(target, namespace)
-    access = reading.Access(
-        kubeconfig=kubeconfig, context=context, namespace=controller_namespace
-    )
+    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
     runs = talk.ask(lambda: reading.stories(access, ref, journal=True))
     if not runs:
         raise talk.fail(f"no run of {ref} is on record; `switchgear get` lists what is", talk.NO)

@@ -17,12 +17,15 @@ WHY_WIDTH = 70
 @talk.output_option
 @talk.cluster_options
 def command(
-    every: bool, output: str, kubeconfig: str | None, context: str | None, controller_namespace: str
+    *,
+    every: bool,
+    output: str,
+    kubeconfig: str | None,
+    context: str | None,
+    controller_namespace: str,
 ) -> None:
     """List the runs that are under way or held."""
-    access = reading.Access(
-        kubeconfig=kubeconfig, context=context, namespace=controller_namespace
-    )
+    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
     runs = talk.ask(lambda: reading.stories(access))
     shown = [run for run in runs if every or run["phase"] != "Ended"]
     talk.show({"runs": shown}, output, _table)

@@ -15,6 +15,7 @@ from controller.cli import talk
 @talk.output_option
 @talk.cluster_options
 def command(
+    *,
     target: str | None,
     namespace_only: str | None,
     reason: str,
@@ -36,9 +37,7 @@ def command(
         scope = f"target.{ref.namespace}.{ref.name}"
     elif namespace_only:
         scope = f"namespace.{namespace_only}"
-    access = reading.Access(
-        kubeconfig=kubeconfig, context=context, namespace=controller_namespace
-    )
+    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
     halt = talk.ask(lambda: reading.kill(access, scope, actor=talk.actor(), reason=reason))
     talk.show(halt, output, _text)
     if not halt["in_force"]:

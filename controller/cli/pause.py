@@ -12,6 +12,7 @@ from controller.cli import talk
 @talk.namespace_option
 @talk.cluster_options
 def command(
+    *,
     target: str,
     namespace: str,
     kubeconfig: str | None,
@@ -24,9 +25,7 @@ def command(
     and remove it.
     """
     ref = talk.target_of(target, namespace)
-    access = reading.Access(
-        kubeconfig=kubeconfig, context=context, namespace=controller_namespace
-    )
+    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
     talk.ask(lambda: reading.pause(access, ref))
     click.echo(
         f"{ref} is paused; go on with\n  kubectl annotate -n {ref.namespace} deployment/{ref.name} "

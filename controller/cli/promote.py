@@ -14,7 +14,7 @@ from controller.cli import talk
 @talk.namespace_option
 @talk.server_options
 def command(
-    target: str, reason: str, namespace: str, server: str, token_file: Path | None
+    *, target: str, reason: str, namespace: str, server: str, token_file: Path | None
 ) -> None:
     """Let the present step of TARGET count as passed; a failing version is never promoted."""
     ref = talk.target_of(target, namespace)

@@ -15,6 +15,7 @@ from controller.cli import talk
 @talk.namespace_option
 @talk.server_options
 def command(
+    *,
     target: str | None,
     namespace_only: str | None,
     reason: str,

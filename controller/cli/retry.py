@@ -14,7 +14,7 @@ from controller.cli import talk
 @talk.namespace_option
 @talk.server_options
 def command(
-    target: str, reason: str, namespace: str, server: str, token_file: Path | None
+    *, target: str, reason: str, namespace: str, server: str, token_file: Path | None
 ) -> None:
     """Give the template of TARGET that failed one more try, as a probe on the first step."""
     ref = talk.target_of(target, namespace)

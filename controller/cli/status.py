@@ -15,6 +15,7 @@ from controller.cli import talk
 @talk.output_option
 @talk.cluster_options
 def command(
+    *,
     target: str,
     namespace: str,
     output: str,
@@ -24,9 +25,7 @@ def command(
 ) -> None:
     """Show TARGET: where its run stands, both tracks, the verdict and the next command."""
     ref = talk.target_of(target, namespace)
-    access = reading.Access(
-        kubeconfig=kubeconfig, context=context, namespace=controller_namespace
-    )
+    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
     runs = talk.ask(lambda: reading.stories(access, ref))
     if not runs:
         raise talk.fail(f"no run of {ref} is on record; `switchgear get` lists what is", talk.NO)

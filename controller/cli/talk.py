@@ -119,16 +119,23 @@ def ask(work: Callable[[], Awaitable[Answer]]) -> Answer:
         raise fail(error.diagnostics(), UNREACHED) from error
 
 
+class Failure(click.ClickException):
+    """A message and an exit code of our own."""
+
+    def __init__(self, message: str, code: int) -> None:
+        """`code` is one of those that the module's docstring lists."""
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]  # click declares it for the class only.
+
+
 def fail(message: str, code: int) -> click.ClickException:
     """An error that click prints as one line, with the exit code given."""
-    error = click.ClickException(message)
-    error.exit_code = code
-    return error
+    return Failure(message, code)
 
 
 def post(server: str, path: str, body: dict[str, Any], token_file: Path | None) -> Any:
     """Ask the daemon for an act; its refusal is one line, exit 1."""
-    import httpx  # noqa: PLC0415  # Only the commands that call the daemon pay for it.
+    import httpx  # Only the commands that call the daemon pay for it.
 
     headers = {"X-Switchgear-Actor": actor()}
     if token_file is not None:

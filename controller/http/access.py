@@ -6,7 +6,6 @@ name that a caller gives goes into the journal as claimed.
 """
 
 import hmac
-import ipaddress
 from pathlib import Path
 from typing import Final
 
@@ -14,16 +13,6 @@ from starlette.requests import Request
 
 MOST_ACTOR: Final = 200
 """Longest name that a caller may claim, in characters."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on stays on this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class Access:

@@ -70,6 +70,11 @@ class KubeCluster:
         found = await self._calls.get(paths.apps(target.namespace, "deployments", target.name))
         return ours_only(found["metadata"].get("annotations"))
 
+    async def uid(self, target: TargetRef) -> str:
+        """uid of the Deployment by a quorum read, for callers without caches."""
+        found = await self._calls.get(paths.apps(target.namespace, "deployments", target.name))
+        return str(found["metadata"]["uid"])
+
     async def zero(self, splits: Sequence[SplitRef]) -> None:
         """Weight 0 for the canary, from memory first."""
         await self._routing.zero(splits)

@@ -56,6 +56,8 @@ class HttpWire:
         self._session: aiohttp.ClientSession | None = None
         self._reloaded = float("-inf")
         self._reloading = asyncio.Lock()
+        self.sent = 0
+        """Requests sent, for the daemon's own metrics."""
 
     async def send(self, request: Request) -> Response:
         """Send; a 401 is tried once more with fresh credentials, since nothing was done yet."""
@@ -66,6 +68,7 @@ class HttpWire:
         return response
 
     async def _send(self, request: Request) -> Response:
+        self.sent += 1
         try:
             method, url, headers, _, _ = await self._client.param_serialize(
                 request.method,

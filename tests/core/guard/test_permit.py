@@ -69,7 +69,7 @@ CASES = {
     "EpochPassed": {"latches": Latches(epoch=4)},
     "Paused": {"paused": "paused"},
     "Stopped": {"stopped": "aborted"},
-    "StaleView": {"stale_seconds": 31.0},
+    "StaleView": {"stale_seconds": 91.0},
     "AboveCap": {"ceilings": caps.Ceilings(cluster_bp=100)},
     "NotGranted": {"effect": RaiseWeight(splits=(SPLIT,), weight_bp=2500, step=1)},
     "NoEndpoints": {"endpoints_ready": False},

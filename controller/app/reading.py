@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command line does without the daemon: read the journal, stop things.
+
+It goes straight to the API server with the caller's own rights, so it works with the daemon hung,
+stopped or gone.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from controller.adapters.clock import LoopClock
+from controller.adapters.kube import transport
+from controller.adapters.kube.calls import Calls
+from controller.adapters.kube.cluster import KubeCluster
+from controller.adapters.kube.documents import KubeDocuments
+from controller.core import errors
+from controller.core.effects import Annotate, SplitRef
+from controller.core.journal import story
+from controller.core.lifecycle import memory as memories
+from controller.core.lifecycle.machine import after_commit
+from controller.core.lifecycle.memory import Run, split_of
+from controller.core.lifecycle.table import RESTING
+from controller.core.observation import Latches
+from controller.core.values import TargetRef, canary_name
+from controller.ports.documents import Document
+
+SETTLE_SECONDS: Final = 2.5
+"""Waited before a kill is called in force: gateways run up to 1.3 s behind their own status."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Which cluster, and where in it the controller's documents are."""
+
+    kubeconfig: str | None
+    context: str | None
+    namespace: str
+
+
+@contextlib.asynccontextmanager
+async def _open(access: Access) -> AsyncIterator[tuple[KubeCluster, KubeDocuments]]:
+    connection = await transport.load(kubeconfig=access.kubeconfig, context=access.context)
+    calls = Calls(connection.wire, LoopClock())
+    try:
+        yield KubeCluster(calls), KubeDocuments(calls, access.namespace)
+    finally:
+        await connection.wire.aclose()
+
+
+def _run_of(document: Document) -> Run | None:
+    try:
+        return memories.decode(document.texts.get("state", ""))
+    except ValueError:
+        return None
+
+
+async def stories(
+    access: Access, target: TargetRef | None = None, *, journal: bool = False
+) -> list[dict[str, Any]]:
+    """Every run on record (of one target), oldest first. Errors as the documents."""
+    async with _open(access) as (_, documents):
+        found = await documents.runs()
+    told: list[dict[str, Any]] = []
+    for document in found:
+        run = _run_of(document)
+        if run is None or (target is not None and run.target != target):
+            continue
+        lines = document.texts.get("journal", "").splitlines()
+        facts = story.facts(run, lines, journal=journal)
+        facts["ladder"] = story.ladder_text(run)
+        facts["next"] = story.next_command(run)
+        told.append(facts)
+    return sorted(told, key=lambda facts: str(facts["started_at"]))
+
+
+async def kill(access: Access, scope: str, *, actor: str, reason: str) -> dict[str, Any]:
+    """Latch, weight 0 everywhere, read back; says what is not in force yet."""
+    async with _open(access) as (cluster, documents):
+        problems: list[str] = []
+        latched = await _tried(documents.engage(scope, actor=actor, reason=reason), problems)
+        runs = [
+            run
+            for run in await _active(documents)
+            if Latches(kills=(scope,)).kill_for(run.target.namespace, run.target.name)
+        ]
+        zeroed, pending = await _zero(cluster, runs, problems)
+    return {
+        "scope": scope,
+        "latched": latched,
+        "in_force": latched and not pending and not problems,
+        "zeroed": zeroed,
+        "pending": pending,
+        "problems": problems,
+    }
+
+
+async def abort(access: Access, target: TargetRef) -> dict[str, Any]:
+    """Ask for the end of the target's run and take its weight to 0. Raises Refused without one."""
+    async with _open(access) as (cluster, documents):
+        runs = [run for run in await _active(documents) if run.target == target]
+        if not runs:
+            message = f"{target} has no run under way"
+            raise errors.Refused(message, advice="`switchgear get` lists the runs")
+        problems: list[str] = []
+        for run in runs:
+            effect = Annotate(target=target, uid=run.uid, annotations={"abort": run.name})
+            await _tried(cluster.perform(effect), problems)
+        zeroed, pending = await _zero(cluster, runs, problems)
+    return {
+        "scope": str(target),
+        "in_force": not pending and not problems,
+        "zeroed": zeroed,
+        "pending": pending,
+        "problems": problems,
+    }
+
+
+async def pause(access: Access, target: TargetRef) -> None:
+    """Let no weight of the target rise. Raises Missing if there is no such Deployment."""
+    async with _open(access) as (cluster, _):
+        uid = await cluster.uid(target)
+        effect = Annotate(target=target, uid=uid, annotations={"paused": "true"})
+        await cluster.perform(effect)
+
+
+async def _active(documents: KubeDocuments) -> list[Run]:
+    found = [_run_of(document) for document in await documents.runs()]
+    return [run for run in found if run is not None and run.phase not in RESTING]
+
+
+async def _tried(work: Any, problems: list[str]) -> bool:
+    try:
+        await work
+    except errors.SwitchgearError as error:
+        problems.append(error.diagnostics())
+        return False
+    return True
+
+
+async def _zero(
+    cluster: KubeCluster, runs: Sequence[Run], problems: list[str]
+) -> tuple[int, list[str]]:
+    """Weight 0 in the routes of all runs; how many were written, and what is still pending."""
+    ready = [run for run in runs if not after_commit(run.phase)]
+    pending = [
+        f"{run.target}: its stable pods are being replaced ({run.phase.value}); the daemon brings "
+        "them back before it takes the weight away"
+        for run in runs
+        if after_commit(run.phase)
+    ]
+    splits = [split for run in ready for split in await _splits(cluster, run, problems)]
+    if splits and await _tried(cluster.zero(splits), problems):
+        await LoopClock().sleep(SETTLE_SECONDS)
+        for run in ready:
+            for split in await _splits(cluster, run, problems):
+                weights = [item.weight for item in split.seen if item.service == split.canary]
+                if any(weights):
+                    pending.append(f"{run.target}: {split.route} still has weight {weights}")
+    return len({split.route for split in splits}), pending
+
+
+async def _splits(cluster: KubeCluster, run: Run, problems: list[str]) -> list[SplitRef]:
+    refs = list(dict.fromkeys(lane.route for lane in run.lanes))
+    names = [name for lane in run.lanes for name in (lane.service, canary_name(lane.service))]
+    if not refs:
+        return []
+    try:
+        routes = await cluster.read_routes(refs, names)
+    except errors.Missing:
+        return []
+    except errors.SwitchgearError as error:
+        problems.append(error.diagnostics())
+        return []
+    return [
+        split_of(lane, route.backends)
+        for lane in run.lanes
+        for route in routes
+        if route.ref == lane.route
+    ]
