@@ -8,7 +8,6 @@ least that leaves the judge its requests at 400 per second and one scrape per se
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
 RATE: Final = 400.0
@@ -20,7 +19,6 @@ SLOW_LIMIT_SECONDS: Final = 0.3
 FIRST: Final = "v1"
 SECOND: Final = "v2"
 
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _FAST: Final = {"policy": "fast", "steps": "5@4s,25@4s,50@4s", "bake": "4s"}
 
 
@@ -32,7 +30,7 @@ class Story:
     title: str
     outcome: str
     """How the run must end."""
-    env: Mapping[str, str] = _NOTHING
+    env: Mapping[str, str] = field(default_factory=dict)
     """Environment of the new version: its faults."""
     annotations: Mapping[str, str] = field(default_factory=lambda: _FAST)
     """The policy, keys without prefix."""
