@@ -132,7 +132,7 @@ class OverHttp:
             yield response.aiter_lines()
 
 
-def http_client(url: str, verify: ssl.SSLContext | bool = False) -> httpx.AsyncClient:
+def http_client(url: str, *, verify: ssl.SSLContext | bool = False) -> httpx.AsyncClient:
     """Return a client that trusts nothing of the environment (proxies, netrc).
 
     Without TLS nothing has to be verified, and loading the certificates would cost every test.
@@ -157,7 +157,7 @@ def real_client(kubeconfig: Path) -> httpx.AsyncClient:
             for file, text in zip(pair, (certificate, key), strict=True):
                 file.write_text(text, encoding="utf-8")
             context.load_cert_chain(str(pair[0]), str(pair[1]))
-    client = http_client(cluster["server"], context)
+    client = http_client(cluster["server"], verify=context)
     if "token" in user:
         client.headers["Authorization"] = f"Bearer {user['token']}"
     return client

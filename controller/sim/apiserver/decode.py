@@ -69,7 +69,7 @@ class _Walk:
 
 def parse(body: bytes, content_type: str, kind: str) -> JsonObject:
     """Return the object in a request's body. Raises ApiError 400 or 415."""
-    media = content_type.split(";")[0].strip() or "application/json"
+    media = content_type.split(";", 1)[0].strip() or "application/json"
     try:
         if media in ("application/yaml", "application/apply-patch+yaml"):
             loaded = yaml.safe_load(body)
@@ -96,7 +96,7 @@ def decode(
     for an unknown field when `strict`.
     """
     walk = _Walk(custom=served.custom, kind=served.kind, version=served.version)
-    out = _struct(walk, schema_for(served), obj, "", served.kind)
+    out = _struct(walk, schema_for(served), obj, "")
     out["apiVersion"], out["kind"] = served.api_version, served.kind
     out.setdefault("metadata", {})
     if walk.wrong:
@@ -109,25 +109,24 @@ def decode(
     return out, warnings
 
 
-def _value(walk: _Walk, node: Node, value: Any, path: str, owner: str) -> Any:
+def _value(walk: _Walk, node: Node, value: Any, path: str) -> Any:
     if isinstance(value, dict):
-        _expect(walk, node, value, path, owner, ("object", ""))
+        _expect(walk, node, value, path, ("object", ""))
         if node.is_struct:
-            return _struct(walk, node, value, path, owner)
+            return _struct(walk, node, value, path)
         if node.is_open:
             return clone(value)
         return {
-            key: _value(walk, node.extra, item, f"{path}.{key}", owner)
+            key: _value(walk, node.extra, item, f"{path}.{key}")
             for key, item in value.items()
             if item is not None
         }
     if isinstance(value, list):
-        _expect(walk, node, value, path, owner, ("array", ""))
+        _expect(walk, node, value, path, ("array", ""))
         return [
-            _value(walk, node.items, item, f"{path}[{index}]", owner)
-            for index, item in enumerate(value)
+            _value(walk, node.items, item, f"{path}[{index}]") for index, item in enumerate(value)
         ]
-    _expect(walk, node, value, path, owner, _accepted(value))
+    _expect(walk, node, value, path, _accepted(value))
     _expect_time(walk, node, value)
     return value
 
@@ -142,7 +141,7 @@ def _accepted(value: Any) -> tuple[str, ...]:
     return ("string", "")
 
 
-def _struct(walk: _Walk, node: Node, value: JsonObject, path: str, owner: str) -> JsonObject:
+def _struct(walk: _Walk, node: Node, value: JsonObject, path: str) -> JsonObject:
     out: JsonObject = {}
     for key, item in value.items():
         child = node.field(key)
@@ -152,10 +151,10 @@ def _struct(walk: _Walk, node: Node, value: JsonObject, path: str, owner: str) -
             continue
         if item is None:
             continue
-        decoded = _value(walk, child, item, where, owner)
-        if walk.custom and not path.startswith("metadata") and key != "metadata":
-            out[key] = decoded
-        elif not _left_out(child, key, decoded):
+        decoded = _value(walk, child, item, where)
+        # Custom resources are kept as they were sent; Go structs leave out what is empty.
+        verbatim = walk.custom and not path.startswith("metadata") and key != "metadata"
+        if verbatim or not _left_out(child, key, decoded):
             out[key] = decoded
     return out
 
@@ -168,9 +167,7 @@ def _left_out(node: Node, key: str, value: Any) -> bool:
     return key in _DROPPED_ZEROS and not value and "default" not in node.raw
 
 
-def _expect(
-    walk: _Walk, node: Node, value: Any, path: str, owner: str, accepted: tuple[str, ...]
-) -> None:
+def _expect(walk: _Walk, node: Node, value: Any, path: str, accepted: tuple[str, ...]) -> None:
     if node.type in accepted:
         return
     if walk.custom and not path.startswith("metadata"):
@@ -182,7 +179,7 @@ def _expect(
     want = node.raw.get("format") or {"boolean": "bool"}.get(node.type, node.type)
     text = (
         f'{walk.kind} in version "{walk.version}" cannot be handled as a {walk.kind}: '
-        f"json: cannot unmarshal {have} into Go struct field {owner}.{path} of type {want}"
+        f"json: cannot unmarshal {have} into Go struct field {walk.kind}.{path} of type {want}"
     )
     raise bad_request(text)
 

@@ -63,6 +63,17 @@ def _asked_version(request: Request) -> int:
     return int(text)
 
 
+async def _wanted_version(store: Store, request: Request) -> int:
+    """Return the version that a list shows, once it has been reached."""
+    asked = _asked_version(request)
+    if asked > store.version:
+        await asyncio.sleep(FRESHNESS_SECONDS)
+        if asked > store.version:
+            raise too_large(asked, store.version)
+    exact = request.param("resourceVersionMatch") == "Exact"
+    return asked if exact else store.version
+
+
 async def list_objects(
     store: Store,
     request: Request,
@@ -76,22 +87,15 @@ async def list_objects(
     """
     check_options(request, watching=False)
     limit = request.number("limit")
-    version, asked = store.version, _asked_version(request)
     start: Key = ("", "")
     token = request.param("continue")
     if token:
-        if asked:
-            raise errors.bad_request(
-                "specifying resource version is not allowed when using continue"
-            )
+        if _asked_version(request):
+            text = "specifying resource version is not allowed when using continue"
+            raise errors.bad_request(text)
         version, start = _read_token(token)
-    elif asked > store.version:
-        await asyncio.sleep(FRESHNESS_SECONDS)
-        if asked > store.version:
-            raise too_large(asked, store.version)
-        version = store.version
-    elif request.param("resourceVersionMatch") == "Exact":
-        version = asked
+    else:
+        version = await _wanted_version(store, request)
     objects = _at(store, served, version, token=bool(token))
     if start != ("", ""):
         objects = [obj for obj in objects if _key(obj) > start]

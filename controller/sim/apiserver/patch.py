@@ -57,7 +57,7 @@ def _pointer(text: Any) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]]
 
 
-def _index(container: list[Any], token: str, *, end: int) -> int:
+def _index(token: str, *, end: int) -> int:
     if not token.isdigit() or (len(token) > 1 and token[0] == "0") or int(token) > end:
         raise _rejected()
     return int(token)
@@ -67,7 +67,7 @@ def _lookup(document: Any, path: list[str]) -> Any:
     found = document
     for token in path:
         if isinstance(found, list):
-            found = found[_index(found, token, end=len(found) - 1)]
+            found = found[_index(token, end=len(found) - 1)]
         elif isinstance(found, dict) and token in found:
             found = found[token]
         else:
@@ -126,12 +126,12 @@ def _add(document: Any, path: list[str], value: Any) -> Any:
     if not path:
         return value
     parent = _lookup(document, path[:-1])
-    token = path[-1]
+    last = path[-1]
     if isinstance(parent, list):
-        where = len(parent) if token == "-" else _index(parent, token, end=len(parent))
+        where = len(parent) if last == "-" else _index(last, end=len(parent))
         parent.insert(where, value)
     elif isinstance(parent, dict):
-        parent[token] = value
+        parent[last] = value
     else:
         raise _rejected()
     return document
@@ -142,7 +142,7 @@ def _replace(document: Any, path: list[str], value: Any) -> Any:
         return value
     parent = _lookup(document, path[:-1])
     if isinstance(parent, list):
-        parent[_index(parent, path[-1], end=len(parent) - 1)] = value
+        parent[_index(path[-1], end=len(parent) - 1)] = value
     else:
         parent[path[-1]] = value
     return document
@@ -154,7 +154,7 @@ def _remove(document: Any, path: list[str]) -> Any:
     _lookup(document, path)
     parent = _lookup(document, path[:-1])
     if isinstance(parent, list):
-        del parent[_index(parent, path[-1], end=len(parent) - 1)]
+        del parent[_index(path[-1], end=len(parent) - 1)]
     else:
         del parent[path[-1]]
     return document

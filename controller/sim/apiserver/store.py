@@ -12,88 +12,26 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Protocol, TypeVar, cast
+from datetime import datetime
 
 from controller.sim.apiserver import deletion, errors
 from controller.sim.apiserver.errors import ApiError, JsonObject
+from controller.sim.apiserver.merging import SYSTEM_METADATA, WHOLE, merged, moves_generation
 from controller.sim.apiserver.resources import RESOURCES, Generation, Resource, resource
-
-T = TypeVar("T")
-Objects = list[JsonObject]
-
-WHOLE = "*"
-"""The pseudo subresource under which a write may touch spec, status and metadata alike."""
-
-_SYSTEM_METADATA = (
-    "uid",
-    "creationTimestamp",
-    "generation",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "selfLink",
+from controller.sim.apiserver.values import (
+    Event,
+    EventType,
+    NoStrategy,
+    Strategy,
+    clone,
+    rfc3339,
 )
-_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-_NAMES = uuid.UUID("8c1d8e2e-7f0f-4f6c-9d0e-5a1f5f0c2b11")
 
-
-class EventType(StrEnum):
-    """What happened to an object."""
-
-    ADDED = "ADDED"
-    MODIFIED = "MODIFIED"
-    DELETED = "DELETED"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One write. `obj` and `previous` are shared with the store and must not be changed."""
-
-    type: EventType
-    resource: Resource
-    obj: JsonObject
-    previous: JsonObject | None
-    version: int
-
-    @property
-    def namespace(self) -> str:
-        """Return the namespace of the object, empty for a cluster-wide one."""
-        return str(self.obj["metadata"].get("namespace", ""))
-
-
+Objects = list[JsonObject]
 Events = list[Event]
 
-
-class Strategy(Protocol):
-    """What a kind adds to a write: defaults, and refusals of what is not valid."""
-
-    def prepare(
-        self, resource: Resource, new: JsonObject, old: JsonObject | None, subresource: str
-    ) -> None:
-        """Complete `new` in place; raise ApiError where it is not valid."""
-
-
-class _NoStrategy:
-    def prepare(
-        self, resource: Resource, new: JsonObject, old: JsonObject | None, subresource: str
-    ) -> None:
-        """Accept everything as it is."""
-
-
-def clone(value: T) -> T:
-    """Return a deep copy of a JSON value (several times as fast as copy.deepcopy)."""
-    if isinstance(value, dict):
-        return cast("T", {key: clone(item) for key, item in value.items()})
-    if isinstance(value, list):
-        return cast("T", [clone(item) for item in value])
-    return value
-
-
-def rfc3339(moment: datetime) -> str:
-    """Return a moment as Kubernetes writes it: UTC, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_NAMES = uuid.UUID("8c1d8e2e-7f0f-4f6c-9d0e-5a1f5f0c2b11")
 
 
 class Store:
@@ -113,7 +51,7 @@ class Store:
         namespaces: tuple[str, ...] = ("default", "kube-system"),
     ) -> None:
         self.clock = clock
-        self.strategy: Strategy = strategy or _NoStrategy()
+        self.strategy: Strategy = strategy or NoStrategy()
         self.version = 0
         self.compacted = 0
         self._objects: dict[str, dict[str, dict[str, JsonObject]]] = {
@@ -204,7 +142,7 @@ class Store:
         self._place(served, namespace, meta)
         if not meta.get("name") and meta.get("generateName"):
             meta["name"] = self._generated(meta["generateName"])
-        for name in (*_SYSTEM_METADATA, "resourceVersion"):
+        for name in (*SYSTEM_METADATA, "resourceVersion"):
             meta.pop(name, None)
         meta["uid"] = str(uuid.uuid5(_NAMES, f"{served.key}/{self.version}/{meta.get('name')}"))
         meta["creationTimestamp"] = rfc3339(self.clock())
@@ -238,11 +176,10 @@ class Store:
         meta = obj.get("metadata") or {}
         old = self._require(served, meta.get("namespace"), str(meta.get("name", "")))
         self._check_preconditions(served, old, meta.get("uid"), meta.get("resourceVersion"))
-        new = self.merged(served, old, clone(obj), subresource)
+        new = merged(served, old, clone(obj), subresource)
         self.strategy.prepare(served, new, old, subresource)
-        # A status write may change annotations, and a binding the spec; neither asks for anything.
-        if subresource not in ("status", WHOLE):
-            self._move_generation(served, new, old)
+        if moves_generation(served, new, old, subresource):
+            new["metadata"]["generation"] = old["metadata"]["generation"] + 1
         if new == old:
             return clone(old)
         if dry_run:
@@ -344,31 +281,6 @@ class Store:
         if version and str(version) != meta["resourceVersion"]:
             raise errors.stale(served.plural, served.group, meta["name"])
 
-    def merged(
-        self, served: Resource, old: JsonObject, new: JsonObject, subresource: str
-    ) -> JsonObject:
-        """Return `new` (which is consumed) with everything that this write may not touch."""
-        before: JsonObject = old["metadata"]
-        meta: JsonObject = new.setdefault("metadata", {})
-        new["apiVersion"], new["kind"] = served.api_version, served.kind
-        for name in (*_SYSTEM_METADATA, "resourceVersion", "namespace", "generateName"):
-            if name in before:
-                meta[name] = before[name]
-            else:
-                meta.pop(name, None)
-        deletion.check_new_finalizers(served, meta, before)
-        if subresource == "status":
-            return _status_only(served, clone(old), new)
-        if "status" in served.subresources and subresource != WHOLE:
-            new.pop("status", None)
-            if "status" in old:
-                new["status"] = clone(old["status"])
-        return new
-
-    def _move_generation(self, served: Resource, new: JsonObject, old: JsonObject) -> None:
-        if "generation" in old["metadata"] and _moves(served.generation, new, old):
-            new["metadata"]["generation"] = old["metadata"]["generation"] + 1
-
     def _remove(self, served: Resource, new: JsonObject, old: JsonObject) -> JsonObject:
         meta = old["metadata"]
         del self._objects[served.key][meta.get("namespace", "")][meta["name"]]
@@ -406,38 +318,6 @@ class Store:
                     callback(current)
         finally:
             self._delivering = False
-
-
-def _status_only(served: Resource, kept: JsonObject, new: JsonObject) -> JsonObject:
-    kept.pop("status", None)
-    if "status" in new:
-        kept["status"] = new["status"]
-    # Built-in kinds let a status write change annotations (and the field owners) as well;
-    # for custom resources only the field owners follow.
-    beside = ("managedFields",) if served.custom else ("managedFields", "annotations")
-    for name in beside:
-        kept["metadata"].pop(name, None)
-        if new["metadata"].get(name):
-            kept["metadata"][name] = new["metadata"][name]
-    return kept
-
-
-def _content(obj: JsonObject) -> JsonObject:
-    return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
-
-
-def _moves(what: Generation, new: JsonObject, old: JsonObject) -> bool:
-    match what:
-        case Generation.NONE:
-            return False
-        case Generation.SPEC:
-            return bool(new.get("spec") != old.get("spec"))
-        case Generation.SPEC_OR_ANNOTATIONS:
-            annotations = new["metadata"].get("annotations") or {}
-            before = old["metadata"].get("annotations") or {}
-            return bool(new.get("spec") != old.get("spec") or annotations != before)
-        case Generation.CONTENT:
-            return _content(new) != _content(old)
 
 
 __all__ = ["WHOLE", "ApiError", "Event", "EventType", "Store", "Strategy", "clone", "rfc3339"]

@@ -32,13 +32,7 @@ def strategic_merge(node: Node, target: Any, patch: Any) -> Any:
         return clone(content)
     if directive not in (None, "merge"):
         raise bad_request(f"unknown patch type found: {directive}")
-    out = dict(target) if isinstance(target, dict) else {}
-    if _RETAIN in patch:
-        out = {key: value for key, value in out.items() if key in patch[_RETAIN]}
-    for key, value in patch.items():
-        if key.startswith(_DELETE_FROM):
-            name = key.removeprefix(_DELETE_FROM)
-            out[name] = [item for item in out.get(name) or [] if item not in value]
+    out = _without(dict(target) if isinstance(target, dict) else {}, patch)
     for key, value in content.items():
         child = node.field(key) or Node({})
         if value is None:
@@ -47,11 +41,26 @@ def strategic_merge(node: Node, target: Any, patch: Any) -> Any:
             out[key] = _merge_list(child, out.get(key), value)
         else:
             out[key] = strategic_merge(child, out.get(key), value)
+    return _in_order(node, out, patch)
+
+
+def _without(out: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """Apply the directives that take something away."""
+    if _RETAIN in patch:
+        out = {key: value for key, value in out.items() if key in patch[_RETAIN]}
     for key, value in patch.items():
-        if key.startswith(_ORDER):
-            name = key.removeprefix(_ORDER)
-            if isinstance(out.get(name), list):
-                out[name] = _ordered(node.field(name) or Node({}), out[name], value)
+        if key.startswith(_DELETE_FROM):
+            name = key.removeprefix(_DELETE_FROM)
+            out[name] = [item for item in out.get(name) or [] if item not in value]
+    return out
+
+
+def _in_order(node: Node, out: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """Apply the directives that say in which order items stand."""
+    for key, value in patch.items():
+        name = key.removeprefix(_ORDER)
+        if key.startswith(_ORDER) and isinstance(out.get(name), list):
+            out[name] = _ordered(node.field(name) or Node({}), out[name], value)
     return out
 
 

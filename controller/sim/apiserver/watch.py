@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-
 from controller.sim.apiserver.errors import ApiError, Cause, JsonObject, invalid
 from controller.sim.apiserver.request import Request, Response
 from controller.sim.apiserver.resources import Resource
@@ -183,7 +182,7 @@ class WatchHub:
         store = self._store
         listing = initial in ("true", "1") or (not initial and version == 0)
         if initial and version > store.version:
-            return self._stale(watch, version)
+            return self._stale(version)
         if listing:
             for obj in store.scan(watch.resource, watch.namespace or None):
                 if watch.matches is None or watch.matches(obj):
@@ -199,7 +198,7 @@ class WatchHub:
         self._open.setdefault(watch.resource.key, []).append(watch)
         return self._frames(watch)
 
-    async def _stale(self, watch: Watch, version: int) -> AsyncIterator[bytes]:
+    async def _stale(self, version: int) -> AsyncIterator[bytes]:
         await asyncio.sleep(FRESHNESS_SECONDS)
         error = too_large(version, self._store.version)
         yield _error_frame(error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from controller.sim.apiserver import errors, ownership, scale
+from controller.sim.apiserver import errors, merging, ownership, scale
 from controller.sim.apiserver.checks import bad, denied, missing, unsupported
 from controller.sim.apiserver.decode import decode, parse
 from controller.sim.apiserver.defaults import apply_defaults
@@ -179,7 +179,7 @@ class Writes:
             raise errors.conflict(served.plural, served.group, target.name, why)
         if version and version != old["metadata"]["resourceVersion"]:
             raise errors.stale(served.plural, served.group, target.name)
-        merged = self._store.merged(served, old, obj, target.subresource)
+        merged = merging.merged(served, old, obj, target.subresource)
         if self._track and "managedFields" not in (obj["metadata"]):
             merged["metadata"]["managedFields"] = clone(old["metadata"].get("managedFields"))
         self._own(request, target, old, merged)
@@ -216,7 +216,7 @@ class Writes:
 
 
 def apply_patch(served: Resource, kind: str, old: JsonObject, body: bytes) -> JsonObject:
-    """Return the object with a patch of one of the three dialects. Raises ApiError 400, 415, 422."""
+    """Return the object with a patch of one of three dialects. Raises ApiError 400, 415, 422."""
     accepted = [JSON_PATCH, MERGE_PATCH, *([] if served.custom else [STRATEGIC_PATCH]), APPLY]
     if kind not in accepted:
         raise errors.unsupported_media_type(accepted)
@@ -316,7 +316,8 @@ def _check_applied_versions(target: Target, live: JsonObject | None, meta: JsonO
     version, uid = meta.get("resourceVersion"), meta.get("uid")
     if live is None:
         if uid:
-            why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            given = f"the provided object specified uid {uid}"
+            why = f"uid mismatch: {given}, and no existing object was found"
             raise errors.conflict(served.plural, served.group, target.name, why)
         return
     if version and version != live["metadata"]["resourceVersion"]:
