@@ -203,10 +203,9 @@ class Cache:
         self.tell(found)
 
     def _of_owned(self, before: Held[Any] | None, after: Held[Any] | None) -> None:
-        for some in (before, after):
-            key = self.by_deployment.by_uid(some.owner_uid) if some is not None else None
-            if key is not None:
-                self.tell(self._target(*key))
+        owners = {some.owner_uid for some in (before, after) if some is not None}
+        keys = (self.by_deployment.by_uid(owner) for owner in sorted(owners))
+        self.tell(target for key in keys if key is not None for target in self._target(*key))
 
     def _of_pod(self, before: Held[Pod] | None, after: Held[Pod] | None) -> None:
         some = after or before
@@ -217,11 +216,13 @@ class Cache:
         self.tell(self._target(some.namespace, owner))
 
     def _of_service(self, before: Held[Service] | None, after: Held[Service] | None) -> None:
+        found: list[TargetRef] = []
         for some in (before, after):
             if some is not None:
-                self.tell(self._selected(some))
+                found.extend(self._selected(some))
                 if some.name.endswith(SUFFIX):
-                    self.tell(self.targets_of_service(some.namespace, some.name))
+                    found.extend(self.targets_of_service(some.namespace, some.name))
+        self.tell(found)
 
     def _of_slice(self, before: Held[Slice] | None, after: Held[Slice] | None) -> None:
         some = after or before
@@ -229,10 +230,11 @@ class Cache:
             self.tell(self.targets_of_service(some.namespace, some.value.service))
 
     def _of_route(self, before: Held[RouteSeen] | None, after: Held[RouteSeen] | None) -> None:
+        named: set[Key] = set()
         for some in (before, after):
             if some is not None:
-                for namespace, service in sorted(services_of(some.value)):
-                    self.tell(self.targets_of_service(namespace, service))
+                named |= services_of(some.value)
+        self.tell(target for key in sorted(named) for target in self.targets_of_service(*key))
 
 
 def _index(owned: Multimap[str, Key], before: Held[Any] | None, after: Held[Any] | None) -> None:
