@@ -71,7 +71,7 @@ class KubeCluster:
         return ours_only(found["metadata"].get("annotations"))
 
     async def uid(self, target: TargetRef) -> str:
-        """uid of the Deployment by a quorum read, for callers without caches."""
+        """The uid of the Deployment by a quorum read, for callers without caches."""
         found = await self._calls.get(paths.apps(target.namespace, "deployments", target.name))
         return str(found["metadata"]["uid"])
 
