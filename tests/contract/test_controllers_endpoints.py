@@ -61,7 +61,8 @@ async def test_a_service_without_pods_has_an_empty_slice(world: World) -> None:
         return bool(await _slice(world))
 
     await world.eventually(there)
-    assert not (await _slice(world))["endpoints"]
+    found = await _slice(world)
+    assert (found["endpoints"], found["ports"]) == (None, None)
 
 
 @contract(controllers=True)
@@ -117,6 +118,8 @@ async def test_pinning_to_another_hash_empties_the_slice(world: World) -> None:
     await _endpoints(world, 2)
     await acts.change(world, "web", {"spec": {"selector": {acts.HASH: "other"}}}, "services")
     await _endpoints(world, 0)
+    found = await _slice(world)
+    assert (found["endpoints"], found["ports"]) == (None, None)
 
 
 @contract(controllers=True)

@@ -112,8 +112,9 @@ class EndpointSliceController(Controller[Name]):
                 "ownerReferences": [controller_ref(service)],
             },
             "addressType": "IPv4",
-            "endpoints": endpoints,
-            "ports": ports,
+            # A Go slice that was never filled is written as null, and readers must bear it.
+            "endpoints": endpoints or None,
+            "ports": ports or None,
         }
         self.store.create("endpointslices", namespace, body)
 
@@ -137,7 +138,7 @@ class EndpointSliceController(Controller[Name]):
             **notes_of(present),
             TRIGGER: self.cluster.wall.rfc3339(),
         }
-        present["endpoints"], present["ports"] = endpoints, ports
+        present["endpoints"], present["ports"] = endpoints or None, ports or None
         self.store.update("endpointslices", present)
 
 
