@@ -129,6 +129,8 @@ async def _tell(
                 if keep:
                     screen.say(directions(scene, programs, folder))
                     await asyncio.get_running_loop().create_future()
+        except DemoError as error:
+            raise DemoError(f"{error}\nthe daemon's last words:\n{tail(folder)}") from error
         except asyncio.CancelledError:
             if result is None or not keep:
                 raise
@@ -137,6 +139,13 @@ async def _tell(
             if current is not None:
                 current.uncancel()
     return result
+
+
+def tail(folder: Path) -> str:
+    """The end of the daemon's log, which goes with the folder."""
+    log = folder / "daemon.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return "\n".join(f"  {line[:400]}" for line in lines[-10:]) or "  (none)"
 
 
 def directions(scene: Stage, programs: Binaries, folder: Path) -> str:

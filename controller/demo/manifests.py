@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 NAMESPACE: Final = "shop"
-SYSTEM: Final = "switchgear-system"
+SYSTEM: Final = "switchgear"
+"""Where the daemon keeps its documents by default."""
+
 APP: Final = "checkout"
 PORT: Final = 8080
 PREFIX: Final = "switchgear.dev/"

@@ -115,7 +115,8 @@ async def traefik(program: Path, api: str, logs: Path) -> Edge:
                 f"--providers.kubernetesgateway.endpoint={api}",
                 # Any token will do: without one it looks for a service account's.
                 "--providers.kubernetesgateway.token=demo",
-                # Weights then take effect in tens of milliseconds and not in up to two seconds.
+                # Its default as well. What stays is the throttle over all providers, two seconds
+                # between reloads, as in any Traefik: the daemon has to live with that lag.
                 "--providers.kubernetesgateway.throttleduration=0s",
             ),
             log=logs / "traefik.log",

@@ -110,9 +110,11 @@ def _client(url: str) -> httpx.AsyncClient:
 
 async def _adopted(daemon: httpx.AsyncClient) -> None:
     """Wait until the daemon knows the target."""
-    async with asyncio.timeout(KILL_SECONDS):
-        while not (await daemon.get("/v1/targets")).json().get("targets"):  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_SECONDS)
+    deadline = time.monotonic() + KILL_SECONDS
+    while not (await daemon.get("/v1/targets")).json().get("targets"):
+        if time.monotonic() > deadline:
+            raise DemoError(f"the daemon did not take up the target within {KILL_SECONDS:g} s")
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _pass(seconds: float, scene: Scene, view: View) -> None:
@@ -155,9 +157,11 @@ async def _facts(daemon: httpx.AsyncClient) -> dict[str, Any]:
 
 async def _kill(daemon: httpx.AsyncClient) -> None:
     """Pull the kill switch, and again until it says that it is in force."""
-    async with asyncio.timeout(KILL_SECONDS):
-        while (await daemon.post("/v1/kill")).status_code != httpx.codes.OK:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_SECONDS)
+    deadline = time.monotonic() + KILL_SECONDS
+    while (await daemon.post("/v1/kill")).status_code != httpx.codes.OK:
+        if time.monotonic() > deadline:
+            raise DemoError(f"the kill was not in force within {KILL_SECONDS:g} s")
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _aftermath(api: Api, before: Before, story: Story) -> list[str]:

@@ -20,6 +20,8 @@ from controller.demo.stories import FIRST, SECOND
 
 JOURNAL_LINES = 8
 RECENT_SECONDS = 2.0
+_WHOLE = {"Committing", "Rolling", "HandingBack", "Restoring"}
+"""Phases in which the new version serves everything, whatever the route's weights say."""
 _COLOURS = {"PASS": "green", "FAIL": "red", "HOLD": "yellow"}
 
 
@@ -31,7 +33,8 @@ def share_text(weight_bp: int) -> str:
 def ladder(scene: Scene) -> list[tuple[str, bool]]:
     """The rungs with the present one marked; the whole comes last."""
     steps = [step["weight_bp"] for step in scene.run.get("steps") or ()]
-    now = scene.weights.now_bp
+    promoted = scene.run.get("outcome") == "promoted"
+    now = WHOLE_BP if scene.run.get("phase") in _WHOLE or promoted else scene.weights.now_bp
     rungs = sorted({0, *steps, WHOLE_BP})
     at = max((rung for rung in rungs if rung <= now), default=0)
     return [(share_text(rung), rung == at) for rung in rungs]
