@@ -9,13 +9,14 @@ staleness, number formats, error bodies, and the ways in which it fails.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import parse_qs
+
+import msgspec
 
 from controller.sim.clock import WallClock, parse_rfc3339
 from controller.sim.counters import Labels
@@ -271,7 +272,7 @@ def _moment(text: str | None, now: float) -> float:
 
 
 def _json(status: int, reply: object) -> Answer:
-    return status, {"content-type": "application/json"}, json.dumps(reply).encode()
+    return status, {"content-type": "application/json"}, msgspec.json.encode(reply)
 
 
 def _error(status: int, kind: str, text: str) -> Answer:
