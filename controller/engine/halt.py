@@ -80,14 +80,19 @@ class Killer:
         except errors.SwitchgearError as error:
             latched = False
             problems.append(f"the latch could not be persisted: {error.diagnostics()}")
-        zeroed = await self._zero(scope, problems)
-        written = self._clock.monotonic()
+        exposed = await self._zero(scope, problems)
+        written = zero_since = self._clock.monotonic()
         self._loop.wake_all()
         while True:
             pending = await self._pending(scope)
-            settled = not zeroed or self._clock.monotonic() - written >= self._settle
+            now = self._clock.monotonic()
+            if pending:
+                # The gateways' settling time begins when the last route reads 0, not before:
+                # after the commit that is long after the kill.
+                exposed, zero_since = True, now
+            settled = not exposed or now - zero_since >= self._settle
             in_force = latched and not pending and settled
-            if in_force or self._clock.monotonic() - written >= wait_seconds:
+            if in_force or now - written >= wait_seconds:
                 return Halt(
                     scope=scope,
                     latched=latched,

@@ -23,6 +23,9 @@ from controller.ports.documents import Documents
 FAILED_SECONDS: Final = 1.0
 """Pause after a tick that an error of the outside ended; the reads below it back off as well."""
 
+LEAST_SECONDS: Final = 0.001
+"""Shortest timer. What is left of a wait may round to less than a clock can tell, and would spin."""
+
 FOLLOWED: Final = EXPOSED | {Phase.PREPARING, Phase.ROLLING, Phase.HANDING_BACK}
 """Phases in which scraped counts are wanted."""
 
@@ -52,11 +55,18 @@ class Loop:
         self._cluster.subscribe(self.wake)
         self._documents.subscribe(self.wake_all)
         self._feed.on_scrape(self.wake)
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            group.create_task(self._feed.run(), name="feed")
-            self.wake_all()
-            await asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._feed.run(), name="feed")
+                self.wake_all()
+                await asyncio.get_running_loop().create_future()
+        finally:
+            # A timer that outlives the group would start a tick in nobody's charge.
+            self._group = None
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers.clear()
 
     def wake_all(self) -> None:
         """Look at every target: at the start, and when the kill latch moved."""
@@ -80,9 +90,11 @@ class Loop:
                 if timer is not None:
                     timer.cancel()
                 wait = await self._tick(target)
-                if target not in self._dirty:
+                if target not in self._dirty and self._group is not None:
                     loop = asyncio.get_running_loop()
-                    self._timers[target] = loop.call_later(wait, self.wake, target)
+                    self._timers[target] = loop.call_later(
+                        max(wait, LEAST_SECONDS), self.wake, target
+                    )
         finally:
             self._busy.discard(target)
 

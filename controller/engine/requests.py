@@ -5,6 +5,7 @@ Acts on a run that is under way are left for its next tick; acts on runs that ha
 that stays open, a template in quarantine) are written into their documents here.
 """
 
+import contextlib
 import itertools
 from dataclasses import replace
 
@@ -57,7 +58,12 @@ class Requests:
 
     async def release_fleet(self, scope: str) -> None:
         """Lift the kill latch of a scope; for everything, close the fleet breaker as well."""
-        await self._documents.release(scope)
+        try:
+            await self._documents.release(scope)
+        except errors.Missing:
+            # The fleet breaker may be open without a kill, and is closed by the same act.
+            if scope != "all" or not self._documents.latches_seen().fleet_open:
+                raise
         if scope == "all":
             await self._documents.close_fleet_breaker()
         self._loop.wake_all()
@@ -79,7 +85,8 @@ class Requests:
 
     async def _release(self, card: Card, actor: str) -> str:
         scope = f"target.{card.target.namespace}.{card.target.name}"
-        await self._documents.release(scope)
+        with contextlib.suppress(errors.Missing):  # A breaker may be open without a kill.
+            await self._documents.release(scope)
         await self._clear(card, actor)
         return "kill latch and breaker of the target are closed"
 

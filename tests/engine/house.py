@@ -21,6 +21,7 @@ from controller.app.assembly import Engine, assemble
 from controller.core.journal import chain
 from controller.engine.ledger import read_head
 from controller.engine.observe import Bounds
+from controller.sim.apiserver.store import Event
 from controller.sim.world import World
 from tests.support.simprom import SimPrometheus
 from tests.support.simwire import SimWire
@@ -111,13 +112,34 @@ class House:
         assert chain.verify(lines, read_head(found[-1]["data"])) == []
         return [json.loads(line) for line in lines]
 
+    def _brief(self) -> list[tuple[str, str, str]]:
+        return [(run["phase"], run["outcome"], run["reason"]) for run in self.runs()]
+
     async def until(self, done: Callable[[], bool], within: float = 900.0) -> None:
         """Let virtual time pass until something is so."""
         loop = asyncio.get_running_loop()
         end = loop.time() + within
         while not done():
-            assert loop.time() < end, f"not so within {within:.0f} s: {self.runs()[-1:]}"
+            assert loop.time() < end, f"not so within {within:.0f} s: {self._brief()}"
             await asyncio.sleep(0.2)
+
+    async def reaches(self, phase: str, within: float = 900.0) -> None:
+        """Wait for the very write that makes a phase durable, however short the phase is."""
+        reached = asyncio.Event()
+
+        def look(event: Event) -> None:
+            state = (event.obj.get("data") or {}).get("state")
+            if event.resource.plural == "configmaps" and state:
+                if json.loads(state)["phase"] == phase:
+                    reached.set()
+
+        end = self.world.store.subscribe(look)
+        try:
+            runs = self.runs()
+            if not (runs and runs[-1]["phase"] == phase):
+                await asyncio.wait_for(reached.wait(), within)
+        finally:
+            end()
 
     async def ended(self, outcome: str, within: float = 900.0) -> None:
         """Wait until the newest run has this outcome and rests."""
@@ -156,8 +178,10 @@ async def house(
         if start:
             await found.start()
             await found.until(
-                lambda: "switchgear.dev/managed"
-                in world.get("deployments", "shop", "checkout")["metadata"]["annotations"],
+                lambda: (
+                    "switchgear.dev/managed"
+                    in world.get("deployments", "shop", "checkout")["metadata"]["annotations"]
+                ),
                 within=30,
             )
         try:

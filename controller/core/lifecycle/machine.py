@@ -50,7 +50,7 @@ _RULES: Final[dict[Phase, Callable[[Situation, Memory], Decision]]] = {
 
 def step(situation: Situation, memory: Memory) -> Decision:
     """What to do now. Raises InvariantBroken only if a rule breaks the table."""
-    memory = _fed(situation, memory)
+    memory = _fed(situation, _stopwatch(situation, memory))
     notices: tuple[Notice, ...] = ()
     reasons: list[str] = []
     verdict = None
@@ -68,6 +68,13 @@ def step(situation: Situation, memory: Memory) -> Decision:
             break
     why = "; ".join(dict.fromkeys(reasons)) or decision.why
     return replace(decision, memory=memory, why=why, notices=notices, verdict=verdict)
+
+
+def _stopwatch(situation: Situation, memory: Memory) -> Memory:
+    """While a person keeps the run where it is no deadline runs; it begins anew afterwards."""
+    if situation.paused and memory.phase in EXPOSED | {Phase.PREPARING}:
+        return memory.at(entered=situation.now)
+    return memory
 
 
 def _fed(situation: Situation, memory: Memory) -> Memory:
