@@ -211,7 +211,7 @@ async def _figures(scene: Scene, stage: Stage, ended: float, problems: list[str]
         outcome=outcome,
         seconds=round(ended - scene.started, 3),
         visible_to_zero_seconds=measure.between(back, zero),
-        verdict_to_zero_seconds=measure.between(measure.verdict_at(scene.journal), zero),
+        verdict_to_zero_seconds=await measure.reaction(stage.daemon or "") if zero else None,
         kill_to_zero_seconds=measure.between(scene.killed, killed_zero),
         kill_to_zero_proxy_seconds=measure.between(scene.killed, _last(scene)),
         bad_responses=seen.bad(slow=story.slow),
@@ -231,5 +231,8 @@ def _last(scene: Scene) -> float | None:
 
 def last_words(run: Mapping[str, Any]) -> str:
     """Why the run stands where it stands, with the verdict's reasons."""
-    reasons = [str(reason["message"]) for reason in (run.get("verdict") or {}).get("reasons", ())]
-    return "; ".join(dict.fromkeys([str(run.get("why") or ""), *reasons])).strip("; ")
+    words = str(run.get("why") or "")
+    for reason in (run.get("verdict") or {}).get("reasons", ()):
+        if reason["message"] not in words:
+            words = f"{words}; {reason['message']}"
+    return words.removeprefix("; ")

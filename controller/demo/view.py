@@ -73,9 +73,9 @@ class TerminalView:
         self._live: Live | None = None
 
     def draw(self, scene: Scene) -> None:
-        """Show the scene; the first time claims the screen's lower part."""
+        """Show the scene; the last picture of a story stays."""
         if self._live is None:
-            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live = Live(console=self.console, auto_refresh=False)
             self._live.start()
         self._live.update(picture(scene), refresh=True)
 
@@ -101,7 +101,7 @@ def picture(scene: Scene) -> Panel:
     for row in tracks(scene):
         table.add_row(*row)
     verdict = scene.run.get("verdict") or {}
-    outcome = str(verdict.get("outcome") or "-")
+    outcome = str(verdict.get("outcome") or "-").upper()
     words = Text.assemble(
         "  ", (outcome, _COLOURS.get(outcome, "dim")), f"  {last_words(scene.run)}"
     )
