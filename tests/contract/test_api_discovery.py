@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+import json
+
+from controller.sim.apiserver.resources import RESOURCES
+from tests.contract.openapi import SCHEMA_FILE, reduce
 from tests.contract.worlds import World, contract
 
+# TCPRoute is in the experimental channel of the Gateway API, which few clusters install.
+NOT_INSTALLED = "/apis/gateway.networking.k8s.io/v1alpha2"
 SERVED = {
     "/api/v1": {
         "namespaces",
@@ -118,3 +124,21 @@ async def test_an_access_review_answers_about_the_caller(world: World) -> None:
 @contract
 async def test_paths_outside_the_api_are_plain_404s(world: World) -> None:
     assert (await world.send("GET", "/nonsense")).status == 404
+
+
+@contract
+async def test_the_schema_is_that_of_the_server(world: World) -> None:
+    """A newer Kubernetes makes this fail in the real world; `tests.contract.openapi` says how."""
+    known = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    versions = sorted({served.prefix for served in RESOURCES} - {NOT_INSTALLED})
+    answers = [await world.send("GET", f"/openapi/v3{prefix}") for prefix in versions]
+    told = reduce(answer.json for answer in answers)
+    for identity, name in told["kinds"].items():
+        assert known["kinds"][identity] == name
+    differing = [
+        name
+        for name, definition in told["definitions"].items()
+        if known["definitions"].get(name) != definition
+    ]
+    assert differing == []
+    assert len(told["kinds"]) >= len(RESOURCES) - 1

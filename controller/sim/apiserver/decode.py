@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from controller.sim.apiserver import protobuf
 from controller.sim.apiserver.errors import ApiError, Cause, JsonObject, bad_request, invalid
 from controller.sim.apiserver.resources import Resource
 from controller.sim.apiserver.schema import Node, schema_for
@@ -75,6 +76,8 @@ def parse(body: bytes, content_type: str, kind: str) -> JsonObject:
             loaded = yaml.safe_load(body)
         elif media == "application/json":
             loaded = json.loads(body)
+        elif media == protobuf.MEDIA_TYPE:
+            loaded = protobuf.decode(body)
         else:
             accepted = "application/json, application/yaml"
             text = "the body of the request was in an unknown format - accepted media types include"

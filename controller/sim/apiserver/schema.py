@@ -2,8 +2,8 @@
 """What the fields of each served kind are: types, merge keys, limits, defaults.
 
 Decoding, strategic merge, server-side apply and validation all ask this one source. The data is
-`schema.json`, made from a real API server by `schema_import`; a kind without a schema is open:
-every field is accepted, lists are atomic.
+`schema.json`, made from a real API server (and held to it by a contract test); a kind without a
+schema is open: every field is accepted, lists are atomic.
 """
 
 from __future__ import annotations

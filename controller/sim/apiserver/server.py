@@ -28,7 +28,7 @@ from controller.sim.apiserver.reviews import REVIEWS, Access, User
 from controller.sim.apiserver.selectors import Predicate, both, field_selector, label_selector
 from controller.sim.apiserver.store import Store
 from controller.sim.apiserver.validation import Strategy
-from controller.sim.apiserver.watch import WatchHub
+from controller.sim.apiserver.watch import BUFFER, WatchHub
 from controller.sim.apiserver.writes import Writes
 
 Before = Callable[[Request], Awaitable[Response | None]]
@@ -52,6 +52,7 @@ class ApiServer:
 
     `token`, if given, must come as bearer token with every request. `track_fields=False` leaves
     out `managedFields` (and with them server-side apply's conflicts) for long simulations.
+    `watch_buffer` is the number of frames that a watch may lag behind before it is ended.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class ApiServer:
         token: str | None = None,
         access: Access | None = None,
         track_fields: bool = True,
+        watch_buffer: int = BUFFER,
     ) -> None:
         self.store = store
         self.access = access or Access()
@@ -70,7 +72,7 @@ class ApiServer:
         self.audit: Callable[[AuditEntry], None] | None = None
         self._token = token
         self._writes = Writes(store, track_fields=track_fields)
-        self.watches = WatchHub(store)
+        self.watches = WatchHub(store, watch_buffer)
         store.strategy = Strategy(allow_loopback_endpoints=allow_loopback_endpoints)
 
     def close(self) -> None:

@@ -78,6 +78,7 @@ class Watch:
     bookmarks: bool
     deadline: float
     frames: deque[bytes]
+    buffer: int
     wake: asyncio.Event
     closed: bool = False
 
@@ -88,7 +89,7 @@ class Watch:
         frame = self._frame(event)
         if frame is None or self.closed:
             return
-        if len(self.frames) >= BUFFER:
+        if len(self.frames) >= self.buffer:
             self.close()
             return
         self.frames.append(frame)
@@ -132,8 +133,9 @@ class Watch:
 class WatchHub:
     """All open watches; one subscription at the store serves them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, buffer: int = BUFFER) -> None:
         self._store = store
+        self._buffer = buffer
         self._open: dict[str, list[Watch]] = {}
         self._unsubscribe = store.subscribe(self._deliver)
 
@@ -171,6 +173,7 @@ class WatchHub:
             bookmarks=request.flag("allowWatchBookmarks"),
             deadline=loop.time() + seconds,
             frames=deque(),
+            buffer=self._buffer,
             wake=asyncio.Event(),
         )
         version = _version(request.param("resourceVersion"))

@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reduce the OpenAPI documents of a real API server to `schema.json`.
+"""Reduce the OpenAPI documents of an API server to the simulated server's `schema.json`.
 
 Field names, types, merge keys, limits and defaults are facts that nobody should type by hand. Fetch
 the documents with `kubectl get --raw /openapi/v3/<group version>` into a folder, one file each, and
-run `python -m controller.sim.apiserver.schema_import FOLDER`. The result has one definition per
-line, so that a newer Kubernetes shows up as a readable difference.
+run `python -m tests.contract.openapi FOLDER`. The result has one definition per line, so that a
+newer Kubernetes shows up as a readable difference; a contract test compares the file with the
+server at hand.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from controller.sim.apiserver import schema
 from controller.sim.apiserver.resources import RESOURCES
 
+SCHEMA_FILE = Path(schema.__file__).with_name("schema.json")
 _DROPPED = frozenset({"description", "x-kubernetes-validations", "example", "x-kubernetes-unions"})
 _REF = "#/components/schemas/"
 _ALSO_SERVED = (
@@ -82,22 +85,20 @@ def _references(node: Any) -> Iterator[str]:
             yield from _references(item)
 
 
-def reduce(folder: Path) -> dict[str, Any]:
+def reduce(documents: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the kinds (by `apiVersion/kind`) and the definitions they reach."""
     found: dict[str, Any] = {}
     kinds: dict[str, str] = {}
     wanted = {f"{served.api_version}/{served.kind}" for served in RESOURCES}
-    for file in sorted(folder.glob("*.json")):
-        text = file.read_text(encoding="utf-8")
-        schemas = json.loads(text)["components"]["schemas"] if text else {}
-        for name, schema in schemas.items():
-            for gvk in schema.get("x-kubernetes-group-version-kind", []):
+    for document in documents:
+        for name, given in document["components"]["schemas"].items():
+            for gvk in given.get("x-kubernetes-group-version-kind", []):
                 group = f"{gvk['group']}/" if gvk["group"] else ""
                 identity = f"{group}{gvk['version']}/{gvk['kind']}"
                 if identity in wanted or name in _ALSO_SERVED:
                     kinds[identity] = name
             found[name] = _reduced(
-                {k: v for k, v in schema.items() if k != "x-kubernetes-group-version-kind"}
+                {k: v for k, v in given.items() if k != "x-kubernetes-group-version-kind"}
             )
     definitions: dict[str, Any] = {}
     pending = sorted(kinds.values())
@@ -111,10 +112,10 @@ def reduce(folder: Path) -> dict[str, Any]:
     return {"kinds": dict(sorted(kinds.items())), "definitions": dict(sorted(definitions.items()))}
 
 
-def render(schema: dict[str, Any]) -> str:
+def render(reduced: dict[str, Any]) -> str:
     """Return the file's text: one kind or definition per line."""
     parts = []
-    for section, entries in schema.items():
+    for section, entries in reduced.items():
         lines = [
             f"{json.dumps(name)}:{json.dumps(entry, separators=(',', ':'), sort_keys=True)}"
             for name, entry in entries.items()
@@ -123,6 +124,13 @@ def render(schema: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
+def _files(folder: Path) -> Iterator[dict[str, Any]]:
+    for file in sorted(folder.glob("*.json")):
+        text = file.read_text(encoding="utf-8")
+        # kubectl leaves an empty file where a group version is not served.
+        if text:
+            yield json.loads(text)
+
+
 if __name__ == "__main__":
-    target = Path(__file__).with_name("schema.json")
-    target.write_text(render(reduce(Path(sys.argv[1]))), encoding="utf-8")
+    SCHEMA_FILE.write_text(render(reduce(_files(Path(sys.argv[1])))), encoding="utf-8")
