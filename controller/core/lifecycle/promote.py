@@ -10,6 +10,7 @@ has been given a request for the gateway's settling time and the drain.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
@@ -54,7 +55,11 @@ def commit(situation: Situation, memory: Memory) -> Decision:
                 target=run.target, name=service.name, uid=service.uid, original=pin.original
             )
             why = f"direct clients of {service.name} follow to the canary"
-            return Decision(memory=memory, why=why, effects=(follow,))
+            return Decision(memory=memory.at(asserted=None), why=why, effects=(follow,))
+    # Direct clients learn of endpoints late; the stable pods may only go when nobody calls them.
+    waiting = settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
+    if waiting is not None:
+        return replace(waiting, why="waiting until direct clients have left the stable pods")
     message = "all requests go to canary pods; the Deployment may roll"
     return Decision(
         memory=memory.moved(Event.COMMITTED, situation.now, weight_bp=WHOLE_BP),
