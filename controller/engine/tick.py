@@ -145,11 +145,12 @@ class Ticker:
 
     async def _run(self, card: Card, situation: Situation, memory: Memory) -> float:
         decision = machine.step(situation, memory)
+        decided = self._clock.stamp()
         problems = invariants.broken(situation, memory, decision)
         if problems:
             return await self._refuse(card, decision, problems)
         started = self._clock.monotonic()
-        result = await self._carry_out(card, situation, decision)
+        result = await self._carry_out(card, situation, decision, decided)
         self._meters.tick(memory, decision, self._clock.monotonic() - started)
         card.memory = decision.memory
         card.verdict = decision.verdict or card.verdict
@@ -163,7 +164,7 @@ class Ticker:
         return AT_ONCE if decision.effects or moved else decision.wait_seconds
 
     async def _carry_out(
-        self, card: Card, situation: Situation, decision: Decision
+        self, card: Card, situation: Situation, decision: Decision, decided: str
     ) -> Result | None:
         """Urgent effects at once; then state and intents durable; then the other effects."""
         ledger = card.ledger
@@ -173,7 +174,7 @@ class Ticker:
         results: list[Result] = list(
             await asyncio.gather(*(self._actor.safer(effect, ledger) for effect in urgent))
         )
-        self._record(card, decision)
+        self._record(card, decision, decided)
         intents = [ledger.note("intent", describe.effect(effect)) for effect in others]
         run = decision.memory.run
         if not ledger.needs_flush(run):
@@ -206,8 +207,12 @@ class Ticker:
             return result
         return await self._actor.safer(effect, None)
 
-    def _record(self, card: Card, decision: Decision) -> None:
-        """A decision is recorded when it changes something or says something new."""
+    def _record(self, card: Card, decision: Decision, decided: str) -> None:
+        """A decision is recorded when it changes something or says something new.
+
+        The record is written after what could not wait for it, so it says itself when the decision
+        stood: the reaction time is measured from there.
+        """
         before = card.memory
         ledger = card.ledger
         assert ledger is not None and before is not None  # noqa: S101, PT018
@@ -219,6 +224,7 @@ class Ticker:
                 "from": before.phase.value,
                 "to": decision.memory.phase.value,
                 "why": decision.why,
+                "decided_at": decided,
                 "weight_bp": decision.memory.run.weight_bp,
                 "step": decision.memory.run.step,
             }
