@@ -85,6 +85,9 @@ def deployment(
         },
         "spec": {
             "replicas": replicas,
+            # A change is held by watching for it, and the native roll is some milliseconds ahead:
+            # with maxUnavailable 0 it cannot take a serving pod in that time.
+            "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "selector": {"matchLabels": {"app": APP}},
             "template": {
                 "metadata": {"labels": {"app": APP}},
