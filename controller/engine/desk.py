@@ -55,6 +55,10 @@ class Desk:
         """The target's card, new if there was none."""
         return self._cards.setdefault(target, Card(target=target))
 
+    def find(self, target: TargetRef) -> Card | None:
+        """The target's card, if it has one."""
+        return self._cards.get(target)
+
     def cards(self) -> Iterator[Card]:
         """Every card, in the order of names."""
         for target in sorted(self._cards):

@@ -60,7 +60,7 @@ class Ledger:
     def _read(self, document: Document) -> None:
         texts = document.texts
         self._document = document
-        self._lines = texts.get(JOURNAL, "").splitlines()
+        self._lines = chain.lines_of(texts.get(JOURNAL, ""))
         self._durable = len(self._lines)
         self._head = read_head(texts)
         self._state = texts.get(STATE, "")
@@ -136,7 +136,7 @@ class Ledger:
     async def _resumed(self, texts: Mapping[str, str]) -> Document:
         """After a conflict: an earlier write of ours whose reply was lost, or another hand?"""
         found = await self._documents.read(self.name)
-        known = found.texts.get(JOURNAL, "").splitlines()
+        known = chain.lines_of(found.texts.get(JOURNAL, ""))
         if known != self._lines[: len(known)]:
             message = f"the run document {self.name} was written by another controller"
             raise errors.Conflict(message)

@@ -54,7 +54,7 @@ async def recover(*, documents: Documents, clock: Clock, desk: Desk, epoch: int)
 
 
 def _verified(document: Document) -> None:
-    lines = document.texts.get("journal", "").splitlines()
+    lines = chain.lines_of(document.texts.get("journal", ""))
     problems = chain.verify(lines, read_head(document.texts))
     for problem in problems:
         log.error("the journal was touched", name=document.name, problem=problem)

@@ -9,14 +9,19 @@ import contextlib
 import itertools
 from dataclasses import replace
 
+import structlog
+
 from controller.core import errors
 from controller.core.lifecycle.memory import Ending, Run
 from controller.core.lifecycle.situation import Request, Verb
 from controller.core.lifecycle.table import RESTING, Phase
+from controller.core.observation import Latches
 from controller.core.values import TargetRef
 from controller.engine.desk import MOST_REQUESTS, Card, Desk
 from controller.engine.loop import Loop
 from controller.ports.documents import Documents
+
+log = structlog.get_logger(__name__)
 
 
 class Requests:
@@ -32,9 +37,13 @@ class Requests:
     async def submit(self, target: TargetRef, verb: Verb, *, actor: str, reason: str) -> str:
         """Take one request in; returns in words what will come of it.
 
-        Raises Refused if there is nothing to act on, Unavailable if it could not be recorded.
+        Raises Missing if there is no such target, Refused if there is nothing to act on,
+        Unavailable if it could not be recorded.
         """
-        card = self._desk.card(target)
+        card = self._desk.find(target)
+        if card is None:
+            # A card for every name that somebody asks about would be memory without a limit.
+            return await self._unknown(target, verb, actor)
         if len(card.requests) >= MOST_REQUESTS:
             message = f"{target} has {MOST_REQUESTS} requests waiting"
             raise errors.Refused(message, advice="Wait for the next tick")
@@ -56,8 +65,21 @@ class Requests:
         self._loop.wake(target)
         return words
 
-    async def release_fleet(self, scope: str) -> None:
-        """Lift the kill latch of a scope; for everything, close the fleet breaker as well."""
+    async def _unknown(self, target: TargetRef, verb: Verb, actor: str) -> str:
+        """A latch may have outlived its target; nothing else of it has."""
+        if verb is Verb.RELEASE:
+            with contextlib.suppress(errors.Missing):
+                await self._documents.release(f"target.{target.namespace}.{target.name}")
+                log.warning("released", target=str(target), actor=actor)
+                return "the kill latch is lifted; there is no such target now"
+        message = f"there is no target {target}"
+        raise errors.Missing(message, advice="`switchgear get` lists what is known")
+
+    async def release_fleet(self, scope: str, *, actor: str, reason: str = "") -> None:
+        """Lift the kill latch of a scope; for everything, close the fleet breaker as well.
+
+        Raises Missing if nothing of the kind is engaged, Unavailable as the documents do.
+        """
         try:
             await self._documents.release(scope)
         except errors.Missing:
@@ -66,6 +88,12 @@ class Requests:
                 raise
         if scope == "all":
             await self._documents.close_fleet_breaker()
+        log.warning("released", scope=scope, actor=actor, reason=reason)
+        for card in self._desk.running():
+            latch = Latches(kills=(scope,))
+            covered = latch.kill_for(card.target.namespace, card.target.name)
+            if covered and card.ledger is not None:
+                card.ledger.note("released", {"scope": scope, "reason": reason}, actor=actor)
         self._loop.wake_all()
 
     async def _retry(self, card: Card, actor: str) -> str:

@@ -108,7 +108,7 @@ def test_kill(phase: str) -> None:
 
     async def _release(found: House) -> None:
         assert found.engine is not None
-        await found.engine.requests.release_fleet("all")
+        await found.engine.requests.release_fleet("all", actor="ada")
         if found.runs()[-1]["ending"] != "held":
             await _submit(found, Verb.RETRY)
 
