@@ -50,6 +50,7 @@ class Engine:
         """Claim the epoch, take up every run, then tick for ever. Needs filled caches."""
         self.actor.epoch = await self._insisting(self.documents.claim_epoch)
         going = await self._insisting(self._recover)
+        self.desk.known = True
         log.info("taking over", epoch=self.actor.epoch, runs=going)
         await self.loop.run()
 

@@ -17,7 +17,7 @@ from controller.adapters.kube.cluster import KubeCluster
 from controller.adapters.kube.documents import KubeDocuments
 from controller.core import errors
 from controller.core.effects import Annotate, SplitRef
-from controller.core.journal import story
+from controller.core.journal import chain, story
 from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Run, split_of
@@ -67,7 +67,7 @@ async def stories(
         run = _run_of(document)
         if run is None or (target is not None and run.target != target):
             continue
-        lines = document.texts.get("journal", "").splitlines()
+        lines = chain.lines_of(document.texts.get("journal", ""))
         facts = story.facts(run, lines, journal=journal)
         facts["ladder"] = story.ladder_text(run)
         facts["next"] = story.next_command(run)

@@ -2,6 +2,7 @@
 """The words of the house: names, weights and digests that every other room speaks in."""
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +41,19 @@ class TargetRef:
 def canary_name(name: str) -> str:
     """Name of our own twin (Deployment or Service) of the user's object called `name`."""
     return f"{name}-canary"
+
+
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+def is_name(text: str) -> bool:
+    """Whether Kubernetes could give a Deployment this name."""
+    return len(text) <= 253 and _NAME.fullmatch(text) is not None
+
+
+def is_namespace(text: str) -> bool:
+    """Whether Kubernetes could give a namespace this name."""
+    return len(text) <= 63 and "." not in text and is_name(text)
 
 
 class RouteKind(enum.Enum):

@@ -48,6 +48,8 @@ class Desk:
 
     def __init__(self) -> None:
         """Start with none."""
+        self.known = False
+        """Whether every run on record has been taken up; before that no card is no news."""
         self._cards: dict[TargetRef, Card] = {}
         self._count = 0
 

@@ -16,9 +16,10 @@ from controller.core import errors
 from controller.core.effects import SplitRef
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Memory
+from controller.core.lifecycle.situation import Request, Verb
 from controller.core.observation import Latches
 from controller.core.values import canary_name
-from controller.engine.desk import Desk
+from controller.engine.desk import MOST_REQUESTS, Card, Desk
 from controller.engine.loop import Loop
 from controller.engine.meters import Meters
 from controller.engine.observe import Observer
@@ -28,6 +29,9 @@ from controller.ports.documents import Documents
 
 LOOK_SECONDS: Final = 0.1
 """How often the acknowledgement looks again while it waits."""
+
+LATCH_SECONDS: Final = 3.0
+"""Longest that the routes wait for the latch; a healthy API server takes some 0.01 s for it."""
 
 log = structlog.get_logger(__name__)
 
@@ -74,12 +78,9 @@ class Killer:
         self._meters.killed()
         log.warning("kill", scope=scope, actor=actor, reason=reason)
         problems: list[str] = []
-        latched = True
-        try:
-            await self._documents.engage(scope, actor=actor, reason=reason)
-        except errors.SwitchgearError as error:
-            latched = False
-            problems.append(f"the latch could not be persisted: {error.diagnostics()}")
+        latched = await self._latch(scope, problems, actor=actor, reason=reason)
+        if not latched:
+            self._abort(scope, actor=actor, reason=reason)
         exposed = await self._zero(scope, problems)
         written = zero_since = self._clock.monotonic()
         self._loop.wake_all()
@@ -102,13 +103,35 @@ class Killer:
                 )
             await self._clock.sleep(LOOK_SECONDS)
 
-    def _memories(self, scope: str) -> list[Memory]:
+    async def _latch(self, scope: str, problems: list[str], *, actor: str, reason: str) -> bool:
+        try:
+            async with asyncio.timeout(LATCH_SECONDS):
+                await self._documents.engage(scope, actor=actor, reason=reason)
+        except errors.SwitchgearError as error:
+            problems.append(f"the latch could not be persisted: {error.diagnostics()}")
+            return False
+        except TimeoutError:
+            problems.append(f"the latch could not be persisted: no answer in {LATCH_SECONDS:g} s")
+            return False
+        return True
+
+    def _abort(self, scope: str, *, actor: str, reason: str) -> None:
+        """Without a latch at least the runs of this process end, or they would rise again."""
+        for card in self._cards(scope):
+            if len(card.requests) < MOST_REQUESTS:
+                request = Request(id="kill", verb=Verb.ABORT, actor=actor, reason=reason)
+                card.requests.append(request)
+
+    def _cards(self, scope: str) -> list[Card]:
+        latch = Latches(kills=(scope,))
         return [
-            card.memory
+            card
             for card in self._desk.running()
-            if card.memory is not None
-            and Latches(kills=(scope,)).kill_for(card.target.namespace, card.target.name)
+            if latch.kill_for(card.target.namespace, card.target.name)
         ]
+
+    def _memories(self, scope: str) -> list[Memory]:
+        return [card.memory for card in self._cards(scope) if card.memory is not None]
 
     async def _zero(self, scope: str, problems: list[str]) -> bool:
         splits: list[SplitRef] = []
@@ -127,6 +150,8 @@ class Killer:
     async def _pending(self, scope: str) -> tuple[str, ...]:
         """Routes that do not read back 0, and runs whose stable pods are not back yet."""
         waiting: list[str] = []
+        if not self._desk.known:
+            waiting.append("the runs are not known yet: the controller has just started")
         memories = self._memories(scope)
         for memory, found in zip(
             memories,

@@ -28,7 +28,7 @@ class Access:
             return True
         try:
             token = self._file.read_text().strip()
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return False
         given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
         return bool(token) and hmac.compare_digest(given.encode(), token.encode())

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,7 +19,7 @@ from starlette.routing import Route
 from controller.core import errors
 from controller.core.journal import story
 from controller.core.lifecycle.situation import Verb
-from controller.core.values import TargetRef
+from controller.core.values import TargetRef, is_name, is_namespace
 from controller.engine import describe
 from controller.engine.desk import Card, Desk
 from controller.engine.halt import Killer
@@ -35,7 +36,21 @@ KILL_WAIT_SECONDS: Final = 5.0
 
 MOST_WAIT_SECONDS: Final = 60.0
 
+MOST_REASON: Final = 1000
+"""Characters of a reason that are kept."""
+
+
+class TooLarge(errors.Refused):
+    """A body beyond the limit."""
+
+
+class Unreadable(errors.Refused):
+    """A body that does not say clearly what is meant."""
+
+
 STATUS: Final = {
+    TooLarge: (413, "TooLarge"),
+    Unreadable: (400, "Unreadable"),
     errors.Forbidden: (403, "Forbidden"),
     errors.Refused: (409, "Refused"),
     errors.Missing: (404, "NotFound"),
@@ -52,6 +67,18 @@ def problem(status: int, code: str, detail: str) -> Response:
     return JSONResponse(body, status_code=status, media_type="application/problem+json")
 
 
+async def _no_door(_request: Request, error: Exception) -> Response:
+    """No such path, or not by this method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code = {404: "NoSuchDoor", 405: "WrongMethod"}.get(status, "Refused")
+    return problem(status, code, f"{error.detail if isinstance(error, HTTPException) else ''}")
+
+
+async def _fault(_request: Request, error: Exception) -> Response:
+    """A mistake of ours; the server logs it with its traceback, the caller learns its kind."""
+    return problem(500, "Internal", f"the controller made a mistake: {type(error).__name__}")
+
+
 async def body_of(request: Request) -> dict[str, Any]:
     """The JSON object of a request; an empty body is an empty object. Raises Refused."""
     raw = bytearray()
@@ -59,16 +86,16 @@ async def body_of(request: Request) -> dict[str, Any]:
         raw += chunk
         if len(raw) > MOST_BODY:
             message = f"the body is larger than {MOST_BODY} bytes"
-            raise errors.Refused(message)
+            raise TooLarge(message)
     if not raw.strip():
         return {}
     try:
         told = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
         message = "the body is not a JSON object"
-        raise errors.Refused(message, advice="Send nothing, or an object")
+        raise Unreadable(message, advice="Send nothing, or an object")
     return told
 
 
@@ -112,7 +139,8 @@ class Doors:
             routes=[
                 *(Route(path, self._guarded(door), methods=[how]) for how, path, door in guarded),
                 *(Route(path, door, methods=["GET"]) for path, door in open_to_all),
-            ]
+            ],
+            exception_handlers={HTTPException: _no_door, Exception: _fault},
         )
 
     def _guarded(self, door: Handler) -> Handler:
@@ -140,7 +168,7 @@ class Doors:
         halt = await self._killer.kill(
             scope,
             actor=self._access.actor(request),
-            reason=str(told.get("reason", ""))[:1000],
+            reason=_reason(told),
             wait_seconds=_wait(request),
         )
         return JSONResponse(
@@ -158,8 +186,10 @@ class Doors:
     async def release(self, request: Request) -> Response:
         """Lift the kill latch of a scope."""
         told = await body_of(request)
-        scope = scope_of(told)
-        await self._requests.release_fleet(scope)
+        scope = named_scope(told)
+        await self._requests.release_fleet(
+            scope, actor=self._access.actor(request), reason=_reason(told)
+        )
         return JSONResponse({"scope": scope, "released": True})
 
     async def runs(self, _request: Request) -> Response:
@@ -189,11 +219,13 @@ class Doors:
         except ValueError:
             verbs = ", ".join(item.value for item in Verb)
             return problem(404, "UnknownVerb", f"{params['verb']!r} is none of {verbs}")
+        if not (is_namespace(params["namespace"]) and is_name(params["name"])):
+            return problem(404, "NotFound", "no object of Kubernetes can have that name")
         words = await self._requests.submit(
             TargetRef(params["namespace"], params["name"]),
             verb,
             actor=self._access.actor(request),
-            reason=str(told.get("reason", ""))[:1000],
+            reason=_reason(told),
         )
         return JSONResponse({"accepted": True, "words": words}, status_code=202)
 
@@ -215,13 +247,37 @@ class Doors:
 
 def scope_of(told: dict[str, Any]) -> str:
     """The kill scope that a body names; anything that it does not name clearly is everything."""
+    return _scope(told) or "all"
+
+
+def named_scope(told: dict[str, Any]) -> str:
+    """The scope that a body names, for what moves toward risk.
+
+    No name is everything, but a name that cannot be read is nothing. Raises Unreadable.
+    """
+    if told.get("namespace") is None and told.get("name") is None:
+        return "all"
+    found = _scope(told)
+    if not found:
+        message = "`namespace` (and `name`) do not name a namespace or a target"
+        raise Unreadable(message, advice="Leave both out to mean everything")
+    return found
+
+
+def _scope(told: dict[str, Any]) -> str:
     namespace, name = told.get("namespace"), told.get("name")
-    if isinstance(namespace, str) and namespace:
-        if isinstance(name, str) and name:
+    if isinstance(namespace, str) and is_namespace(namespace):
+        if isinstance(name, str) and is_name(name):
             return f"target.{namespace}.{name}"
         if name is None:
             return f"namespace.{namespace}"
-    return "all"
+    return ""
+
+
+def _reason(told: dict[str, Any]) -> str:
+    """What the caller says, as text that any encoding can carry: JSON may hold half a character."""
+    text = str(told.get("reason") or "")[:MOST_REASON]
+    return text.encode("utf-8", "replace").decode()
 
 
 def _wait(request: Request) -> float:

@@ -65,6 +65,7 @@ async def _play(turns: Turns) -> tuple[MemoryCluster, Halt]:
     cluster, documents = MemoryCluster(turns), MemoryDocuments(turns)
     actor = Actor(cluster=cluster, documents=documents, epoch=1)
     desk = Desk()
+    desk.known = True
     desk.card(TARGET).memory = Memory(run=_run(), moments=Moments(entered=0.0))
     killer = Killer(
         cluster=cluster,

@@ -36,6 +36,15 @@ def append(head: Head, record: Mapping[str, object]) -> tuple[Head, str]:
     return Head(count=head.count + 1, hash=digest), line
 
 
+def lines_of(text: str) -> list[str]:
+    """The records of a journal's text, one to a line.
+
+    Only the line feed parts them: canonical JSON leaves U+2028 and U+0085 as they are, which
+    `str.splitlines` would take for the end of a record, and anybody may put them into a reason.
+    """
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def verify(lines: Sequence[str], head: Head | None = None) -> list[str]:
     """Every place where the chain does not hold, in words; empty means untouched.
 

@@ -27,6 +27,16 @@ def test_an_untouched_chain_holds() -> None:
     assert chain.verify(lines, head) == []
 
 
+def test_a_reason_may_hold_what_unicode_calls_the_end_of_a_line() -> None:
+    """Anybody may put it there, and it must not make the journal look touched."""
+    record = {"kind": "request", "body": {"reason": "one\u2028two\u0085three\nfour"}}
+    head, line = chain.append(Head(), record)
+    head, second = chain.append(head, record)
+    assert chain.lines_of(f"{line}\n{second}\n") == [line, second]
+    assert chain.verify(chain.lines_of(f"{line}\n{second}"), head) == []
+    assert chain.lines_of("") == []
+
+
 def tampered(lines: list[str], dice: random.Random) -> list[str]:
     """The same journal after one act of tampering."""
     kind = dice.choice(["flip", "drop", "swap", "cut", "splice", "rewrite"])
