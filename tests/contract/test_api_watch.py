@@ -154,7 +154,6 @@ async def test_watch_list_from_a_version_to_come_ends_with_an_error(world: World
         world.path("configmaps"),
         1_000,
         resourceVersion="99999999999",
-        timeoutSeconds="8",
         **WATCH_LIST,
     )
     assert [frame["type"] for frame in frames] == ["ERROR"]
