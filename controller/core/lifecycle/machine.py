@@ -105,7 +105,7 @@ def _stopped(
 
 
 def _interrupt(situation: Situation, memory: Memory) -> Decision | None:
-    for rule in (_gone, _killed, _aborted, _overtaken, _tripped, _silent, _above, _undone):
+    for rule in (_gone, _killed, _aborted, _overtaken, _tripped, _silent, _resumed, _above, _undone):
         found = rule(situation, memory)
         if found is not None:
             return found
@@ -205,6 +205,22 @@ def _silent(situation: Situation, memory: Memory) -> Decision | None:
         return None
     reason = f"the metrics store has given no usable answer for {age:.0f} s (limit {limit:.0f} s)"
     return _stopped(situation, memory, Ending.INCONCLUSIVE, reason, "MetricsSilent")
+
+
+def _resumed(situation: Situation, memory: Memory) -> Decision | None:
+    """Somebody resumed the Deployment before its template may roll: hold it again at once."""
+    if memory.phase not in EXPOSED | {Phase.CHECKING, Phase.PREPARING, Phase.CLEANING}:
+        return None
+    again = prepare.resumed(situation, memory.run)
+    if not again:
+        return None
+    message = "somebody resumed the Deployment in mid-run; it is held again"
+    return Decision(
+        memory=memory,
+        why=message,
+        effects=again,
+        notices=(Notice(reason="HeldAgain", message=message, warning=True),),
+    )
 
 
 def _above(situation: Situation, memory: Memory) -> Decision | None:

@@ -40,6 +40,14 @@ def freeze(situation: Situation, run: Run) -> list[Effect]:
     return wanted
 
 
+def resumed(situation: Situation, run: Run) -> tuple[Effect, ...]:
+    """What holds a Deployment again that somebody resumed before it may roll; nothing: it holds."""
+    deployment = situation.view.deployment
+    if deployment is None or deployment.uid != run.uid or deployment.digest == run.stable_digest:
+        return ()
+    return tuple(freeze(situation, run))
+
+
 def hold(situation: Situation, memory: Memory) -> Decision:
     """HOLDING: stop the native roll, wait until only stable pods are left."""
     wanted = freeze(situation, memory.run)

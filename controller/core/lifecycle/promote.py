@@ -128,9 +128,12 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
         why = "the Services select the Deployment's own new pods"
         return Decision(memory=memory.at(asserted=None), why=why, effects=tuple(repin))
     fresh = new_set(situation, run)
-    if fresh is None or fresh.ready < run.replicas:
+    deployment = situation.view.deployment
+    # Somebody may have scaled in meanwhile; more than there shall be is never waited for.
+    needed = run.replicas if deployment is None else min(run.replicas, deployment.replicas)
+    if fresh is None or fresh.ready < needed:
         ready = 0 if fresh is None else fresh.ready
-        return Decision(memory=memory, why=f"{ready} of {run.replicas} new pods are ready")
+        return _unready(situation, memory, f"{ready} of {needed} new pods are ready")
     if run.weight_bp == WHOLE_BP and memory.moments.asserted is None:
         # The Services changed a moment ago; endpoints reach the proxies after their own lag.
         return Decision(
@@ -153,6 +156,16 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
     after = memory.with_run(weight_bp=part).at(asserted=None)
     why = f"handing back: {percent(part)} stays on the canary pods"
     return Decision(memory=after, why=why, wait_seconds=0.0)
+
+
+def _unready(situation: Situation, memory: Memory, why: str) -> Decision:
+    """Wait for the rolled pods while the canary carries everything; not for ever."""
+    if situation.now - memory.moments.entered <= situation.roll_seconds:
+        return Decision(memory=memory, why=why)
+    reason = f"the rolled pods did not stay ready ({why})"
+    after = memory.moved(Event.STOP, situation.now, ending=Ending.FAILED, reason=reason)
+    notice = Notice(reason="RollStalled", message=reason, warning=True)
+    return Decision(memory=after, why=reason, notices=(notice,))
 
 
 def restore(situation: Situation, memory: Memory) -> Decision:

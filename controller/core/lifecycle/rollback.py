@@ -99,6 +99,9 @@ def roll_back(situation: Situation, memory: Memory) -> Decision:
     wanted.extend(prepare.pins(situation, run, HASH_LABEL, run.stable_hash))
     if wanted:
         return Decision(memory=memory.at(asserted=None), why="weight 0", effects=tuple(wanted))
+    again = prepare.resumed(situation, run)
+    if again:
+        return Decision(memory=memory, why="holding the Deployment again", effects=again)
     memory = memory if run.weight_bp == 0 else memory.with_run(weight_bp=0)
     # A kill ends open streams as soon as weight 0 is in force; else requests under way may end.
     drain = 0.0 if run.ending is Ending.KILLED else situation.drain_seconds
