@@ -108,7 +108,7 @@ class House:
         """The records of the newest run."""
         found = self.documents()
         found.sort(key=lambda item: json.loads(item["data"]["journal"].splitlines()[0])["at"])
-        lines = found[-1]["data"]["journal"].splitlines()
+        lines = chain.lines_of(found[-1]["data"]["journal"])
         assert chain.verify(lines, read_head(found[-1]["data"])) == []
         return [json.loads(line) for line in lines]
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from controller.adapters.kube.wire import Request, Response
+from controller.core.errors import Unavailable
 from controller.sim.apiserver.server import ApiServer
 
 
@@ -26,9 +27,13 @@ class SimWire:
         for hook in list(self.before):
             hook(request)
         headers = {"user-agent": self.agent, **request.headers}
-        answer = await self.api.handle(
-            request.method, request.path, request.query, headers, request.body
-        )
+        try:
+            answer = await self.api.handle(
+                request.method, request.path, request.query, headers, request.body
+            )
+        except OSError as error:
+            # A broken connection is told as the real transport tells it.
+            raise Unavailable(f"{request.method} {request.path}: {error}") from error
         body: Any = answer.body
 
         async def close() -> None:
