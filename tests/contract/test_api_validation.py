@@ -67,10 +67,9 @@ async def test_a_config_map_holds_a_megabyte_and_no_byte_more(world: World) -> N
 @contract
 async def test_config_map_keys_are_checked(world: World) -> None:
     obj = {"metadata": {"name": "a"}, "data": {"a b": "1", "..": "2"}}
-    assert await _causes(world, "configmaps", obj) == [
-        (INVALID, "data[a b]"),
-        (INVALID, "data[..]"),
-    ]
+    # A real server walks the map in any order.
+    found = sorted(await _causes(world, "configmaps", obj))
+    assert found == [(INVALID, "data[..]"), (INVALID, "data[a b]")]
 
 
 @contract
