@@ -113,9 +113,8 @@ def picture(scene: Scene) -> Panel:
     )
     failed = scene.seen.failed
     passed = 0.0 if scene.started is None else time.time() - scene.started
-    below = (
-        f"{passed:.1f} s   {scene.run.get('phase', 'waiting for the change')}   failed: {failed}"
-    )
+    phase = scene.run.get("phase", "waiting for the change")
+    below = f"{passed:.1f} s   {phase}   failed by shifting: {failed}"
     return Panel(
         Group(line, Text(), table, Text(), words, Text(), records),
         title=f"{scene.story.name}: {scene.story.title}",

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pod's server as the process that it is."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+
+from controller.demo import workload
+from controller.demo.process import free_port
+
+pytestmark = pytest.mark.slow
+
+DEADLINE_SECONDS = 20.0
+
+
+@contextlib.asynccontextmanager
+async def pod(**env: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """A pod's process and its port; whoever asks for `ready` waits for it."""
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", workload.__file__),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"POD_IP": "127.0.0.1", "PORT": str(port), "POD_NAME": "p1", "VERSION": "v7", **env},
+    )
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            yield process, port
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def ready(process: asyncio.subprocess.Process) -> None:
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+
+
+async def converse(port: int, requests: bytes, answers: int) -> list[str]:
+    """Send all at once over one connection; returns the heads of so many answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(requests)
+    heads = []
+    for _ in range(answers):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        heads.append(head)
+        length = int(head.partition("Content-Length: ")[2].partition("\r\n")[0])
+        await reader.readexactly(length)
+    writer.close()
+    return heads
+
+
+async def test_pipelined_requests_are_all_answered_by_name() -> None:
+    async with pod(LATENCY_MS="5") as (process, port):
+        await ready(process)
+        post = b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\nGET / HTTP/1.1\r\n\r\n\r\n"
+        heads = await converse(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 20 + post, 21)
+    assert len(heads) == 21
+    for head in heads:
+        assert head.startswith("HTTP/1.1 200 OK\r\n")
+        assert "\r\nX-Version: v7\r\n" in head
+        assert "\r\nX-Pod: p1\r\n" in head
+
+
+async def test_a_request_in_pieces_is_one_request() -> None:
+    async with pod() as (process, port):
+        await ready(process)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for piece in (b"GET / HT", b"TP/1.1\r\nConnection: cl", b"ose\r\n", b"\r\n"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        data = await reader.read(-1)
+        writer.close()
+    assert data.count(b"HTTP/1.1 200") == 1
+
+
+@pytest.mark.parametrize(("rate", "bad"), [("0", 0), ("1", 50)])
+async def test_errors_as_asked(rate: str, bad: int) -> None:
+    async with pod(ERROR_RATE=rate, LATENCY_MS="0") as (process, port):
+        await ready(process)
+        heads = await converse(port, b"GET / HTTP/1.1\r\n\r\n" * 50, 50)
+    assert sum(head.startswith("HTTP/1.1 500") for head in heads) == bad
+
+
+async def test_slow_answers_take_their_time() -> None:
+    async with pod(SLOW_RATE="1", SLOW_MS="400") as (process, port):
+        await ready(process)
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        await converse(port, b"GET / HTTP/1.1\r\n\r\n", 1)
+        assert loop.time() - begin >= 0.4
+
+
+async def test_a_crash_is_an_exit_with_code_1() -> None:
+    async with pod(CRASH="1") as (process, _):
+        assert await process.wait() == 1
+
+
+async def test_sigterm_ends_it_under_an_open_request() -> None:
+    async with pod(SLOW_RATE="1", SLOW_MS="60000") as (process, port):
+        await ready(process)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await writer.drain()
+        process.terminate()
+        assert await process.wait() == -signal.SIGTERM
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read(-1) == b""
+        writer.close()
+
+
+async def test_it_ends_when_its_parent_is_gone() -> None:
+    async with pod() as (process, _):
+        await ready(process)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert await process.wait() == 0
