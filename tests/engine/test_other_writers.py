@@ -343,6 +343,8 @@ def _bare(found: dict[str, Any]) -> dict[str, Any]:
     bare.pop("status", None)
     for key in ("managedFields", "resourceVersion", "generation"):
         bare["metadata"].pop(key, None)
+    if not bare["metadata"].get("annotations"):
+        bare["metadata"].pop("annotations", None)  # An empty map is the same as none.
     return bare
 
 

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controller dies at each of its writes, before, during and after it, and starts again.
+
+Two oracles: the world ends in the same state as without the crash, and no object of ours was made
+or deleted more often. The journal's chain holds over every restart.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from controller.core.journal import chain
+from controller.engine.ledger import read_head
+from controller.sim import clock
+from controller.sim.apiserver.store import Event
+from controller.sim.faults import MUTATING, Plan, Point
+from tests.engine.house import House, house
+
+IMAGE = "registry.example/app:v2"
+AGENT = "switchgear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """What is left of a story."""
+
+    outcome: str
+    deployment: dict[str, Any]
+    service: dict[str, Any]
+    rules: list[Any]
+    versions: tuple[str, ...]
+    made: Counter[tuple[str, str]]
+    """Objects of ours that came and went."""
+
+
+def _version(pod: dict[str, Any]) -> str:
+    return str(pod["spec"]["containers"][0]["image"])
+
+
+def _end(found: House, made: Counter[tuple[str, str]]) -> _End:
+    world = found.world
+    deployment = world.get("deployments", "shop", "checkout")
+    notes = set(deployment["metadata"]["annotations"])
+    return _End(
+        outcome=found.outcome(),
+        deployment={"spec": deployment["spec"], "notes": sorted(notes)},
+        service=world.get("services", "shop", "checkout")["spec"]["selector"],
+        rules=world.get("httproutes", "shop", "checkout")["spec"]["rules"],
+        versions=tuple(sorted(_version(pod) for pod in world.pods())),
+        made=made,
+    )
+
+
+def _played(*, bad: bool, stop: tuple[int, Point] | None) -> tuple[_End, bool, int]:
+    """One story, with one crash or none: its end, whether it crashed, how many writes it took."""
+    made: Counter[tuple[str, str]] = Counter()
+    writes = 0
+    crashed = False
+
+    async def story() -> _End:
+        nonlocal crashed
+        async with house(start=False, rate=200.0) as found:
+            world = found.world
+            plan = Plan().install(world.api)
+            dead = asyncio.Event()
+
+            def look(event: Event) -> None:
+                kind, name = event.resource.plural, event.obj["metadata"]["name"]
+                ours = name.startswith("checkout-canary") and kind in {"deployments", "services"}
+                if ours and event.type != "MODIFIED":
+                    made[str(event.type), kind] += 1
+
+            def count(entry: Any) -> None:
+                nonlocal writes
+                if entry.verb.upper() in MUTATING | {"CREATE", "UPDATE"}:
+                    writes += entry.user_agent.startswith(AGENT)
+
+            def die() -> None:
+                assert found._task is not None
+                found._task.cancel()
+                dead.set()
+
+            world.store.subscribe(look)
+            world.api.audit = count
+            if stop is not None:
+                plan.stop_at(stop[0], stop[1], agent=AGENT, die=die)
+            await found.start()
+            await found.until(lambda: dead.is_set() or _adopted(found), within=30)
+
+            async def again() -> None:
+                nonlocal crashed
+                await dead.wait()
+                await found.stop()
+                crashed = True
+                await asyncio.sleep(1)
+                await found.start()
+
+            phoenix = asyncio.ensure_future(again())
+            await found.until(lambda: _adopted(found), within=60)
+            env = {"ERROR_RATE": "0.5" if bad else "0"}
+            world.set_image("shop", "checkout", IMAGE, env)
+            await found.ended("rolled-back" if bad else "promoted")
+            await world.settle()
+            phoenix.cancel()
+            found.at_rest(paused=bad)
+            assert sum(world.failures.values()) == 0
+            _chains(found)
+            return _end(found, made)
+
+    end = clock.run(story())
+    return end, crashed, writes
+
+
+def _adopted(found: House) -> bool:
+    deployment = found.world.get("deployments", "shop", "checkout")
+    return "switchgear.dev/managed" in deployment["metadata"]["annotations"]
+
+
+def _chains(found: House) -> None:
+    """Every journal is whole, and every intent has exactly one outcome."""
+    for document in found.documents():
+        lines = document["data"]["journal"].splitlines()
+        assert chain.verify(lines, read_head(document["data"])) == []
+        records = [json.loads(line) for line in lines]
+        intents = Counter(item["seq"] for item in records if item["kind"] == "intent")
+        outcomes = Counter(item["body"]["intent"] for item in records if item["kind"] == "outcome")
+        assert outcomes - intents == Counter()
+        assert all(number == 1 for number in outcomes.values())
+
+
+_PLAIN: dict[bool, _End] = {}
+
+
+def _sweep(nth: int, point: Point, *, bad: bool) -> None:
+    if bad not in _PLAIN:
+        _PLAIN[bad] = _played(bad=bad, stop=None)[0]
+    end, crashed, writes = _played(bad=bad, stop=(nth, point))
+    assert end == _PLAIN[bad]
+    assert crashed or writes < nth
+
+
+@pytest.mark.parametrize("point", [Point.BEFORE, Point.DURING, Point.AFTER])
+@pytest.mark.parametrize("nth", [3, 12, 30])
+@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
+def test_some_writes(nth: int, point: Point, *, bad: bool) -> None:
+    """A sample for every change; the whole sweep below is slower."""
+    _sweep(nth, point, bad=bad)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [Point.BEFORE, Point.DURING, Point.AFTER])
+@pytest.mark.parametrize("nth", range(1, 80))
+@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
+def test_every_write(nth: int, point: Point, *, bad: bool) -> None:
+    """Each place where the process can die is visited once."""
+    _sweep(nth, point, bad=bad)
