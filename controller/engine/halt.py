@@ -13,12 +13,13 @@ from typing import Final
 import structlog
 
 from controller.core import errors
-from controller.core.effects import SplitRef
+from controller.core.effects import PinService, SplitRef
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.situation import Request, Verb
+from controller.core.lifecycle.table import Phase
 from controller.core.observation import Latches
-from controller.core.values import canary_name
+from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, canary_name
 from controller.engine.desk import MOST_REQUESTS, Card, Desk
 from controller.engine.loop import Loop
 from controller.engine.meters import Meters
@@ -32,6 +33,9 @@ LOOK_SECONDS: Final = 0.1
 
 LATCH_SECONDS: Final = 3.0
 """Longest that the routes wait for the latch; a healthy API server takes some 0.01 s for it."""
+
+FOLLOWING: Final = frozenset({Phase.COMMITTING, Phase.ROLLING_BACK})
+"""Phases before the commit, or back from there, in which a Service may select the canary."""
 
 log = structlog.get_logger(__name__)
 
@@ -141,11 +145,36 @@ class Killer:
                 splits.extend(Observer.splits(view, memory.run))
         if not splits:
             return False
+        repinned = [self._repin(memory, problems) for memory in self._memories(scope)]
+        await asyncio.gather(self._write(splits, problems), *repinned)
+        return True
+
+    async def _write(self, splits: Sequence[SplitRef], problems: list[str]) -> None:
         try:
             await self._cluster.zero(splits)
         except errors.SwitchgearError as error:
             problems.append(f"not every route could be written: {error.diagnostics()}")
-        return True
+
+    async def _repin(self, memory: Memory, problems: list[str]) -> None:
+        """In the commit the Services follow the canary: there weight 0 alone would lead to it."""
+        if memory.phase not in FOLLOWING:
+            return
+        run = memory.run
+        for pin in run.pins:
+            effect = PinService(
+                target=run.target,
+                name=pin.service,
+                uid="",
+                original=pin.original,
+                key=HASH_LABEL,
+                value=run.stable_hash,
+            )
+            try:
+                await self._cluster.perform(effect)
+            except errors.Missing:
+                continue
+            except errors.SwitchgearError as error:
+                problems.append(f"{pin.service} could not be pinned: {error.diagnostics()}")
 
     async def _pending(self, scope: str) -> tuple[str, ...]:
         """Routes that do not read back 0, and runs whose stable pods are not back yet."""
@@ -161,8 +190,22 @@ class Killer:
             target = memory.run.target
             if after_commit(memory.phase):
                 waiting.append(f"{target}: stable pods are coming back ({memory.phase.value})")
+            else:
+                waiting.extend(f"{target}: {words}" for words in self._following(memory))
             waiting.extend(f"{target}: {words}" for words in found)
         return tuple(waiting)
+
+    def _following(self, memory: Memory) -> Sequence[str]:
+        """Services that lead to the canary by themselves.
+
+        Read from the watch: the settling time that follows lets it show a write under way.
+        """
+        ours = {pin.service for pin in memory.run.pins}
+        return [
+            f"Service {service.name} still selects the canary pods"
+            for service in self._cluster.view(memory.run.target).services
+            if service.name in ours and (TRACK_LABEL, CANARY_TRACK) in service.selector
+        ]
 
     async def _shares(self, memory: Memory) -> Sequence[str]:
         lanes = memory.run.lanes

@@ -212,6 +212,28 @@ def test_with_run_documents_that_cannot_be_written() -> None:
     clock.run(story())
 
 
+def test_in_the_commit_with_run_documents_that_cannot_be_written() -> None:
+    """The Service has followed to the canary by then; weight 0 alone would lead right to it."""
+
+    async def story() -> None:
+        async with fronted(phase="Committing", direct_rate=30.0) as front:
+            found = front.house
+            await found.until(
+                lambda: (
+                    "switchgear.dev/track"
+                    in found.world.get("services", "shop", "checkout")["spec"]["selector"]
+                )
+            )
+            name = found.documents()[-1]["metadata"]["name"]
+            mend = front.spoil(writes(f"/configmaps/{name}"))
+            await _in_force(front)
+            mend()
+            await found.ended("killed")
+            assert sum(found.world.failures.values()) == 0
+
+    clock.run(story())
+
+
 def test_with_a_latch_that_is_refused_the_routes_are_written_all_the_same() -> None:
     """202 with the problem named, and the run of this process ends: it may not rise again."""
 

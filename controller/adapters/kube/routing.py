@@ -153,8 +153,11 @@ class Routing:
 
     async def _zero_live(self, ref: RouteRef, splits: Sequence[SplitRef]) -> gateway_api.Ops:
         """The patch for what stands there now; empty if no canary does."""
-        async with asyncio.timeout(CALL_SECONDS):
-            live = await self._calls.get(paths.route(ref))
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                live = await self._calls.get(paths.route(ref))
+        except TimeoutError as error:
+            raise Unavailable(f"{ref}: no answer within {CALL_SECONDS:g} s") from error
         entries, notes = gateway_api.backends(live), gateway_api.note_of(live)
         return [op for split in splits for op in gateway_api.zero(split, entries, notes)]
 
