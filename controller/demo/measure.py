@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stopwatch: it looks from outside, at the API server, at Prometheus and at what clients saw.
 
-Only one figure needs the daemon's word: how long it took from its verdict to weight 0. Everything
-runs on one machine and so on one wall clock.
+Only one figure needs the daemon's word: when its verdict stood. Everything runs on one machine and
+so on one wall clock.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -22,7 +22,6 @@ the time of an answer."""
 
 WHOLE_BP = 10_000
 _WINDOW = "3m"
-_REACTION = re.compile(r"^switchgear_rollback_write_seconds_(sum|count) (\S+)$", re.MULTILINE)
 
 
 def canary_bp(route: Object) -> int:
@@ -140,18 +139,17 @@ def first_above(
     return [at for at, value in total.items() if value > within.get(at, 0.0)]
 
 
-async def reaction(daemon: str) -> float | None:
-    """Seconds from the verdict to weight 0 written, by the daemon's own histogram.
+def verdict_at(journal: Iterable[Mapping[str, Any]]) -> float | None:
+    """When the verdict stood that sent the run back, by the daemon's own record.
 
-    The verdict is made inside the daemon, so that nobody else can know its moment. The figure
-    holds the writing of the journal as well, which comes after weight 0: it is no flattery.
+    The record itself is written after weight 0 was, and so says when it was decided.
     """
-    async with httpx.AsyncClient(timeout=5.0, trust_env=False) as http:
-        response = await http.get(f"{daemon}/metrics")
-    response.raise_for_status()
-    found = dict(_REACTION.findall(response.text))
-    count = float(found.get("count", 0))
-    return round(float(found["sum"]) / count, 4) if count else None
+    for record in journal:
+        body = record.get("body") or {}
+        outcome = (body.get("verdict") or {}).get("outcome")
+        if record.get("kind") == "decision" and outcome == "fail" and "decided_at" in body:
+            return datetime.fromisoformat(body["decided_at"]).timestamp()
+    return None
 
 
 def between(start: float | None, end: float | None) -> float | None:

@@ -25,6 +25,9 @@ PROBE_SECONDS = 1.0
 PORT_ATTEMPTS = 3
 SCRAPE_SECONDS = 1
 
+DATA = "tsdb"
+"""Folder of Prometheus' data below the stage's."""
+
 _TAKEN = "address already in use"
 
 
@@ -146,7 +149,7 @@ async def prometheus(program: Path, target: str, folder: Path) -> Part:
             (
                 program,
                 f"--config.file={config}",
-                f"--storage.tsdb.path={folder / 'tsdb'}",
+                f"--storage.tsdb.path={folder / DATA}",
                 f"--web.listen-address=127.0.0.1:{ports[0]}",
                 "--log.level=warn",
             ),

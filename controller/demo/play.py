@@ -211,7 +211,7 @@ async def _figures(scene: Scene, stage: Stage, ended: float, problems: list[str]
         outcome=outcome,
         seconds=round(ended - scene.started, 3),
         visible_to_zero_seconds=measure.between(back, zero),
-        verdict_to_zero_seconds=await measure.reaction(stage.daemon or "") if zero else None,
+        verdict_to_zero_seconds=measure.between(measure.verdict_at(scene.journal), zero),
         kill_to_zero_seconds=measure.between(scene.killed, killed_zero),
         kill_to_zero_proxy_seconds=measure.between(scene.killed, _last(scene)),
         bad_responses=seen.bad(slow=story.slow),

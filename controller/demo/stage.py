@@ -3,7 +3,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +49,12 @@ async def stage(
     annotations: Mapping[str, str],
     rate: float,
     with_daemon: bool = True,
+    past: Callable[[Path], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Stage]:
-    """Bring everything up with version v1 serving; raises DemoError when a part does not come."""
+    """Bring everything up with version v1 serving; raises DemoError when a part does not come.
+
+    `past` may write blocks into the folder of Prometheus' data before it starts.
+    """
     async with contextlib.AsyncExitStack() as down:
         cluster = await parts.cluster(folder)
         down.push_async_callback(cluster.child.stop)
@@ -63,6 +67,8 @@ async def stage(
         down.push_async_callback(edge.child.stop)
         await api.create(manifests.gateway(edge.port))
         await api.create(manifests.route())
+        if past is not None:
+            await past(folder / parts.DATA)
         metrics = await parts.prometheus(binaries.prometheus, edge.metrics, folder)
         down.push_async_callback(metrics.child.stop)
         await _serving(f"http://{edge.address}/")

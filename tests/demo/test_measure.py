@@ -67,3 +67,19 @@ def test_durations_need_both_ends() -> None:
     assert measure.between(1.0, 2.5) == 1.5
     assert measure.between(None, 2.5) is None
     assert measure.between(1.0, None) is None
+
+
+def test_the_verdict_that_counts_is_the_first_fail() -> None:
+    def decision(outcome: str, at: str) -> dict[str, Any]:
+        return {"kind": "decision", "body": {"verdict": {"outcome": outcome}, "decided_at": at}}
+
+    journal = [
+        {"kind": "begun", "body": {}},
+        decision("hold", "2026-01-05T09:00:00.000Z"),
+        decision("fail", "2026-01-05T09:00:01.250Z"),
+        decision("fail", "2026-01-05T09:00:09.000Z"),
+    ]
+    first = measure.verdict_at(journal)
+    assert first == measure.verdict_at(journal[2:])
+    assert first != measure.verdict_at(journal[3:])
+    assert measure.verdict_at(journal[:2]) is None
