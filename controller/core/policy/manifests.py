@@ -214,7 +214,7 @@ def _is_mounted_once(item: Mapping[str, Any]) -> bool:
         item.get("kind") == "PersistentVolumeClaim"
         and isinstance(modes, list)
         and bool(modes)
-        and all(mode in {"ReadWriteOnce", "ReadWriteOncePod"} for mode in modes)
+        and all(str(mode) in {"ReadWriteOnce", "ReadWriteOncePod"} for mode in modes)
     )
 
 

@@ -284,6 +284,13 @@ def test_a_list_of_objects_is_opened() -> None:
     assert len(world.workloads) == len(world.services) == len(world.paths) == 1
 
 
+def test_an_access_mode_that_is_no_text_hides_nothing() -> None:
+    objects = healthy()
+    _recreate(objects)
+    objects["claim"]["spec"]["accessModes"] = [["ReadWriteOnce"]]
+    assert [problem.code for problem in found(objects)] == ["StrategyNotRolling"]
+
+
 _JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
