@@ -8,11 +8,13 @@ settings or every problem at once, so that nobody mends one line to meet the nex
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from controller.core.policy.model import Problem
+from controller.core.values import is_namespace
 
 ENVIRONMENT: Final = "SWITCHGEAR_"
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -75,6 +77,37 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _interval(text: str) -> float:
+    value = _seconds(text)
+    if value < 1:
+        message = "must be at least 1 second"
+        raise ValueError(message)
+    return value
+
+
+def _namespace(text: str) -> str:
+    if not is_namespace(text):
+        message = "must be the name of a namespace"
+        raise ValueError(message)
+    return text
+
+
+def _provider(text: str) -> str:
+    known = _providers()
+    if text not in known:
+        message = f"must be one of {', '.join(known)}"
+        raise ValueError(message)
+    return text
+
+
+def _providers() -> list[str]:
+    """Names of the provider files, without reading them: `--help` needs nothing else."""
+    folder = resources.files("controller.adapters.prometheus") / "providers"
+    return sorted(
+        item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")
+    )
+
+
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 <= int(port) <= 65_535:
@@ -84,9 +117,13 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        message = "must be an address such as http://prometheus.monitoring:9090"
+    message = "must be an address such as http://prometheus.monitoring:9090"
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise ValueError(message) from error
+    if not usable:
         raise ValueError(message)
     return text.rstrip("/")
 
@@ -118,14 +155,14 @@ TABLE: Final = (
         name="namespaces",
         help="Namespace to watch; repeatable (environment: separated by commas). None means all.",
         default=(),
-        read=str,
+        read=_namespace,
         many=True,
     ),
     Setting(
         name="controller_namespace",
         help="Namespace of the run documents, the kill latch and the epoch.",
         default="switchgear",
-        read=str,
+        read=_namespace,
     ),
     Setting(
         name="prometheus_url",
@@ -137,7 +174,7 @@ TABLE: Final = (
         name="provider",
         help="What the data plane calls its metrics: the name of a provider file.",
         default="traefik",
-        read=str,
+        read=_provider,
     ),
     Setting(
         name="listen",
@@ -186,7 +223,7 @@ TABLE: Final = (
         name="resync_seconds",
         help="How often the caches are compared with a fresh list.",
         default=50.0,
-        read=_seconds,
+        read=_interval,
     ),
     Setting(
         name="log_level",
@@ -285,6 +322,16 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
                 code="NoToken",
                 message=f"{token} cannot be read or is empty",
                 hint="write one long random line into it",
+            )
+        )
+    config = values.get("kubeconfig")
+    if config is not None and not Path(config).is_file():
+        problems.append(
+            Problem(
+                key="--kubeconfig",
+                code="NoKubeconfig",
+                message=f"there is no file {config}",
+                hint="name one, or leave it out to have it found as kubectl does",
             )
         )
     return problems

@@ -5,8 +5,9 @@ It goes straight to the API server with the caller's own rights, so it works wit
 stopped or gone.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,18 +17,21 @@ from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.cluster import KubeCluster
 from controller.adapters.kube.documents import KubeDocuments
 from controller.core import errors
-from controller.core.effects import Annotate, SplitRef
+from controller.core.effects import Annotate, PinService, SplitRef
 from controller.core.journal import chain, story
 from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Run, split_of
-from controller.core.lifecycle.table import RESTING
+from controller.core.lifecycle.table import RESTING, Phase
 from controller.core.observation import Latches
-from controller.core.values import TargetRef, canary_name
+from controller.core.values import HASH_LABEL, TargetRef, canary_name
 from controller.ports.documents import Document
 
 SETTLE_SECONDS: Final = 2.5
 """Waited before a kill is called in force: gateways run up to 1.3 s behind their own status."""
+
+LATCH_SECONDS: Final = 5.0
+"""Longest that the routes wait for the latch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,11 @@ class Access:
 
 @contextlib.asynccontextmanager
 async def _open(access: Access) -> AsyncIterator[tuple[KubeCluster, KubeDocuments]]:
-    connection = await transport.load(kubeconfig=access.kubeconfig, context=access.context)
+    try:
+        connection = await transport.load(kubeconfig=access.kubeconfig, context=access.context)
+    except errors.Refused as error:
+        # To the caller no configuration and no answer are the same: no cluster was reached.
+        raise errors.Unavailable(error.message, advice=error.advice) from error
     calls = Calls(connection.wire, LoopClock())
     try:
         yield KubeCluster(calls), KubeDocuments(calls, access.namespace)
@@ -76,15 +84,22 @@ async def stories(
 
 
 async def kill(access: Access, scope: str, *, actor: str, reason: str) -> dict[str, Any]:
-    """Latch, weight 0 everywhere, read back; says what is not in force yet."""
+    """Latch, weight 0 everywhere, read back; says what is not in force yet.
+
+    Raises Refused or Unavailable only if nothing at all could be done.
+    """
     async with _open(access) as (cluster, documents):
         problems: list[str] = []
-        latched = await _tried(documents.engage(scope, actor=actor, reason=reason), problems)
-        runs = [
-            run
-            for run in await _active(documents)
-            if Latches(kills=(scope,)).kill_for(run.target.namespace, run.target.name)
-        ]
+        latched = await _latched(documents, scope, problems, actor=actor, reason=reason)
+        try:
+            active = await _active(documents)
+        except errors.SwitchgearError as error:
+            if not latched:
+                raise
+            problems.append(f"the runs could not be read: {error.diagnostics()}")
+            active = []
+        latch = Latches(kills=(scope,))
+        runs = [run for run in active if latch.kill_for(run.target.namespace, run.target.name)]
         zeroed, pending = await _zero(cluster, runs, problems)
     return {
         "scope": scope,
@@ -106,7 +121,7 @@ async def abort(access: Access, target: TargetRef) -> dict[str, Any]:
         problems: list[str] = []
         for run in runs:
             effect = Annotate(target=target, uid=run.uid, annotations={"abort": run.name})
-            await _tried(cluster.perform(effect), problems)
+            await _tried(cluster.perform(effect), problems, "the mark could not be set")
         zeroed, pending = await _zero(cluster, runs, problems)
     return {
         "scope": str(target),
@@ -130,11 +145,24 @@ async def _active(documents: KubeDocuments) -> list[Run]:
     return [run for run in found if run is not None and run.phase not in RESTING]
 
 
-async def _tried(work: Any, problems: list[str]) -> bool:
+async def _latched(
+    documents: KubeDocuments, scope: str, problems: list[str], *, actor: str, reason: str
+) -> bool:
+    """Persist the latch; one that hangs does not keep the routes waiting."""
+    try:
+        async with asyncio.timeout(LATCH_SECONDS):
+            work = documents.engage(scope, actor=actor, reason=reason)
+            return await _tried(work, problems, "the latch could not be persisted")
+    except TimeoutError:
+        problems.append(f"the latch could not be persisted: no answer in {LATCH_SECONDS:g} s")
+        return False
+
+
+async def _tried(work: Awaitable[object], problems: list[str], what: str) -> bool:
     try:
         await work
     except errors.SwitchgearError as error:
-        problems.append(error.diagnostics())
+        problems.append(f"{what}: {error.diagnostics()}")
         return False
     return True
 
@@ -145,20 +173,42 @@ async def _zero(
     """Weight 0 in the routes of all runs; how many were written, and what is still pending."""
     ready = [run for run in runs if not after_commit(run.phase)]
     pending = [
-        f"{run.target}: its stable pods are being replaced ({run.phase.value}); the daemon brings "
-        "them back before it takes the weight away"
+        f"{run.target}: stable pods may be gone ({run.phase.value}); the daemon brings them back "
+        "before it takes the weight away. Without a daemon: docs/runbook.md, `After the commit`"
         for run in runs
         if after_commit(run.phase)
     ]
     splits = [split for run in ready for split in await _splits(cluster, run, problems)]
-    if splits and await _tried(cluster.zero(splits), problems):
-        await LoopClock().sleep(SETTLE_SECONDS)
-        for run in ready:
-            for split in await _splits(cluster, run, problems):
-                weights = [item.weight for item in split.seen if item.service == split.canary]
-                if any(weights):
-                    pending.append(f"{run.target}: {split.route} still has weight {weights}")
+    for run in ready:
+        await _repin(cluster, run, problems)
+    if not splits or not await _tried(
+        cluster.zero(splits), problems, "not every route could be written"
+    ):
+        return 0, pending
+    await LoopClock().sleep(SETTLE_SECONDS)
+    for run in ready:
+        for split in await _splits(cluster, run, problems):
+            weights = [item.weight for item in split.seen if item.service == split.canary]
+            if any(weights):
+                pending.append(f"{run.target}: {split.route} still has weight {weights}")
     return len({split.route for split in splits}), pending
+
+
+async def _repin(cluster: KubeCluster, run: Run, problems: list[str]) -> None:
+    """In the commit the Services follow the canary: there weight 0 alone would lead to it."""
+    if run.phase is not Phase.COMMITTING:
+        return
+    for pin in run.pins:
+        effect = PinService(
+            target=run.target,
+            name=pin.service,
+            uid="",
+            original=pin.original,
+            key=HASH_LABEL,
+            value=run.stable_hash,
+        )
+        with contextlib.suppress(errors.Missing):
+            await _tried(cluster.perform(effect), problems, f"{pin.service} could not be pinned")
 
 
 async def _splits(cluster: KubeCluster, run: Run, problems: list[str]) -> list[SplitRef]:
@@ -171,7 +221,7 @@ async def _splits(cluster: KubeCluster, run: Run, problems: list[str]) -> list[S
     except errors.Missing:
         return []
     except errors.SwitchgearError as error:
-        problems.append(error.diagnostics())
+        problems.append(f"a route could not be read: {error.diagnostics()}")
         return []
     return [
         split_of(lane, route.backends)

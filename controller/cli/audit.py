@@ -39,25 +39,38 @@ def verify(files: tuple[Path, ...]) -> None:
 def _verified(file: Path) -> list[tuple[str, list[str], int]]:
     try:
         loaded = list(yaml.safe_load_all(file.read_text()))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise talk.fail(f"{file} cannot be read: {error}", 2) from error
-    documents = [
-        item for part in loaded if isinstance(part, dict) for item in (part.get("items") or [part])
-    ]
-    found = [_one(item) for item in documents if "journal" in (item.get("data") or {})]
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise talk.fail(f"{file} cannot be read: {why}", talk.USAGE) from error
+    found = [_one(item) for part in loaded for item in _documents(part)]
     if not found:
-        raise talk.fail(f"{file} holds no run document (a ConfigMap with the key `journal`)", 2)
+        message = f"{file} holds no run document (a ConfigMap with the key `journal`)"
+        raise talk.fail(message, talk.USAGE)
     return found
 
 
+def _documents(part: object) -> list[dict[str, Any]]:
+    """The run documents in an object, or in the List that kubectl makes of several."""
+    if not isinstance(part, dict):
+        return []
+    items = part.get("items")
+    found = items if isinstance(items, list) else [part]
+    return [
+        item
+        for item in found
+        if isinstance(item, dict)
+        and isinstance(item.get("data"), dict)
+        and "journal" in item["data"]
+    ]
+
+
 def _one(document: dict[str, Any]) -> tuple[str, list[str], int]:
-    texts = document["data"]
-    lines = str(texts["journal"]).splitlines()
+    texts, metadata = document["data"], document.get("metadata")
+    name = str(metadata.get("name", "?")) if isinstance(metadata, dict) else "?"
+    lines = chain.lines_of(str(texts["journal"]))
     try:
         told = json.loads(texts["head"])
         head = Head(count=int(told["count"]), hash=str(told["hash"]))
     except (KeyError, ValueError, TypeError):
-        name = str((document.get("metadata") or {}).get("name", "?"))
         return name, ["the head is missing or not readable", *chain.verify(lines)], len(lines)
-    name = str((document.get("metadata") or {}).get("name", "?"))
     return name, chain.verify(lines, head), len(lines)

@@ -16,9 +16,10 @@ from typing import Any, Final, TypeVar
 import click
 
 from controller.core import errors
-from controller.core.values import TargetRef
+from controller.core.values import TargetRef, is_name, is_namespace
 
 NO: Final = 1
+USAGE: Final = 2
 UNREACHED: Final = 3
 NOT_YET: Final = 4
 
@@ -82,14 +83,12 @@ def namespace_option(command: Command) -> Command:
 
 def target_of(text: str, namespace: str) -> TargetRef:
     """`shop/checkout`, `deployment/checkout` or `checkout`. Raises click.BadParameter."""
-    parts = text.split("/")
-    if len(parts) == 1:
-        return TargetRef(namespace, parts[0])
-    if len(parts) == 2 and all(parts):
-        kind, name = parts
-        if kind in {"deployment", "deployments", "deploy"}:
-            return TargetRef(namespace, name)
-        return TargetRef(kind, name)
+    first, slash, second = text.partition("/")
+    if slash and first not in {"deployment", "deployments", "deploy", "deployments.apps"}:
+        namespace = first
+    name = second if slash else first
+    if is_namespace(namespace) and is_name(name):
+        return TargetRef(namespace, name)
     message = f"{text!r} is no target; write namespace/name"
     raise click.BadParameter(message)
 
@@ -113,7 +112,7 @@ def ask(work: Callable[[], Awaitable[Answer]]) -> Answer:
 
     try:
         return asyncio.run(run())
-    except errors.Refused as error:
+    except (errors.Refused, errors.Missing) as error:
         raise fail(error.diagnostics(), NO) from error
     except errors.SwitchgearError as error:
         raise fail(error.diagnostics(), UNREACHED) from error
@@ -137,23 +136,33 @@ def post(server: str, path: str, body: dict[str, Any], token_file: Path | None) 
     """Ask the daemon for an act; its refusal is one line, exit 1."""
     import httpx  # Only the commands that call the daemon pay for it.
 
-    headers = {"X-Switchgear-Actor": actor()}
+    # Bytes, since the name of a user may hold what a header's text may not.
+    headers = {b"X-Switchgear-Actor": actor().encode()}
     if token_file is not None:
         try:
-            headers["Authorization"] = f"Bearer {token_file.read_text().strip()}"
-        except OSError as error:
-            raise fail(f"the token file cannot be read: {error}", 2) from error
+            headers[b"Authorization"] = f"Bearer {token_file.read_text().strip()}".encode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise fail(f"the token file cannot be read: {error}", USAGE) from error
+    url = f"{server.rstrip('/')}{path}"
     try:
         answer = httpx.post(
-            f"{server}{path}", json=body, headers=headers, timeout=SERVER_SECONDS, trust_env=False
+            url, json=body, headers=headers, timeout=SERVER_SECONDS, trust_env=False
         )
+    except httpx.InvalidURL as error:
+        raise fail(f"--server {server} is no address: {error}", USAGE) from error
     except httpx.HTTPError as error:
         message = (
             f"the daemon at {server} was not reached ({error}); give its address with --server, "
             "for example after `kubectl port-forward -n switchgear deployment/switchgear 8340`"
         )
         raise fail(message, UNREACHED) from error
-    told = answer.json() if answer.content else {}
+    try:
+        told = answer.json()
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        message = f"{server} answered {answer.status_code}, but that was not the daemon"
+        raise fail(message, UNREACHED)
     if answer.is_error:
         raise fail(str(told.get("detail", answer.text)), NO)
     return told

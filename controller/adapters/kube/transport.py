@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import yaml
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
@@ -32,6 +33,17 @@ RELOAD_SECONDS: Final = 10.0
 """A refused token is fetched anew at most this often: exec plugins may ask a person."""
 
 CHUNK: Final = 64 * 1024
+
+UNUSABLE: Final = (
+    ConfigException,
+    OSError,
+    ValueError,
+    # What the loader raises for a file that is YAML and no kubeconfig, or not even that.
+    AttributeError,
+    LookupError,
+    TypeError,
+    yaml.YAMLError,
+)
 
 Load = Callable[[], Awaitable[Configuration]]
 
@@ -206,7 +218,7 @@ async def load(
     try:
         configuration = await configure()
         wire = HttpWire(configuration, configure)
-    except (ConfigException, OSError, ValueError) as error:
+    except UNUSABLE as error:
         raise Refused(
             f"no usable configuration for a cluster: {error}",
             advice="Name one with --kubeconfig and --context",
