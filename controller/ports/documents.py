@@ -46,7 +46,7 @@ class Documents(Protocol):
         ...
 
     async def latches(self) -> Latches:
-        """Kill scopes and epoch by quorum reads. A kill document that is not ours to parse kills all."""
+        """Kill scopes and epoch by quorum reads; a kill document that is not readable kills all."""
         ...
 
     def latches_seen(self) -> Latches:

@@ -30,7 +30,7 @@ def test_the_planted_bug_is_caught(plant: Plant, tmp_path: Path) -> None:
     text = file.read_text()
     assert text.count(plant.right) == 1, "the place to plant the bug is not there any more"
     file.write_text(text.replace(plant.right, plant.wrong))
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *plant.tests],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

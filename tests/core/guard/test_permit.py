@@ -62,7 +62,7 @@ def test_all_agree() -> None:
     assert found.effect == asked().effect
 
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "KillEngaged": {"latches": Latches(epoch=3, kills=("namespace.shop",))},
     "FleetBreakerOpen": {"latches": Latches(epoch=3, fleet_open="5 targets tripped")},
     "BreakerOpen": {"breaker": "the breaker opened"},

@@ -14,8 +14,14 @@ def written(count: int, run: str = "run-1") -> tuple[list[str], Head]:
     """A journal of `count` records."""
     head, lines = Head(), []
     for number in range(count):
-        record = {"at": "2026-01-01T00:00:00.000Z", "kind": "decision", "run": run, "epoch": 1,
-                  "actor": "controller", "body": {"n": number, "why": f"because {number}"}}  # fmt: skip
+        record = {
+            "at": "2026-01-01T00:00:00.000Z",
+            "kind": "decision",
+            "run": run,
+            "epoch": 1,
+            "actor": "controller",
+            "body": {"n": number, "why": f"because {number}"},
+        }
         head, line = chain.append(head, record)
         lines.append(line)
     return lines, head
@@ -41,6 +47,7 @@ def tampered(lines: list[str], dice: random.Random) -> list[str]:
     """The same journal after one act of tampering."""
     kind = dice.choice(["flip", "drop", "swap", "cut", "splice", "rewrite"])
     place = dice.randrange(len(lines))
+    after = (place + 1) % len(lines)
     found = list(lines)
     match kind:
         case "flip":
@@ -51,13 +58,12 @@ def tampered(lines: list[str], dice: random.Random) -> list[str]:
         case "drop":
             del found[place]
         case "swap":
-            other = (place + 1) % len(found)
-            found[place], found[other] = found[other], found[place]
+            found[place], found[after] = found[after], found[place]
         case "cut":
             found = found[:place]
         case "splice":
             found[place] = written(place + 1, run="run-2")[0][place]
-        case "rewrite":
+        case _:
             record = json.loads(found[place])
             record["body"]["why"] = "no reason"
             found[place] = json.dumps(record)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster on paper: effects change it at once, controllers act between two ticks.
 
-Small enough to be read in one go and quick enough to interrupt every plan at every point; how a real
-API server and its controllers behave is the business of the simulated one.
+Small enough to be read in one go and quick enough to interrupt every plan at every point; how a
+real API server and its controllers behave is the business of the simulated one.
 """
 
 from dataclasses import dataclass, field, replace
@@ -259,30 +259,43 @@ class Paper:
     def apply(self, effect: Effect) -> None:
         """Carry out one effect, as the API server would."""
         self.writes.append(type(effect).__name__)
+        for part in (self._apply_route, self._apply_service, self._apply_canary):
+            if part(effect):
+                return
+        self._apply_deployment(effect)
+
+    def _apply_deployment(self, effect: Effect) -> None:
         match effect:
             case effects.Pause():
                 self.paused = True
                 self.annotations["hold"] = "run"
             case effects.Resume() | effects.Roll():
                 assert effect.digest == self.digest
-                self.paused = False
-                self.annotations.pop("hold", None)
+                self._resume()
             case effects.Revert():
-                self.digest, self.paused = OLD, False
-                self.annotations.pop("hold", None)
-            case effects.FreezeReplicaSet() | effects.DeleteReplicaSet():
-                digest = next(d for d in self.sets if f"rs-{d}" == effect.uid)
-                if isinstance(effect, effects.DeleteReplicaSet):
-                    del self.sets[digest]
-                else:
-                    self.sets[digest] = 0
+                self.digest = OLD
+                self._resume()
+            case effects.FreezeReplicaSet():
+                self.sets[effect.uid.removeprefix("rs-")] = 0
+            case effects.DeleteReplicaSet():
+                del self.sets[effect.uid.removeprefix("rs-")]
+            case effects.Annotate():
+                changed = {**self.annotations, **effect.annotations}
+                self.annotations = {key: text for key, text in changed.items() if text is not None}
+            case _:
+                raise AssertionError(effect)
+
+    def _resume(self) -> None:
+        self.paused = False
+        self.annotations.pop("hold", None)
+
+    def _apply_service(self, effect: Effect) -> bool:
+        match effect:
             case effects.PinService():
-                chosen = {**dict(effect.original), effect.key: effect.value}
-                self.selector = tuple(sorted(chosen.items()))
+                self._select(effect.original, effect.key, effect.value)
                 self.service_original = True
             case effects.FollowCanary():
-                chosen = {**dict(effect.original), TRACK_LABEL: CANARY_TRACK}
-                self.selector = tuple(sorted(chosen.items()))
+                self._select(effect.original, TRACK_LABEL, CANARY_TRACK)
             case effects.UnpinService():
                 self.selector = effect.original
                 self.service_original = False
@@ -290,6 +303,15 @@ class Paper:
                 self.canary_service = True
             case effects.DeleteCanaryService():
                 self.canary_service = False
+            case _:
+                return False
+        return True
+
+    def _select(self, original: tuple[tuple[str, str], ...], key: str, value: str) -> None:
+        self.selector = tuple(sorted({**dict(original), key: value}.items()))
+
+    def _apply_canary(self, effect: Effect) -> bool:
+        match effect:
             case effects.CreateCanary():
                 self.made += 1
                 self.canary, self.canary_uid = effect.digest, f"c{self.made}"
@@ -297,6 +319,12 @@ class Paper:
                 self.canary_pods = effect.replicas
             case effects.DeleteCanary():
                 self.canary, self.canary_pods = "", 0
+            case _:
+                return False
+        return True
+
+    def _apply_route(self, effect: Effect) -> bool:
+        match effect:
             case effects.AttachBackend():
                 self.weights = {"checkout": 10_000, "checkout-canary": 0}
                 self.route_original = True
@@ -310,12 +338,9 @@ class Paper:
                 self._weigh(effect.weight_bp)
             case effects.Gather():
                 self._weigh(10_000)
-            case effects.Annotate():
-                for key, text in effect.annotations.items():
-                    if text is None:
-                        self.annotations.pop(key, None)
-                    else:
-                        self.annotations[key] = text
+            case _:
+                return False
+        return True
 
     def _weigh(self, bp: int) -> None:
         if "checkout-canary" in self.weights:
@@ -326,7 +351,7 @@ class Paper:
         if not self.exists:
             return
         if not self.paused:
-            self.sets = {digest: 0 for digest in self.sets}
+            self.sets = dict.fromkeys(self.sets, 0)
             self.sets[self.digest] = self.replicas
         else:
             active = [digest for digest, count in self.sets.items() if count > 0]

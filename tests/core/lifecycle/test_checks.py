@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each reason to say no before anything is touched, and that none of them touches anything."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,13 +15,15 @@ from controller.core.policy import parse
 from controller.core.values import PREFIX
 from tests.core.lifecycle.paper import LABELS, Paper, begun
 
+Change = Callable[[Situation], Situation]
 
-def refused(paper: Paper, change: object = None) -> tuple[Memory, list[str]]:
+
+def refused(paper: Paper, change: Change | None = None) -> tuple[Memory, list[str]]:
     """Tick until the run rests; the codes of what was told."""
     memory, codes = begun(paper), []
     for _ in range(20):
         situation = paper.situation(memory)
-        if callable(change):
+        if change is not None:
             situation = change(situation)
         decision = machine.step(situation, memory)
         codes += [notice.reason for notice in decision.notices]
@@ -33,7 +36,7 @@ def refused(paper: Paper, change: object = None) -> tuple[Memory, list[str]]:
     return memory, codes
 
 
-def seen(**changes: object):  # type: ignore[no-untyped-def]
+def seen(**changes: object) -> Change:
     """A change of what the caches show."""
 
     def change(situation: Situation) -> Situation:
@@ -43,7 +46,7 @@ def seen(**changes: object):  # type: ignore[no-untyped-def]
     return change
 
 
-def of_deployment(**changes: object):  # type: ignore[no-untyped-def]
+def of_deployment(**changes: object) -> Change:
     """A change of the Deployment."""
 
     def change(situation: Situation) -> Situation:
@@ -54,7 +57,7 @@ def of_deployment(**changes: object):  # type: ignore[no-untyped-def]
     return change
 
 
-def of_service(**changes: object):  # type: ignore[no-untyped-def]
+def of_service(**changes: object) -> Change:
     """A change of the Service."""
 
     def change(situation: Situation) -> Situation:
@@ -64,7 +67,7 @@ def of_service(**changes: object):  # type: ignore[no-untyped-def]
     return change
 
 
-def facts(**changes: object):  # type: ignore[no-untyped-def]
+def facts(**changes: object) -> Change:
     """A change of what the preflight answered."""
 
     def change(situation: Situation) -> Situation:

@@ -23,7 +23,7 @@ def nothing(_paper: Paper, _memory: Memory) -> None:
 
 
 def drive(paper: Paper, script: Script = nothing, *, crash_at: int | None = None) -> Memory:
-    """Tick until the run rests; with `crash_at` the process dies before that effect and restarts."""
+    """Tick until the run rests; with `crash_at` the process dies before that effect."""
     memory = begun(paper)
     count = 0
     for _ in range(MOST_TICKS):
@@ -59,7 +59,7 @@ def promises(paper: Paper, memory: Memory) -> None:
         assert paper.canary_pods > 0
     if paper.share() < 10_000 and paper.exists:
         assert paper.behind_service(), "the Service selects no pod"
-    if paper.canary_pods > 0 and memory.phase not in {Phase.RESTORING}:
+    if paper.canary_pods > 0 and memory.phase is not Phase.RESTORING:
         assert paper.selector != LABELS, "canary pods under an unpinned Service"
 
 
@@ -73,7 +73,7 @@ def at_rest(paper: Paper) -> None:
     assert not paper.canary_service
 
 
-def bad(paper: Paper, memory: Memory) -> None:
+def bad(paper: Paper, _memory: Memory) -> None:
     """The new version fails half of its requests."""
     paper.error_rate = 0.5
 
@@ -309,7 +309,7 @@ def test_another_writer_above_the_cap_is_answered() -> None:
 def test_a_crashing_canary_trips_without_statistics() -> None:
     """Pod state is enough."""
 
-    def script(paper: Paper, memory: Memory) -> None:
+    def script(paper: Paper, _memory: Memory) -> None:
         paper.canary_healthy = False
 
     paper = Paper()
