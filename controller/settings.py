@@ -45,6 +45,7 @@ FLAGS: Final = {
     "namespaces": "namespace",
     "prometheus_url": "prometheus",
     "cluster_cap_bp": "cluster-cap",
+    "namespace_caps_bp": "namespace-cap",
 }
 
 
@@ -61,6 +62,7 @@ class Settings:
     listen: tuple[str, int]
     token_file: Path | None
     cluster_cap_bp: int | None
+    namespace_caps_bp: tuple[tuple[str, int], ...]
     settle_seconds: float
     drain_seconds: float
     ready_seconds: float
@@ -136,6 +138,14 @@ def _cap(text: str) -> int:
     return round(value * 100)
 
 
+def _namespace_cap(text: str) -> tuple[str, int]:
+    namespace, equals, cap = text.partition("=")
+    if not equals:
+        message = "must be NAMESPACE=PERCENT, such as shop=10"
+        raise ValueError(message)
+    return _namespace(namespace), _cap(cap)
+
+
 def _level(text: str) -> str:
     if text.lower() not in LEVELS:
         message = f"must be one of {', '.join(LEVELS)}"
@@ -193,6 +203,14 @@ TABLE: Final = (
         help="Cap on every canary's share, in percent, whatever its policy says; none by default.",
         default=None,
         read=_cap,
+    ),
+    Setting(
+        name="namespace_caps_bp",
+        help="Cap on every canary's share in one namespace, as NAMESPACE=PERCENT; repeatable. The "
+        "least of all caps counts.",
+        default=(),
+        read=_namespace_cap,
+        many=True,
     ),
     Setting(
         name="settle_seconds",
@@ -262,7 +280,7 @@ def load(
     return tuple(problems) if problems else Settings(**values)
 
 
-KNOWN_ELSEWHERE: Final = {ENVIRONMENT + "SERVER"}
+KNOWN_ELSEWHERE: Final = {ENVIRONMENT + "SERVER", ENVIRONMENT + "PROMETHEUS_BIN"}
 """Variables of the other commands, which are no mistake in the daemon's environment."""
 
 

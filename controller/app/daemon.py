@@ -74,6 +74,7 @@ async def serve(settings: Settings) -> None:
             ready_seconds=settings.ready_seconds,
             roll_seconds=settings.roll_seconds,
             cluster_cap_bp=settings.cluster_cap_bp,
+            namespace_caps_bp=dict(settings.namespace_caps_bp),
         ),
     )
     health = Health(

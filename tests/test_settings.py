@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's settings: where they come from, and every problem with them at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller import settings
+from controller.cli import main
+from controller.core.policy.model import Problem
+from controller.settings import TABLE, Settings
+
+NEEDED = {"prometheus_url": "http://127.0.0.1:9090"}
+
+
+def good(environ: dict[str, str] | None = None, **flags: Any) -> Settings:
+    found = settings.load({**NEEDED, **flags}, environ or {})
+    assert isinstance(found, Settings), found
+    return found
+
+
+def bad(environ: dict[str, str] | None = None, **flags: Any) -> tuple[Problem, ...]:
+    found = settings.load({**NEEDED, **flags}, environ or {})
+    assert not isinstance(found, Settings)
+    return found
+
+
+def test_one_address_is_enough() -> None:
+    found = good()
+    assert found.listen == ("127.0.0.1", 8340)
+    assert found.controller_namespace == "switchgear"
+    assert found.namespaces == ()
+    assert found.token_file is None
+
+
+def test_a_flag_wins_over_the_environment() -> None:
+    environ = {"SWITCHGEAR_LOG_LEVEL": "debug", "SWITCHGEAR_NAMESPACE": "shop, pay"}
+    assert good(environ).log_level == "debug"
+    assert good(environ).namespaces == ("shop", "pay")
+    assert good(environ, log_level="error", namespaces=("web",)).namespaces == ("web",)
+    assert good(environ, log_level="error").log_level == "error"
+
+
+def test_caps_are_percent_outside_and_basis_points_inside() -> None:
+    found = good(cluster_cap_bp="12.5%", namespace_caps_bp=("shop=5", "pay=0"))
+    assert found.cluster_cap_bp == 1250
+    assert dict(found.namespace_caps_bp) == {"shop": 500, "pay": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("prometheus_url", "prometheus:9090"),
+        ("prometheus_url", "http://"),
+        ("prometheus_url", "http://[::1"),
+        ("prometheus_url", "http://x:port"),
+        ("listen", "8340"),
+        ("listen", "127.0.0.1:99999"),
+        ("cluster_cap_bp", "101"),
+        ("cluster_cap_bp", "nan"),
+        ("settle_seconds", "-1"),
+        ("settle_seconds", "soon"),
+        ("drain_seconds", "inf"),
+        ("provider", "nobody"),
+        ("controller_namespace", "Not A Name"),
+        ("log_level", "loud"),
+    ],
+)
+def test_a_bad_value_names_its_flag_and_what_it_must_be(name: str, text: str) -> None:
+    told: dict[str, Any] = {name: text}
+    (problem,) = bad(**told)
+    flag = next(row.flag for row in TABLE if row.name == name)
+    assert problem.key == flag
+    assert repr(text) in problem.message
+    assert "must be" in problem.message
+
+
+@pytest.mark.parametrize("text", ["shop", "shop=", "=5", "shop=200"])
+def test_a_bad_cap_of_a_namespace_is_told(text: str) -> None:
+    (problem,) = bad(namespace_caps_bp=(text,))
+    assert problem.key == "--namespace-cap"
+
+
+def test_all_problems_are_told_at_once() -> None:
+    environ = {"SWITCHGEAR_LISTEN": "nowhere", "SWITCHGEAR_LOGLEVEL": "info"}
+    found = bad(environ, prometheus_url=None, cluster_cap_bp="much")
+    assert {(problem.key, problem.code) for problem in found} == {
+        ("--cluster-cap", "InvalidSetting"),
+        ("--prometheus", "MissingSetting"),
+        ("SWITCHGEAR_LISTEN", "InvalidSetting"),
+        ("SWITCHGEAR_LOGLEVEL", "UnknownSetting"),
+    }
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.0.0.7", "switchgear.example"])
+def test_beyond_this_machine_there_must_be_a_token(host: str, tmp_path: Path) -> None:
+    (problem,) = bad(listen=f"{host}:8340")
+    assert problem.code == "OpenDoor"
+    assert "--token-file" in problem.hint
+    token = tmp_path / "token"
+    (empty,) = bad(listen=f"{host}:8340", token_file=str(token))
+    assert empty.code == "NoToken"
+    token.write_text("\n")
+    assert bad(listen=f"{host}:8340", token_file=str(token)) == (empty,)
+    token.write_text("a long random line\n")
+    assert good(listen=f"{host}:8340", token_file=str(token)).token_file == token
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]"])
+def test_on_this_machine_none_is_needed(host: str) -> None:
+    assert good(listen=f"{host}:0").listen[1] == 0
+
+
+def test_variables_of_other_commands_are_no_mistake() -> None:
+    good({"SWITCHGEAR_SERVER": "http://x", "SWITCHGEAR_PROMETHEUS_BIN": "/x", "PATH": "/bin"})
+
+
+def test_help_has_every_setting_once() -> None:
+    shown = CliRunner().invoke(main, ["run", "--help"], terminal_width=200).output
+    for row in TABLE:
+        assert shown.count(f"{row.flag} ") == 1 or row.flag == "--token-file", row.flag
+        assert f"[env: {row.variable}]" in " ".join(shown.split())
+
+
+def test_the_daemon_leaves_with_2_and_tells_every_problem() -> None:
+    done = CliRunner().invoke(main, ["run", "--listen", "x", "--settle-seconds", "y"], env={})
+    assert done.exit_code == 2
+    assert done.stderr.count("switchgear run: ") == 3
+
+
+@given(
+    st.dictionaries(st.sampled_from([row.name for row in TABLE if not row.many]), st.text()),
+    st.dictionaries(st.sampled_from([row.variable for row in TABLE]), st.text()),
+)
+def test_no_text_makes_it_raise(flags: dict[str, str], environ: dict[str, str]) -> None:
+    found = settings.load(flags, environ)
+    assert isinstance(found, Settings) or found
