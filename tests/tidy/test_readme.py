@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the README promises exists, and its tables say what the code does."""
+
+import re
+
+import pytest
+
+from controller.cli import COMMANDS
+from controller.core.policy.keys import POLICY_KEYS
+from controller.core.policy.model import PRESETS, Policy, Preset
+from tests.tidy.tree import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds / 60:g}m"
+
+
+def row(policy: Policy) -> str:
+    ladder = ", ".join(
+        f"{step.weight_bp / 100:g} % {minutes(step.dwell_seconds)}" for step in policy.steps
+    )
+    whole = sum(step.dwell_seconds for step in policy.steps) + policy.bake.seconds
+    assert policy.error_rate is not None
+    return (
+        f"| `{policy.name}` | {ladder} | {minutes(policy.bake.seconds)} "
+        f"| {policy.error_rate * 100:g} % | {whole / 60:g} min |"
+    )
+
+
+@pytest.mark.parametrize("preset", [preset for preset in Preset if preset is not Preset.OBSERVE])
+def test_the_table_of_policies_is_true(preset: Preset) -> None:
+    assert row(PRESETS[preset]) in README
+
+
+def test_every_annotation_is_explained() -> None:
+    assert {key for key in POLICY_KEYS if f"`{key}`" not in README} == {"policy"}
+
+
+def test_every_command_that_is_shown_exists() -> None:
+    shown = set(re.findall(r"^\s*switchgear (\w+)", README, re.MULTILINE))
+    assert shown
+    assert shown <= set(COMMANDS)
+
+
+def test_every_file_that_is_linked_exists() -> None:
+    for text in (README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (ROOT / link).is_file(), link
+
+
+def test_every_target_that_is_named_is_in_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for target in re.findall(r"(?:^|`)make ([a-z]+)", README + contributing, re.MULTILINE):
+        assert f"\n{target}:" in makefile, target
