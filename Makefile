@@ -10,6 +10,9 @@ READY  := $(VENV)/.installed
 # Arguments for the program behind a target, e.g. make demo ARGS="--story errors".
 ARGS ?=
 
+# Tests side by side: many of them wait for real processes, so more than there are cores.
+JOBS ?= 4
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test check lint format coverage bench lock clean
 
@@ -39,10 +42,10 @@ demo: $(READY)
 	$(BIN)/switchgear demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: lint
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
