@@ -24,7 +24,7 @@ FAILED_SECONDS: Final = 1.0
 """Pause after a tick that an error of the outside ended; the reads below it back off as well."""
 
 LEAST_SECONDS: Final = 0.001
-"""Shortest timer. What is left of a wait may round to less than a clock can tell, and would spin."""
+"""Shortest timer: what is left of a wait may round to less than a clock can tell, and spin."""
 
 FOLLOWED: Final = EXPOSED | {Phase.PREPARING, Phase.ROLLING, Phase.HANDING_BACK}
 """Phases in which scraped counts are wanted."""
@@ -60,10 +60,12 @@ class Loop:
                 self._group = group
                 group.create_task(self._feed.run(), name="feed")
                 self.wake_all()
-                await asyncio.get_running_loop().create_future()
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    # From here on nothing begins: what wakes a target now finds nobody in charge.
+                    self._group = None
         finally:
-            # A timer that outlives the group would start a tick in nobody's charge.
-            self._group = None
             for timer in self._timers.values():
                 timer.cancel()
             self._timers.clear()

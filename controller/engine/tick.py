@@ -187,13 +187,16 @@ class Ticker:
             for intent in intents:
                 ledger.note("outcome", {"intent": intent, "done": False, "words": "no journal"})
             return Result(done=False, words=f"the journal is not writable: {error.message}")
+        result = Result(done=True, words="")
         for intent, effect in zip(intents, others, strict=True):
-            result = await self._perform(card, situation, decision, effect)
-            body = {"intent": intent, "done": result.done, "words": result.words}
-            ledger.note("outcome", body)
-            results.append(result)
-            if not result.done:
-                break
+            if result.done:
+                result = await self._perform(card, situation, decision, effect)
+                results.append(result)
+                words = result.words
+            else:
+                # The order is a safety argument: what follows a failure is not tried.
+                words = "not tried, since something before it failed"
+            ledger.note("outcome", {"intent": intent, "done": result.done, "words": words})
         return _worst(results)
 
     async def _perform(

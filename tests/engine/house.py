@@ -71,7 +71,7 @@ class House:
             async with asyncio.TaskGroup() as group:
                 group.create_task(cluster.run())
                 group.create_task(documents.run())
-                while not (cluster.synced and documents.synced):
+                while not (cluster.synced and documents.synced):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 group.create_task(engine.run())
 
@@ -129,9 +129,10 @@ class House:
 
         def look(event: Event) -> None:
             state = (event.obj.get("data") or {}).get("state")
-            if event.resource.plural == "configmaps" and state:
-                if json.loads(state)["phase"] == phase:
-                    reached.set()
+            if not state or event.resource.plural != "configmaps":
+                return
+            if json.loads(state)["phase"] == phase:
+                reached.set()
 
         end = self.world.store.subscribe(look)
         try:

@@ -56,8 +56,8 @@ TROUBLES: dict[str, Callable[[Faults], None]] = {
     "503": _status(503),
     "canary missing": _set("hide", "checkout-canary"),
     "both missing": _set("hide", "checkout"),
-    "frozen": _set("frozen", True),  # noqa: FBT003
-    "scrapes fail": _set("target_down", True),  # noqa: FBT003
+    "frozen": _set("frozen", True),
+    "scrapes fail": _set("target_down", True),
 }
 
 

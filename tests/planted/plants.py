@@ -39,4 +39,60 @@ PLANTS = (
 """,
         tests=("tests/engine/test_kill_protocol.py",),
     ),
+    Plant(
+        name="not a number counts as 0",
+        file="controller/core/evidence/samples.py",
+        right="""    real = [
+        sample
+        for sample in samples
+        if math""",
+        wrong="""    samples = [
+        Sample(one.at, 0.0 if math.isnan(one.value) else one.value) for one in samples
+    ]
+    real = [
+        sample
+        for sample in samples
+        if math""",
+        tests=("tests/core/evidence/test_samples.py",),
+    ),
+    Plant(
+        name="evidence used twice",
+        file="controller/core/evidence/observe.py",
+        right="""    if interval.at <= evidence.last_at or interval.begins""",
+        wrong="""    if interval.begins""",
+        tests=("tests/core/evidence",),
+    ),
+    Plant(
+        name="intent after effect",
+        file="controller/engine/tick.py",
+        right="""        try:
+            await ledger.flush(run)
+        except errors.SwitchgearError as error:
+            log.warning("journal""",
+        wrong="""        try:
+            for effect in others:
+                await self._perform(card, situation, decision, effect)
+            await ledger.flush(run)
+        except errors.SwitchgearError as error:
+            log.warning("journal""",
+        tests=("tests/engine/test_promises.py",),
+    ),
+    Plant(
+        name="no version on a raise",
+        file="controller/adapters/routers/gateway_api.py",
+        right="""        test("/metadata/resourceVersion", route.version),
+""",
+        wrong="",
+        tests=("tests/routers/test_gateway_api.py",),
+    ),
+    Plant(
+        name="no version on the run document",
+        file="controller/adapters/kube/documents.py",
+        right="""            {"op": "test", "path": "/metadata/resourceVersion", "value": document.version},
+            {"op": "add", "path": "/data", "value": dict(texts)},
+""",
+        wrong="""            {"op": "add", "path": "/data", "value": dict(texts)},
+""",
+        tests=("tests/kube/test_documents.py",),
+    ),
 )

@@ -105,7 +105,17 @@ def _stopped(
 
 
 def _interrupt(situation: Situation, memory: Memory) -> Decision | None:
-    for rule in (_gone, _killed, _aborted, _overtaken, _tripped, _silent, _resumed, _above, _undone):
+    for rule in (
+        _gone,
+        _killed,
+        _aborted,
+        _overtaken,
+        _tripped,
+        _silent,
+        _resumed,
+        _above,
+        _undone,
+    ):
         found = rule(situation, memory)
         if found is not None:
             return found
