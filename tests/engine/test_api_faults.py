@@ -66,6 +66,7 @@ async def _under(plan: Plan, *, bad: bool, seed: int) -> None:
         _bounded(requests, asyncio.get_running_loop().time() - begun)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ANSWERS)
 @pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
 def test_one_request_in_seven_fails(fault: Fault, *, bad: bool) -> None:
@@ -79,6 +80,7 @@ def test_one_request_in_seven_fails(fault: Fault, *, bad: bool) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", WATCHES)
 @pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
 def test_watches_break(fault: Fault, *, bad: bool) -> None:

@@ -73,6 +73,7 @@ async def _ends_without_a_verdict(found: House) -> None:
     assert sum(found.world.failures.values()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_before_the_first_step(trouble: str) -> None:
     """From the beginning nothing is known."""
@@ -102,6 +103,7 @@ def test_in_a_step(trouble: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_in_the_bake(trouble: str) -> None:
     """At 95 % the same holds; the commit is never reached."""
@@ -117,6 +119,7 @@ def test_in_the_bake(trouble: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [name for name in TROUBLES if "missing" not in name])
 def test_it_comes_back_in_time(trouble: str) -> None:
     """Twenty seconds of silence cost twenty seconds."""

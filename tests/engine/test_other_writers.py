@@ -13,7 +13,19 @@ from controller.sim.world import World
 from tests.engine.house import POLICY, House, house
 
 IMAGE = "registry.example/app:v2"
-PHASES = ["Preparing", "Scaling", "Raising", "Judging", "Committing", "Rolling", "HandingBack"]
+QUICK = {"Judging", "Rolling"}
+PHASES = [
+    phase if phase in QUICK else pytest.param(phase, marks=pytest.mark.slow)
+    for phase in (
+        "Preparing",
+        "Scaling",
+        "Raising",
+        "Judging",
+        "Committing",
+        "Rolling",
+        "HandingBack",
+    )  # fmt: skip
+]
 
 
 def _reset_route(world: World) -> None:
@@ -78,6 +90,7 @@ def test_the_service_is_reset(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_the_route_is_reset_every_30_seconds() -> None:
     """The run gives way in the end, or goes through; nobody loses a request."""
 
@@ -160,6 +173,7 @@ def test_somebody_resumes_the_deployment_in_mid_run() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [2, 6])
 @pytest.mark.parametrize("phase", ["Judging", "Committing", "Rolling", "HandingBack"])
 def test_scaled_in_mid_run(phase: str, replicas: int) -> None:

@@ -58,9 +58,9 @@ PLANTS = (
     Plant(
         name="evidence used twice",
         file="controller/core/evidence/observe.py",
-        right="""    if interval.at <= evidence.last_at or interval.begins""",
-        wrong="""    if interval.begins""",
-        tests=("tests/core/evidence",),
+        right="if interval.at <= evidence.last_at or interval.begins < evidence.last_at - SLACK",
+        wrong="if interval.at < SLACK",
+        tests=("tests/engine/test_replays.py",),
     ),
     Plant(
         name="intent after effect",
@@ -83,16 +83,13 @@ PLANTS = (
         right="""        test("/metadata/resourceVersion", route.version),
 """,
         wrong="",
-        tests=("tests/routers/test_gateway_api.py",),
+        tests=("tests/engine/test_replays.py",),
     ),
     Plant(
         name="no version on the run document",
         file="controller/adapters/kube/documents.py",
-        right="""            {"op": "test", "path": "/metadata/resourceVersion", "value": document.version},
-            {"op": "add", "path": "/data", "value": dict(texts)},
-""",
-        wrong="""            {"op": "add", "path": "/data", "value": dict(texts)},
-""",
+        right="""{"op": "test", "path": "/metadata/resourceVersion", "value": document""",
+        wrong="""{"op": "test", "path": "/kind", "value": "ConfigMap"} or {"v": document""",
         tests=("tests/kube/test_documents.py",),
     ),
 )
