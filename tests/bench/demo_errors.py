@@ -21,7 +21,7 @@ from controller.demo.play import Scene, play
 from controller.demo.report import Result
 from controller.demo.stage import stage
 from controller.demo.stories import RATE, STORIES
-from tests.bench.figures import Line
+from tests.bench.figures import Line, quantile
 
 PAST_SECONDS = 6 * 3600
 PAST_STEP = 15
@@ -96,12 +96,6 @@ async def once(name: str, programs: Binaries, *, history: bool) -> Result:
             past=past if history else None,
         ) as scene:
             return await play(story, scene, Silent())
-
-
-def quantile(values: Sequence[float], share: float) -> float | None:
-    """The value that at least this share of all values do not exceed; None without values."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 def lines(name: str, results: Sequence[Result], *, history: bool) -> list[Line]:

@@ -76,16 +76,6 @@ def per_minute(before: float, after: float, seconds: float) -> float:
     return (after - before) * 60.0 / seconds
 
 
-def exposition(text: str) -> dict[str, float]:
-    """The samples of a Prometheus exposition by name with labels, as they are written there."""
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            found[name] = float(value)
-    return found
-
-
 def spread(
     what: str,
     values: Sequence[float],

@@ -26,13 +26,13 @@ from starlette.routing import Route
 
 from controller.demo.process import Child, free_port
 from controller.sim import manifests
+from controller.sim.apiserver.errors import JsonObject
 from controller.sim.apiserver.request import Request as ApiRequest
 from controller.sim.apiserver.request import Response as ApiResponse
 from controller.sim.apiserver.serve import kubeconfig, serving
 from controller.sim.apiserver.store import Event
 from controller.sim.prometheus import Prometheus
 from controller.sim.world import World
-from tests.bench.figures import exposition
 
 NAMESPACE: Final = "shop"
 SYSTEM: Final = "switchgear"
@@ -71,8 +71,9 @@ class Rig:
     requests: int = 0
     """Requests that reached the API server; all of them are the daemon's."""
     zeroed: dict[str, float] = field(default_factory=dict)
-    """When a route's canary weight was written as 0, by name; the newest time counts."""
+    """When a route's canary weight was last written as 0 from more than that, by name."""
     raised: dict[str, float] = field(default_factory=dict)
+    """When a canary got its first weight, by name."""
     child: Child | None = None
     url: str = ""
     names: list[str] = field(default_factory=list)
@@ -151,10 +152,6 @@ class Rig:
         async with httpx.AsyncClient(base_url=self.url, timeout=10.0, trust_env=False) as http:
             return await http.get(path)
 
-    async def own(self) -> dict[str, float]:
-        """The daemon's own metrics."""
-        return exposition((await self.ask("/metrics")).text)
-
     def read(self) -> Reading:
         """The counters now."""
         assert self.child is not None
@@ -178,17 +175,24 @@ class Rig:
         if event.resource.plural != "httproutes":
             return
         name = event.obj["metadata"]["name"]
-        weights = {
-            ref["name"]: int(ref.get("weight", 1))
-            for rule in event.obj["spec"]["rules"]
-            for ref in rule.get("backendRefs") or ()
-        }
-        canary = weights.get(f"{name}-canary", 0)
+        canary = canary_weight(event.obj)
         if canary:
             self.raised.setdefault(name, self.world.wall.timestamp())
             self.zeroed.pop(name, None)
         elif name in self.raised:
             self.zeroed.setdefault(name, self.world.wall.timestamp())
+
+
+def canary_weight(route: JsonObject) -> int:
+    """The largest weight that a rule gives the canary of the route's own name; 0 without one."""
+    name = f"{route['metadata']['name']}-canary"
+    found = [
+        int(ref.get("weight", 1))
+        for rule in route["spec"]["rules"]
+        for ref in rule.get("backendRefs") or ()
+        if ref["name"] == name
+    ]
+    return max(found, default=0)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -254,7 +258,7 @@ async def _metrics(store: Prometheus) -> AsyncIterator[str]:
         server = _Guest(config)
         task = asyncio.ensure_future(server.serve(sockets=[listener]))
         try:
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.01)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m tests.bench [part ...]`: the daemon's figures, beside their goals and the peers'.
+
+Without arguments a short form of every part runs in under eight minutes. docs/figures.md says how
+each figure is made and what was measured last.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from tests.bench import demo_errors, scale
+from tests.bench.figures import Line
+
+Part = Callable[[argparse.Namespace], Coroutine[Any, Any, list[Line]]]
+
+
+async def _scale(told: argparse.Namespace) -> list[Line]:
+    size = scale.Size(
+        targets=told.targets, runs=told.active, window=told.window, scrape=told.scrape
+    )
+    return await scale.main(size)
+
+
+def _story(name: str, *, history: bool = False) -> Part:
+    async def part(told: argparse.Namespace) -> list[Line]:
+        results = await demo_errors.measure(name, told.runs, history=history)
+        return demo_errors.lines(name, results, history=history)
+
+    return part
+
+
+PARTS: Final[dict[str, tuple[str, Part]]] = {
+    "scale": ("cost by targets and runs, many bad or killed at once (simulated cluster)", _scale),
+    "reaction": ("breach to weight 0 on the demo's real parts, no history", _story("errors")),
+    "history": ("the same when stable has a past", _story("errors", history=True)),
+    "kill": ("kill to weight 0 and to the last answer, on the demo's real parts", _story("kill")),
+}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description="Figures of the daemon: "
+        + "; ".join(f"{name}: {what}" for name, (what, _) in PARTS.items()),
+    )
+    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
+    parser.add_argument("--runs", type=int, help="runs of each story (2; 30 if parts are named)")
+    parser.add_argument("--targets", type=int, default=100, help="targets of `scale`")
+    parser.add_argument("--active", type=int, default=20, help="runs in progress of `scale`")
+    parser.add_argument(
+        "--window", type=float, default=50.0, help="seconds of each count, in multiples of 50"
+    )
+    parser.add_argument("--scrape", type=float, default=1.0, help="scrape interval of `scale`")
+    told = parser.parse_args()
+    unknown = [name for name in told.parts if name not in PARTS]
+    if unknown:
+        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if told.runs is None:
+        told.runs = 30 if told.parts else 2
+    return told
+
+
+def main() -> None:
+    """Run the parts one after the other and print each one's figures as soon as they are there."""
+    told = _arguments()
+    began = time.monotonic()
+    for name in told.parts or PARTS:
+        what, part = PARTS[name]
+        sys.stdout.write(f"\n{name}: {what}\n")
+        sys.stdout.flush()
+        lines = asyncio.run(part(told))
+        load = os.getloadavg()[1]
+        sys.stdout.write("".join(f"  {line.text()}\n" for line in lines))
+        sys.stdout.write(f"  ({os.cpu_count()} cores, load over 5 minutes {load:.1f})\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"\ntook {time.monotonic() - began:.0f} s\n")
+
+
+if __name__ == "__main__":
+    main()
