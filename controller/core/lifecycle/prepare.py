@@ -22,8 +22,12 @@ ACCEPT_SECONDS = 60.0
 """A gateway that has not answered by then does not answer (seen: 5 to 60 ms)."""
 
 
-def freeze(situation: Situation, run: Run) -> list[Effect]:
-    """What keeps a template other than the stable one from getting pods."""
+def freeze(situation: Situation, run: Run, serving: str = "") -> list[Effect]:
+    """What keeps a template other than the serving one from getting pods.
+
+    `serving` is the hash of the pods that serve; by default stable's.
+    """
+    kept = serving or run.stable_hash
     deployment = situation.view.deployment
     if deployment is None:
         return []
@@ -35,7 +39,7 @@ def freeze(situation: Situation, run: Run) -> list[Effect]:
     wanted.extend(
         effects.FreezeReplicaSet(target=run.target, name=item.name, uid=item.uid)
         for item in situation.view.replica_sets
-        if item.hash != run.stable_hash and item.replicas > 0 and not item.deleting
+        if item.hash != kept and item.replicas > 0 and not item.deleting
     )
     return wanted
 

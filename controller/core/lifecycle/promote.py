@@ -172,12 +172,11 @@ def restore(situation: Situation, memory: Memory) -> Decision:
     """RESTORING: mark the new stable, undo the routes, drain, delete, unpin."""
     run = memory.run
     deployment = situation.view.deployment
-    if deployment is not None and deployment.digest != run.digest and not deployment.paused:
-        return Decision(
-            memory=memory,
-            why="another change arrived; it is held until this run is tidied away",
-            effects=(effects.Pause(target=run.target, uid=deployment.uid, why="the next run"),),
-        )
+    if deployment is not None and deployment.digest != run.digest:
+        held = tuple(prepare.freeze(situation, run, run.new_hash))
+        if held:
+            why = "another change arrived; it is held until this run is tidied away"
+            return Decision(memory=memory, why=why, effects=held)
     first = tuple(_marks(situation, run)) or tuple(detach(situation, run))
     if first:
         return Decision(memory=memory.at(asserted=None), why="restoring routes", effects=first)
