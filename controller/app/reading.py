@@ -27,9 +27,6 @@ from controller.core.observation import Latches
 from controller.core.values import HASH_LABEL, TargetRef, canary_name
 from controller.ports.documents import Document
 
-SETTLE_SECONDS: Final = 2.5
-"""Waited before a kill is called in force: gateways run up to 1.3 s behind their own status."""
-
 LATCH_SECONDS: Final = 5.0
 """Longest that the routes wait for the latch."""
 
@@ -41,6 +38,8 @@ class Access:
     kubeconfig: str | None
     context: str | None
     namespace: str
+    settle_seconds: float = 2.5
+    """Waited before weight 0 is called in force: a gateway runs behind its own status."""
 
 
 @contextlib.asynccontextmanager
@@ -100,7 +99,7 @@ async def kill(access: Access, scope: str, *, actor: str, reason: str) -> dict[s
             active = []
         latch = Latches(kills=(scope,))
         runs = [run for run in active if latch.kill_for(run.target.namespace, run.target.name)]
-        zeroed, pending = await _zero(cluster, runs, problems)
+        zeroed, pending = await _zero(cluster, runs, problems, access.settle_seconds)
     return {
         "scope": scope,
         "latched": latched,
@@ -122,7 +121,7 @@ async def abort(access: Access, target: TargetRef) -> dict[str, Any]:
         for run in runs:
             effect = Annotate(target=target, uid=run.uid, annotations={"abort": run.name})
             await _tried(cluster.perform(effect), problems, "the mark could not be set")
-        zeroed, pending = await _zero(cluster, runs, problems)
+        zeroed, pending = await _zero(cluster, runs, problems, access.settle_seconds)
     return {
         "scope": str(target),
         "in_force": not pending and not problems,
@@ -168,7 +167,7 @@ async def _tried(work: Awaitable[object], problems: list[str], what: str) -> boo
 
 
 async def _zero(
-    cluster: KubeCluster, runs: Sequence[Run], problems: list[str]
+    cluster: KubeCluster, runs: Sequence[Run], problems: list[str], settle_seconds: float
 ) -> tuple[int, list[str]]:
     """Weight 0 in the routes of all runs; how many were written, and what is still pending."""
     ready = [run for run in runs if not after_commit(run.phase)]
@@ -185,7 +184,7 @@ async def _zero(
         cluster.zero(splits), problems, "not every route could be written"
     ):
         return 0, pending
-    await LoopClock().sleep(SETTLE_SECONDS)
+    await LoopClock().sleep(settle_seconds)
     for run in ready:
         for split in await _splits(cluster, run, problems):
             weights = [item.weight for item in split.seen if item.service == split.canary]

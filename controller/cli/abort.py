@@ -10,12 +10,14 @@ from controller.cli import talk
 @click.command("abort")
 @click.argument("target")
 @talk.namespace_option
+@talk.settle_option
 @talk.output_option
 @talk.cluster_options
 def command(
     *,
     target: str,
     namespace: str,
+    settle_seconds: float,
     output: str,
     kubeconfig: str | None,
     context: str | None,
@@ -26,7 +28,12 @@ def command(
     Exit 0: weight 0 is written and read back. Exit 4: asked for, not yet in force.
     """
     ref = talk.target_of(target, namespace)
-    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
+    access = reading.Access(
+        kubeconfig=kubeconfig,
+        context=context,
+        namespace=controller_namespace,
+        settle_seconds=settle_seconds,
+    )
     halt = talk.ask(lambda: reading.abort(access, ref))
     talk.show(halt, output, _text)
     if not halt["in_force"]:

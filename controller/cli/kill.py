@@ -12,6 +12,7 @@ from controller.cli import talk
 @click.option("--namespace-only", metavar="NAMESPACE", help="Only this namespace.")
 @click.option("--reason", default="", help="Optional; the journal keeps it.")
 @talk.namespace_option
+@talk.settle_option
 @talk.output_option
 @talk.cluster_options
 def command(
@@ -20,6 +21,7 @@ def command(
     namespace_only: str | None,
     reason: str,
     namespace: str,
+    settle_seconds: float,
     output: str,
     kubeconfig: str | None,
     context: str | None,
@@ -37,7 +39,12 @@ def command(
         scope = f"target.{ref.namespace}.{ref.name}"
     elif namespace_only:
         scope = f"namespace.{namespace_only}"
-    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
+    access = reading.Access(
+        kubeconfig=kubeconfig,
+        context=context,
+        namespace=controller_namespace,
+        settle_seconds=settle_seconds,
+    )
     halt = talk.ask(lambda: reading.kill(access, scope, actor=talk.actor(), reason=reason))
     talk.show(halt, output, _text)
     if not halt["in_force"]:

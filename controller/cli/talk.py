@@ -69,6 +69,18 @@ def server_options(command: Command) -> Command:
     return command
 
 
+def settle_option(command: Command) -> Command:
+    """How far the gateway may be behind; the daemon's setting of the same name."""
+    return click.option(
+        "--settle-seconds",
+        envvar="SWITCHGEAR_SETTLE_SECONDS",
+        type=click.FloatRange(0.0, 60.0),
+        default=2.5,
+        show_default=True,
+        help="How long the gateway may take from a written route to one in force.",
+    )(command)
+
+
 def output_option(command: Command) -> Command:
     """Text for people or JSON for programs."""
     return click.option(
@@ -115,7 +127,7 @@ def ask(work: Callable[[], Awaitable[Answer]]) -> Answer:
     except (errors.Refused, errors.Missing) as error:
         raise fail(error.diagnostics(), NO) from error
     except errors.SwitchgearError as error:
-        raise fail(error.diagnostics(), UNREACHED) from error
+        raise fail(f"no cluster was reached: {error.diagnostics()}", UNREACHED) from error
 
 
 class Failure(click.ClickException):

@@ -74,6 +74,13 @@ async def prometheus_serving(store: Prometheus, port: int = 0) -> AsyncIterator[
         return HttpResponse(answer, status_code=status, headers=headers)
 
     app = Starlette(routes=[Route("/{path:path}", endpoint, methods=["GET", "POST"])])
+    async with app_serving(app, port) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def app_serving(app: Starlette, port: int = 0) -> AsyncIterator[str]:
+    """Any application over HTTP on loopback; yields its address."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))

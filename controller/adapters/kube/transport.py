@@ -220,7 +220,7 @@ async def load(
         wire = HttpWire(configuration, configure)
     except UNUSABLE as error:
         raise Refused(
-            f"no usable configuration for a cluster: {error}",
+            f"no usable configuration: {' '.join(str(error).split())}",
             advice="Name one with --kubeconfig and --context",
         ) from error
     return Connection(wire=wire, namespace=namespace, server=configuration.host)
