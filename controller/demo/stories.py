@@ -19,7 +19,7 @@ SLOW_LIMIT_SECONDS: Final = 0.3
 FIRST: Final = "v1"
 SECOND: Final = "v2"
 
-_FAST: Final = {"policy": "fast", "steps": "5@4s,25@4s,50@4s", "bake": "4s"}
+_FAST: Final = {"policy": "fast", "steps": "5@4s,25@3s,50@3s", "bake": "3s"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
