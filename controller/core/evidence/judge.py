@@ -276,7 +276,8 @@ def _unripe(evidence: Evidence, settings: Settings, dwell_seconds: float) -> Ite
     ):
         if tally.requests < least:
             wait = _wait(tally.requests, least, window.seconds)
-            about = f", {seconds(wait)}" if wait is not None else ", and none are coming"
+            unknown = ", and none are coming" if window.seconds else ""
+            about = f", {seconds(wait)}" if wait is not None else unknown
             yield Reason(
                 check="requests",
                 code=code,

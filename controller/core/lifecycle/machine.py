@@ -64,7 +64,7 @@ def step(situation: Situation, memory: Memory) -> Decision:
         moved = decision.memory.phase is not memory.phase
         memory = decision.memory
         reasons.append(decision.why)
-        if not moved or decision.effects:
+        if not moved or decision.effects or memory.phase is Phase.HELD:
             break
     why = "; ".join(dict.fromkeys(reasons)) or decision.why
     return replace(decision, memory=memory, why=why, notices=notices, verdict=verdict)
