@@ -8,6 +8,7 @@ the moment of its write, and what the simulation costs is never booked to the da
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -212,6 +213,8 @@ def rss_mib(pid: int) -> float:
 @contextlib.asynccontextmanager
 async def rig(*, scrape_seconds: float) -> AsyncIterator[Rig]:
     """A world with its two servers; the daemon is started by whoever wants one."""
+    # A daemon that was stopped leaves watches behind; asyncio would tell of each write to them.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="switchgear-bench-") as folder:
         async with (
             World(namespaces=(NAMESPACE, SYSTEM), scrape_interval=scrape_seconds) as world,
