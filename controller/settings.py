@@ -263,8 +263,9 @@ def load(
         try:
             values[setting.name] = _read(setting, found)
         except ValueError as error:
+            shown = ",".join(found) if isinstance(found, tuple) else found
             problems.append(
-                Problem(key=where, code="InvalidSetting", message=f"{found!r}: {_words(error)}")
+                Problem(key=where, code="InvalidSetting", message=f"{shown!r}: {_words(error)}")
             )
     known = {setting.variable for setting in TABLE} | KNOWN_ELSEWHERE
     problems += [

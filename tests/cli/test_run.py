@@ -58,6 +58,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ("--prometheus=ftp://a", "address such as"),
         ("--roll-seconds=-1", "between 0 and"),
         ("--controller-namespace=a.b", "namespace"),
+        ("--namespace=Shop", "namespace"),
         ("--cluster-cap=much", "number"),
     ],
 )
