@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each promise is seen to be broken by a decision that breaks it, and by nothing else."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.core import effects, invariants
+from controller.core.lifecycle.memory import Lane, Memory, split_of
+from controller.core.lifecycle.situation import Decision, Situation
+from controller.core.lifecycle.table import Phase
+from tests.core.lifecycle.paper import NEW, ROUTE, TARGET, Paper, begun
+
+LANE = Lane(route=ROUTE, uid="r1", service="checkout", original=())
+START = effects.StartCanary(target=TARGET, uid="c1", replicas=1)
+ZERO = effects.ZeroWeight(splits=(split_of(LANE),))
+
+
+def raised(weight_bp: int, step: int = 0) -> effects.RaiseWeight:
+    """A raise of the one lane."""
+    return effects.RaiseWeight(splits=(split_of(LANE),), weight_bp=weight_bp, step=step)
+
+
+def scene(phase: Phase, **run: Any) -> tuple[Situation, Memory]:
+    """A run in a phase, with a ready canary."""
+    paper = Paper(canary=NEW, canary_uid="c1", canary_pods=1, canary_service=True)
+    memory = begun(paper)
+    memory = replace(memory, run=replace(memory.run, phase=phase, lanes=(LANE,), **run))
+    return paper.situation(memory), memory
+
+
+def found(
+    phase: Phase, *wanted: effects.Effect, after: dict[str, Any] | None = None, **run: Any
+) -> tuple[str, ...]:
+    """What the invariants say of a decision with these effects."""
+    situation, memory = scene(phase, **run)
+    later = replace(memory, run=replace(memory.run, **(after or {})))
+    decision = Decision(memory=later, why="", effects=wanted)
+    return invariants.broken(situation, memory, decision)
+
+
+def test_an_ordinary_raise_breaks_nothing() -> None:
+    """One step, within its cap, with endpoints."""
+    assert found(Phase.RAISING, raised(500)) == ()
+
+
+@pytest.mark.parametrize(
+    ("promise", "problems"),
+    [
+        pytest.param("S2", lambda: found(Phase.RAISING, raised(500), START), id="two raises"),
+        pytest.param("S2", lambda: found(Phase.ROLLING_BACK, START), id="on the way back"),
+        pytest.param("S2", lambda: found(Phase.HELD, START), id="while held"),
+        pytest.param("S2", lambda: found(Phase.JUDGING, after={"granted": 2}), id="two steps"),
+        pytest.param("S2", lambda: found(Phase.SCALING, after={"granted": 1}), id="unjudged"),
+        pytest.param(
+            "S2", lambda: found(Phase.JUDGING, granted=3, after={"granted": 4}), id="beyond the end"
+        ),
+        pytest.param("S1", lambda: found(Phase.RAISING, raised(501)), id="above the step"),
+        pytest.param("S1", lambda: found(Phase.RAISING, raised(2500, step=1)), id="not granted"),
+        pytest.param("S4", lambda: found(Phase.ROLLING, ZERO), id="weight 0 after the commit"),
+    ],
+)
+def test_the_promise_is_seen_to_be_broken(
+    promise: str, problems: Callable[[], tuple[str, ...]]
+) -> None:
+    """It is named, and it is the only one."""
+    named = problems()
+    assert len(named) == 1
+    assert named[0].startswith(f"{promise}:")
+
+
+def test_weight_for_a_canary_without_endpoints() -> None:
+    """S5: no traffic to nothing."""
+    situation, memory = scene(Phase.RAISING)
+    bare = replace(situation, view=replace(situation.view, canary_services=()))
+    decision = Decision(memory=memory, why="", effects=(raised(500),))
+    assert [text[:3] for text in invariants.broken(bare, memory, decision)] == ["S5:"]
+
+
+def test_a_foreign_deployment_is_not_touched() -> None:
+    """S12: what is not ours is not scaled or deleted."""
+    situation, memory = scene(Phase.SCALING)
+    assert situation.view.canary is not None
+    foreign = replace(situation.view.canary, ours=False)
+    other = replace(situation, view=replace(situation.view, canary=foreign))
+    decision = Decision(memory=memory, why="", effects=(START,))
+    assert [text[:4] for text in invariants.broken(other, memory, decision)] == ["S12:"]
