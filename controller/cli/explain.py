@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from controller.app import reading
-from controller.cli import status, talk
+from controller.app.reading import Access
+from controller.cli import direct, status, talk
 from controller.core.journal import story
 
 
@@ -14,23 +14,18 @@ from controller.core.journal import story
 @click.argument("target")
 @talk.namespace_option
 @talk.output_option
-@talk.cluster_options
+@direct.access_options
 def command(
     *,
     target: str,
     namespace: str,
     output: str,
-    kubeconfig: str | None,
-    context: str | None,
-    controller_namespace: str,
+    access: Access,
 ) -> None:
     """Tell the latest run of TARGET record by record: decisions, writes, who asked for what."""
     ref = talk.target_of(target, namespace)
-    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
-    runs = talk.ask(lambda: reading.stories(access, ref, journal=True))
-    if not runs:
-        raise talk.fail(f"no run of {ref} is on record; `switchgear get` lists what is", talk.NO)
-    talk.show(runs[-1], output, _text)
+    run = direct.latest(access, ref, journal=True)
+    talk.show(run, output, _text)
 
 
 def _text(run: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from controller.app import reading
-from controller.cli import talk
+from controller.app.reading import Access
+from controller.cli import direct, talk
 
 COLUMNS = ("TARGET", "PHASE", "OUTCOME", "WEIGHT", "RUN", "WHY")
 WHY_WIDTH = 70
@@ -15,17 +16,14 @@ WHY_WIDTH = 70
 @click.command("get")
 @click.option("-a", "--all", "every", is_flag=True, help="Ended runs as well.")
 @talk.output_option
-@talk.cluster_options
+@direct.access_options
 def command(
     *,
     every: bool,
     output: str,
-    kubeconfig: str | None,
-    context: str | None,
-    controller_namespace: str,
+    access: Access,
 ) -> None:
     """List the runs that are under way or held."""
-    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
     runs = talk.ask(lambda: reading.stories(access))
     shown = [run for run in runs if every or run["phase"] != "Ended"]
     talk.show({"runs": shown}, output, _table)

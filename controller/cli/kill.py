@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`switchgear kill`: everything off traffic, now; works with the daemon stopped."""
 
+from dataclasses import replace
+
 import click
 
 from controller.app import reading
-from controller.cli import talk
+from controller.app.reading import Access
+from controller.cli import direct, talk
 
 
 @click.command("kill")
@@ -12,9 +15,9 @@ from controller.cli import talk
 @click.option("--namespace-only", metavar="NAMESPACE", help="Only this namespace.")
 @click.option("--reason", default="", help="Optional; the journal keeps it.")
 @talk.namespace_option
-@talk.settle_option
+@direct.settle_option
 @talk.output_option
-@talk.cluster_options
+@direct.access_options
 def command(
     *,
     target: str | None,
@@ -23,9 +26,7 @@ def command(
     namespace: str,
     settle_seconds: float,
     output: str,
-    kubeconfig: str | None,
-    context: str | None,
-    controller_namespace: str,
+    access: Access,
 ) -> None:
     """Take all canaries off traffic, now: no arguments, no confirmation.
 
@@ -39,24 +40,8 @@ def command(
         scope = f"target.{ref.namespace}.{ref.name}"
     elif namespace_only:
         scope = f"namespace.{namespace_only}"
-    access = reading.Access(
-        kubeconfig=kubeconfig,
-        context=context,
-        namespace=controller_namespace,
-        settle_seconds=settle_seconds,
-    )
-    halt = talk.ask(lambda: reading.kill(access, scope, actor=talk.actor(), reason=reason))
-    talk.show(halt, output, _text)
-    if not halt["in_force"]:
-        raise SystemExit(talk.NOT_YET)
-
-
-def _text(halt: dict[str, object]) -> str:
+    patient = replace(access, settle_seconds=settle_seconds)
+    halt = talk.ask(lambda: reading.kill(patient, scope, actor=talk.actor(), reason=reason))
     state = "in force" if halt["in_force"] else "LATCHED, NOT YET IN FORCE"
-    lines = [f"kill {halt['scope']}: {state}; {halt['zeroed']} routes at weight 0"]
-    for key in ("pending", "problems"):
-        found = halt[key]
-        if isinstance(found, list):
-            lines += [f"  {words}" for words in found]
-    lines.append("  released only by: switchgear release")
-    return "\n".join(lines)
+    headline = f"kill {halt['scope']}: {state}; {halt['zeroed']} routes at weight 0"
+    direct.conclude(halt, output, headline, "released only by: switchgear release")

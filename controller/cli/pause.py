@@ -4,20 +4,19 @@
 import click
 
 from controller.app import reading
-from controller.cli import talk
+from controller.app.reading import Access
+from controller.cli import direct, talk
 
 
 @click.command("pause")
 @click.argument("target")
 @talk.namespace_option
-@talk.cluster_options
+@direct.access_options
 def command(
     *,
     target: str,
     namespace: str,
-    kubeconfig: str | None,
-    context: str | None,
-    controller_namespace: str,
+    access: Access,
 ) -> None:
     """Let no weight of TARGET rise; toward safety it still moves. `kubectl annotate` undoes it.
 
@@ -25,7 +24,6 @@ def command(
     and remove it.
     """
     ref = talk.target_of(target, namespace)
-    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
     talk.ask(lambda: reading.pause(access, ref))
     click.echo(
         f"{ref} is paused; go on with\n  kubectl annotate -n {ref.namespace} deployment/{ref.name} "

@@ -5,31 +5,26 @@ from typing import Any
 
 import click
 
-from controller.app import reading
-from controller.cli import talk
+from controller.app.reading import Access
+from controller.cli import direct, talk
 
 
 @click.command("status")
 @click.argument("target")
 @talk.namespace_option
 @talk.output_option
-@talk.cluster_options
+@direct.access_options
 def command(
     *,
     target: str,
     namespace: str,
     output: str,
-    kubeconfig: str | None,
-    context: str | None,
-    controller_namespace: str,
+    access: Access,
 ) -> None:
     """Show TARGET: where its run stands, both tracks, the verdict and the next command."""
     ref = talk.target_of(target, namespace)
-    access = reading.Access(kubeconfig=kubeconfig, context=context, namespace=controller_namespace)
-    runs = talk.ask(lambda: reading.stories(access, ref))
-    if not runs:
-        raise talk.fail(f"no run of {ref} is on record; `switchgear get` lists what is", talk.NO)
-    talk.show(runs[-1], output, text)
+    run = direct.latest(access, ref)
+    talk.show(run, output, text)
 
 
 def text(run: dict[str, Any]) -> str:

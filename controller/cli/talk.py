@@ -29,25 +29,6 @@ SERVER_SECONDS: Final = 70.0
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def cluster_options(command: Command) -> Command:
-    """Where the API server is, and where the controller keeps its documents."""
-    for option in (
-        click.option(
-            "--controller-namespace",
-            envvar="SWITCHGEAR_CONTROLLER_NAMESPACE",
-            default="switchgear",
-            show_default=True,
-            help="Namespace of the controller's documents.",
-        ),
-        click.option("--context", envvar="SWITCHGEAR_CONTEXT", help="Context of the kubeconfig."),
-        click.option(
-            "--kubeconfig", envvar="SWITCHGEAR_KUBECONFIG", help="Path; else as kubectl does it."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 def server_options(command: Command) -> Command:
     """Where the daemon is, for what moves toward risk."""
     for option in (
@@ -67,18 +48,6 @@ def server_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def settle_option(command: Command) -> Command:
-    """How far the gateway may be behind; the daemon's setting of the same name."""
-    return click.option(
-        "--settle-seconds",
-        envvar="SWITCHGEAR_SETTLE_SECONDS",
-        type=click.FloatRange(0.0, 60.0),
-        default=2.5,
-        show_default=True,
-        help="How long the gateway may take from a written route to one in force.",
-    )(command)
 
 
 def output_option(command: Command) -> Command:
