@@ -148,7 +148,6 @@ async def _doors(engine: Engine, health: Health, settings: Settings) -> None:
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=1,
-        limit_concurrency=256,
         server_header=False,
     )
     server = _Server(config)
