@@ -3,9 +3,9 @@
 
 Field names, types, merge keys, limits and defaults are facts that nobody should type by hand. Fetch
 the documents with `kubectl get --raw /openapi/v3/<group version>` into a folder, one file each, and
-run `python -m tests.contract.openapi FOLDER`. The result has one definition per line, so that a
-newer Kubernetes shows up as a readable difference; a contract test compares the file with the
-server at hand.
+run `python -m tests.contract.openapi FOLDER`. The result has one kind or definition per line, and
+what is only part of it on the same line, so that a newer Kubernetes shows up as a readable
+difference; a contract test compares the file with the server at hand.
 """
 
 from __future__ import annotations
@@ -113,14 +113,19 @@ def reduce(documents: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def render(reduced: dict[str, Any]) -> str:
-    """Return the file's text: one kind or definition per line."""
+    """Return the file's text: one kind or definition per line, with what lies inside it."""
     parts = []
     for section, entries in reduced.items():
-        lines = [
-            f"{json.dumps(name)}:{json.dumps(entry, separators=(',', ':'), sort_keys=True)}"
-            for name, entry in entries.items()
-        ]
-        parts.append(f"{json.dumps(section)}:{{\n" + ",\n".join(lines) + "\n}")
+        lines: list[list[str]] = []
+        whole = "\n"  # No name begins with it, so the first one opens a line.
+        for name, entry in entries.items():
+            if not name.startswith((f"{whole}.", f"{whole}[")):
+                whole = name
+                lines.append([])
+            told = json.dumps(entry, separators=(",", ":"), sort_keys=True)
+            lines[-1].append(f"{json.dumps(name)}:{told}")
+        text = ",\n".join(",".join(line) for line in lines)
+        parts.append(f"{json.dumps(section)}:{{\n{text}\n}}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 from controller.sim.apiserver.resources import RESOURCES
-from tests.contract.openapi import SCHEMA_FILE, reduce
+from tests.contract.openapi import SCHEMA_FILE, reduce, render
 from tests.contract.worlds import World, contract
 
 # TCPRoute is in the experimental channel of the Gateway API, which few clusters install.
@@ -142,3 +142,8 @@ async def test_the_schema_is_that_of_the_server(world: World) -> None:
     ]
     assert differing == []
     assert len(told["kinds"]) >= len(RESOURCES) - 1
+
+
+def test_the_schema_file_has_the_form_that_its_maker_writes() -> None:
+    text = SCHEMA_FILE.read_text(encoding="utf-8")
+    assert render(json.loads(text)) == text
