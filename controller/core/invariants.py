@@ -43,12 +43,8 @@ def _steps(situation: Situation, before: Memory, decision: Decision) -> Iterator
         yield f"S2: {risen} steps granted at once"
     if after.granted > before.run.granted and before.phase is not Phase.JUDGING:
         yield f"S2: a step granted in {before.phase.value}, where no evidence is weighed"
-    if isinstance(situation.policy, Policy) and after.granted > _last(situation) + 1:
+    if isinstance(situation.policy, Policy) and after.granted > trial.rungs(situation, after) + 1:
         yield "S2: more steps granted than there are"
-
-
-def _last(situation: Situation) -> int:
-    return trial.rungs(situation.plan, situation.ceilings)
 
 
 def _weights(situation: Situation, decision: Decision) -> Iterator[str]:
@@ -56,7 +52,7 @@ def _weights(situation: Situation, decision: Decision) -> Iterator[str]:
     for effect in decision.effects:
         if not isinstance(effect, RaiseWeight):
             continue
-        cap = trial.rung(situation.plan, situation.ceilings, min(run.granted, effect.step))
+        cap = trial.rung(situation, run, min(run.granted, effect.step))
         if effect.weight_bp > cap.weight_bp:
             yield f"S1: weight {effect.weight_bp} asked for under a cap of {cap.weight_bp}"
         if effect.weight_bp > 0 and ready_pods(situation.view, run) == 0:

@@ -12,7 +12,6 @@ from typing import Final
 
 from controller.core.effects import RaiseWeight, Riskier, Roll
 from controller.core.observation import Latches, Route
-from controller.core.policy import caps
 from controller.core.policy.model import Policy
 from controller.core.values import TargetRef, canary_name, percent
 
@@ -35,15 +34,14 @@ class Asked:
     effect: Riskier
     target: TargetRef
     policy: Policy
-    ceilings: caps.Ceilings
     latches: Latches
     """Read after the routes."""
     epoch: int
     """Our own."""
     routes: Sequence[Route] = ()
     """Read before the latches."""
-    rungs: int
-    """How many steps the ladder has; the rung of that number is the bake."""
+    ladder: tuple[int, ...]
+    """Weights of the run's steps under today's caps; the rung after them is the bake."""
     granted: int
     """Highest rung that evidence or a person allowed."""
     breaker: str
@@ -97,10 +95,13 @@ def _breaker(asked: Asked) -> Refusal | None:
 def _epoch(asked: Asked) -> Refusal | None:
     if asked.latches.epoch == asked.epoch:
         return None
+    if asked.latches.epoch > asked.epoch:
+        words = "another controller has taken over"
+    else:
+        words = "the cluster document was lost; restart the daemon, which claims a new epoch"
     return Refusal(
         code="EpochPassed",
-        message=f"the epoch is {asked.latches.epoch} and ours is {asked.epoch}: "
-        "another controller has taken over",
+        message=f"the epoch is {asked.latches.epoch} and ours is {asked.epoch}: {words}",
     )
 
 
@@ -126,15 +127,14 @@ def _cap(asked: Asked) -> Refusal | None:
     effect = asked.effect
     if not isinstance(effect, RaiseWeight):
         return None
-    bounds = [caps.ceiling(asked.policy, asked.ceilings).limit_bp]
-    if effect.step < asked.rungs:
-        bounds.append(caps.ladder(asked.policy, asked.ceilings)[effect.step].weight_bp)
-    if effect.step < asked.rungs and effect.weight_bp > min(bounds):
+    bake = len(asked.ladder)
+    if effect.step < bake and effect.weight_bp > asked.ladder[effect.step]:
         return Refusal(
             code="AboveCap",
-            message=f"{percent(effect.weight_bp)} is above the cap of {percent(min(bounds))}",
+            message=f"{percent(effect.weight_bp)} is above the cap of "
+            f"{percent(asked.ladder[effect.step])}",
         )
-    if effect.step == asked.rungs and effect.weight_bp > asked.policy.bake.weight_bp:
+    if effect.step == bake and effect.weight_bp > asked.policy.bake.weight_bp:
         return Refusal(
             code="AboveCap",
             message=f"{percent(effect.weight_bp)} is above the bake's "
@@ -145,7 +145,7 @@ def _cap(asked: Asked) -> Refusal | None:
 
 def _granted(asked: Asked) -> Refusal | None:
     effect = asked.effect
-    needed = asked.rungs + 1 if isinstance(effect, Roll) else getattr(effect, "step", 0)
+    needed = len(asked.ladder) + 1 if isinstance(effect, Roll) else getattr(effect, "step", 0)
     if needed <= asked.granted:
         return None
     return Refusal(

@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Run
-from controller.core.policy import caps, parse
+from controller.core.policy import parse
 from controller.core.policy.model import Policy
 from controller.core.values import PREFIX, percent
 
@@ -41,11 +41,8 @@ def facts(run: Run, lines: Sequence[str], *, journal: bool = False) -> dict[str,
     decisions = [record["body"] for record in told if record.get("kind") == "decision"]
     verdicts = [body["verdict"] for body in decisions if "verdict" in body]
     policy = policy_of(run)
-    ladder = list(caps.ladder(policy, caps.Ceilings())) if policy else []
-    steps = [{"weight_bp": step.weight_bp, "dwell_seconds": step.dwell_seconds} for step in ladder]
-    if policy is not None:
-        bake = trial.rung(policy, caps.Ceilings(), len(ladder))
-        steps.append({"weight_bp": bake.weight_bp, "dwell_seconds": bake.dwell_seconds})
+    rungs = trial.planned(run, policy) if policy else ()
+    steps = [{"weight_bp": step.weight_bp, "dwell_seconds": step.dwell_seconds} for step in rungs]
     found: dict[str, Any] = {
         "name": run.name,
         "target": {"namespace": run.target.namespace, "name": run.target.name},
@@ -75,8 +72,7 @@ def ladder_text(run: Run) -> str:
     policy = policy_of(run)
     if policy is None:
         return ""
-    count = trial.rungs(policy, caps.Ceilings())
-    rungs = [trial.rung(policy, caps.Ceilings(), index) for index in range(count + 1)]
+    rungs = trial.planned(run, policy)
     return " ".join(
         f"[{percent(step.weight_bp)}]" if index == run.step else percent(step.weight_bp)
         for index, step in enumerate(rungs)

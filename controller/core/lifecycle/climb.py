@@ -4,6 +4,7 @@
 from dataclasses import replace
 
 from controller.core import effects
+from controller.core.effects import Effect
 from controller.core.evidence.judge import Outcome
 from controller.core.lifecycle import prepare, trial
 from controller.core.lifecycle.memory import Ending, Memory, Run
@@ -21,12 +22,13 @@ def wanted_pods(situation: Situation, run: Run) -> int:
 
     From the bake on it is as many as stable had, since they will carry everything.
     """
-    step = trial.rung(situation.plan, situation.ceilings, run.step)
-    baking = run.step >= trial.rungs(situation.plan, situation.ceilings)
+    step = trial.rung(situation, run, run.step)
+    baking = run.step >= trial.rungs(situation, run)
     weight_bp = WHOLE_BP if baking else step.weight_bp
-    share = -(-run.replicas * weight_bp // WHOLE_BP)
-    most = run.replicas if run.most_replicas is None else min(run.replicas, run.most_replicas)
-    return max(1, min(max(share, 1), most))
+    now = situation.view.deployment.replicas if situation.view.deployment else 0
+    full = max(run.replicas, now)
+    most = full if run.most_replicas is None else min(full, run.most_replicas)
+    return max(1, min(-(-full * weight_bp // WHOLE_BP), most))
 
 
 def ready_pods(view: View, run: Run) -> int:
@@ -46,11 +48,18 @@ def slipped(situation: Situation, memory: Memory) -> Decision | None:
     The rung was granted by evidence and stays granted; the evidence window begins anew.
     """
     run = prepare.adopted(situation, memory.run)
-    at_whole = run.step > trial.rungs(situation.plan, situation.ceilings)
-    lost = [] if at_whole else prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
+    at_whole = run.step > trial.rungs(situation, run)
+    lost = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
     gone = prepare.backends(situation, run) or list(prepare.objects(situation, run))
-    if not lost and not gone:
+    empty = any(situation.shares(run.lanes)) and ready_pods(situation.view, run) == 0
+    if not gone and not empty and (at_whole or not lost):
         return None
+    return again(situation, replace(memory, run=run), tuple(lost))
+
+
+def again(situation: Situation, memory: Memory, lost: tuple[Effect, ...] = ()) -> Decision:
+    """The same rung once more from weight 0; too often, and the run gives way."""
+    run = memory.run
     slips = run.slips + 1
     if slips > MOST_SLIPS:
         reason = f"another writer undid the controller's part {slips} times"
@@ -62,10 +71,8 @@ def slipped(situation: Situation, memory: Memory) -> Decision | None:
             why=reason,
             notices=(Notice(reason="OtherWriter", message=reason, warning=True),),
         )
-    step = min(run.step, trial.rungs(situation.plan, situation.ceilings))
-    after = replace(memory, run=run).moved(
-        Event.SLIPPED, situation.now, slips=slips, step=step, weight_bp=0
-    )
+    step = min(run.step, trial.rungs(situation, run))
+    after = memory.moved(Event.SLIPPED, situation.now, slips=slips, step=step, weight_bp=0)
     message = "another writer undid the controller's part; the step begins again from weight 0"
     zero = effects.ZeroWeight(splits=situation.splits(run.lanes))
     return Decision(
@@ -79,6 +86,10 @@ def slipped(situation: Situation, memory: Memory) -> Decision | None:
 
 def scale(situation: Situation, memory: Memory) -> Decision:
     """SCALING: enough ready canary pods for the next weight."""
+    if not memory.run.ladder:
+        steps = trial.ladder(situation, memory.run)
+        fixed = tuple((step.weight_bp, step.dwell_seconds) for step in steps)
+        memory = memory.with_run(ladder=fixed)
     run = memory.run
     canary = situation.view.canary
     count = wanted_pods(situation, run)
@@ -100,7 +111,7 @@ def scale(situation: Situation, memory: Memory) -> Decision:
 def raise_weight(situation: Situation, memory: Memory) -> Decision:
     """RAISING: one write, read back, then the gateway's settling time."""
     run = memory.run
-    step = trial.rung(situation.plan, situation.ceilings, run.step)
+    step = trial.rung(situation, run, run.step)
     shares = situation.shares(run.lanes)
     if any(share != step.weight_bp for share in shares):
         effect = effects.RaiseWeight(
@@ -119,6 +130,8 @@ def raise_weight(situation: Situation, memory: Memory) -> Decision:
     if left > 0:
         why = f"{percent(step.weight_bp)} is written; waiting until it is in force"
         return Decision(memory=memory, why=why, wait_seconds=left)
+    if not situation.clock:
+        return Decision(memory=memory, why="waiting for a first answer of the metrics store")
     after = trial.begun(situation, memory).moved(
         Event.IN_FORCE, situation.now, weight_bp=step.weight_bp
     )
@@ -135,7 +148,7 @@ def judge(situation: Situation, memory: Memory) -> Decision:
     run = memory.run
     found = trial.verdict(situation, memory)
     why = trial.sentence(found)
-    step = trial.rung(situation.plan, situation.ceilings, run.step)
+    step = trial.rung(situation, run, run.step)
     if found.outcome is Outcome.PASS:
         return replace(_passed(situation, memory, why), verdict=found)
     person = next((item for item in situation.requests if item.verb is Verb.PROMOTE), None)
@@ -155,8 +168,8 @@ def judge(situation: Situation, memory: Memory) -> Decision:
 def _passed(situation: Situation, memory: Memory, why: str, *, person: bool = False) -> Decision:
     """The next rung. In a recovery run a person's word goes straight to the commit."""
     run = memory.run
-    bake = trial.rungs(situation.plan, situation.ceilings)
-    step = trial.rung(situation.plan, situation.ceilings, run.step)
+    bake = trial.rungs(situation, run)
+    step = trial.rung(situation, run, run.step)
     last = run.step >= bake or (person and run.recovery)
     after_step = bake + 1 if last else run.step + 1
     after = memory.moved(

@@ -204,14 +204,19 @@ def _tripped(situation: Situation, memory: Memory) -> Decision | None:
 
 
 def _silent(situation: Situation, memory: Memory) -> Decision | None:
-    """No usable answer of the metrics store: weights freeze, and in the end exposure goes to 0."""
-    if memory.phase not in EXPOSED or memory.run.weight_bp == 0:
+    """No usable answer of the metrics store: weights freeze, and in the end exposure goes to 0.
+
+    A store that has not answered this process yet is silent since the phase began (or the restart).
+    """
+    if memory.phase not in EXPOSED or not any(situation.shares(memory.run.lanes)):
         return None
     if isinstance(situation.policy, tuple):
         return None
     limit = situation.policy.metrics_deadline_seconds
     age = situation.metrics_age
-    if age is None or age <= limit:
+    if age is None:
+        age = situation.now - memory.moments.entered
+    if age <= limit:
         return None
     reason = f"the metrics store has given no usable answer for {age:.0f} s (limit {limit:.0f} s)"
     return _stopped(situation, memory, Ending.INCONCLUSIVE, reason, "MetricsSilent")
@@ -234,17 +239,19 @@ def _resumed(situation: Situation, memory: Memory) -> Decision | None:
 
 
 def _above(situation: Situation, memory: Memory) -> Decision | None:
-    """Somebody gave the canary more than its rung: back to the rung's weight at once (S1)."""
-    if memory.phase not in {Phase.SCALING, Phase.JUDGING}:
+    """More than the rung allows, by another's write or a lowered cap: back at once (S1)."""
+    if memory.phase not in {Phase.SCALING, Phase.RAISING, Phase.JUDGING}:
         return None
     run = memory.run
+    rung = trial.rung(situation, run, run.step).weight_bp
+    limit = rung if memory.phase is Phase.RAISING else min(run.weight_bp, rung)
     most = max(situation.shares(run.lanes), default=0)
-    if most <= run.weight_bp:
+    if most <= limit:
         return None
-    lower = effects.LowerWeight(splits=situation.splits(run.lanes), weight_bp=run.weight_bp)
-    message = f"another writer set the weight to {percent(most)}; back to {percent(run.weight_bp)}"
+    lower = effects.LowerWeight(splits=situation.splits(run.lanes), weight_bp=limit)
+    message = f"the canary has {percent(most)}, more than its step allows; back to {percent(limit)}"
     return Decision(
-        memory=memory,
+        memory=memory.with_run(weight_bp=min(run.weight_bp, limit)),
         why=message,
         effects=(lower,),
         notices=(Notice(reason="OtherWriter", message=message, warning=True),),
@@ -255,16 +262,13 @@ def _undone(situation: Situation, memory: Memory) -> Decision | None:
     """Somebody undid pins, backends or objects: weight 0, then prepare again."""
     if memory.phase not in EXPOSED:
         return None
-    if memory.phase is Phase.COMMITTING and not prepare.backends(situation, memory.run):
-        return None
     slipped = climb.slipped(situation, memory)
     if slipped is not None:
         return slipped
     run = memory.run
     lost = any(share < run.weight_bp for share in situation.shares(run.lanes))
     if memory.phase is Phase.JUDGING and lost:
-        after = memory.moved(Event.SLIPPED, situation.now, slips=run.slips + 1, weight_bp=0)
-        return Decision(memory=after, why="the weight was lowered by another writer")
+        return climb.again(situation, memory)
     return None
 
 

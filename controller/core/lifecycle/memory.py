@@ -94,6 +94,9 @@ class Run:
     """Replicas of the Deployment at the start: what stable may be asked to carry again."""
     most_replicas: int | None = None
     """The autoscaler's maximum, if there is one."""
+    ladder: tuple[tuple[int, float], ...] = ()
+    """Weight and dwell of each step, fixed when the run began; a cap that is lowered later takes
+    away from a step's weight, and never moves the run to another step."""
     pins: tuple[Pin, ...] = ()
     lanes: tuple[Lane, ...] = ()
     step: int = 0

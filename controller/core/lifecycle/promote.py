@@ -102,6 +102,10 @@ def roll(situation: Situation, memory: Memory) -> Decision:
     deployment = situation.view.deployment
     if deployment is None:
         return Decision(memory=memory, why="the Deployment is not there")
+    kept = _kept(situation, run) or prepare.pins(situation, run, TRACK_LABEL, CANARY_TRACK)
+    if kept:
+        why = "the canary pods carry everything: what somebody took from them is put back"
+        return Decision(memory=memory, why=why, effects=tuple(kept))
     if deployment.paused:
         effect = effects.Roll(target=run.target, uid=deployment.uid, digest=run.digest)
         why = "the Deployment rolls with no traffic on it"
@@ -112,7 +116,8 @@ def roll(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=after, why="the Deployment has rolled")
     why = f"rolling: {deployment.updated} of {deployment.replicas} pods are new"
     waited = situation.now - memory.moments.entered
-    if deployment.stalled or waited > situation.roll_seconds:
+    seen = deployment.observed_generation >= deployment.generation
+    if (deployment.stalled and seen) or waited > situation.roll_seconds:
         reason = f"the roll after the commit did not finish ({why})"
         after = memory.moved(Event.STOP, situation.now, ending=Ending.FAILED, reason=reason)
         notice = Notice(reason="RollStalled", message=reason, warning=True)
@@ -120,9 +125,22 @@ def roll(situation: Situation, memory: Memory) -> Decision:
     return Decision(memory=memory, why=why)
 
 
+def _kept(situation: Situation, run: Run) -> list[Effect]:
+    """Canary objects that are missing while all requests go there: made again at once."""
+    made = list(prepare.objects(situation, run))
+    canary = situation.view.canary
+    if made or canary is None or canary.replicas >= min(run.replicas, run.most_replicas or 10**6):
+        return made
+    return [effects.StartCanary(target=run.target, uid=canary.uid, replicas=run.replicas)]
+
+
 def hand_back(situation: Situation, memory: Memory) -> Decision:
     """HANDING_BACK: Services select the new pods, then the routes return in two parts."""
     run = memory.run
+    kept = _kept(situation, run) if run.weight_bp > 0 else []
+    if kept:
+        why = "the canary pods still carry requests: what somebody took from them is put back"
+        return Decision(memory=memory, why=why, effects=tuple(kept))
     repin = prepare.pins(situation, run, HASH_LABEL, run.new_hash)
     if repin:
         why = "the Services select the Deployment's own new pods"

@@ -55,6 +55,10 @@ def undo(situation: Situation, memory: Memory) -> Decision:
         )
         return Decision(memory=memory, why="stopping the native roll", effects=(pause,))
     strange = _strange(situation, run)
+    if strange and stable_set(situation, run) is None:
+        # Deleting the only ReplicaSet left would make the controller start it anew, from nothing.
+        why = "stable's ReplicaSet is gone (revisionHistoryLimit?): a person must decide"
+        return Decision(memory=memory, why=why, wait_seconds=30.0)
     if strange and situation.view.canary is not None:
         gather = _gathered(situation, run)
         if gather:
@@ -71,7 +75,7 @@ def undo(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=memory, why="deleting the rolled pods", effects=gone)
     stable = stable_set(situation, run)
     ready = stable.ready if stable is not None else 0
-    if ready < max(deployment.replicas, 1):
+    if ready < deployment.replicas:
         why = f"{ready} of {deployment.replicas} stable pods are back"
         return Decision(memory=memory, why=why)
     repin = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
@@ -96,7 +100,14 @@ def roll_back(situation: Situation, memory: Memory) -> Decision:
     wanted: list[Effect] = []
     if any(situation.shares(run.lanes)):
         wanted.append(effects.ZeroWeight(splits=situation.splits(run.lanes)))
-    wanted.extend(prepare.pins(situation, run, HASH_LABEL, run.stable_hash))
+    if run.ending is Ending.GONE:
+        # Whoever creates the Deployment again must find its Service free, at once. The Service
+        # comes last: without it nothing leads from the name of the target to its routes.
+        wanted.extend(promote.detach(situation, run))
+        wanted.extend(_stopping(situation, run))
+        wanted.extend(promote.unpin(situation, run))
+    else:
+        wanted.extend(prepare.pins(situation, run, HASH_LABEL, run.stable_hash))
     if wanted:
         return Decision(memory=memory.at(asserted=None), why="weight 0", effects=tuple(wanted))
     again = prepare.resumed(situation, run)
@@ -108,13 +119,18 @@ def roll_back(situation: Situation, memory: Memory) -> Decision:
     waiting = promote.settling(situation, memory, situation.settle_seconds + drain)
     if waiting is not None:
         return replace(waiting, why="weight 0 is written; waiting until it is in force")
-    canary = situation.view.canary
-    if canary is not None and canary.ours and canary.replicas > 0:
-        shrink = effects.ShrinkCanary(target=run.target, uid=canary.uid, replicas=0)
-        return Decision(memory=memory, why="stopping the canary pods", effects=(shrink,))
+    shrink = tuple(_stopping(situation, run))
+    if shrink:
+        return Decision(memory=memory, why="stopping the canary pods", effects=shrink)
     if situation.view.pods and situation.now - memory.moments.entered < GRACE_SECONDS:
         return Decision(memory=memory, why="waiting for the canary pods to end")
     return Decision(memory=memory.moved(Event.ZERO, situation.now), why="no request goes there")
+
+
+def _stopping(situation: Situation, run: Run) -> Iterator[Effect]:
+    canary = situation.view.canary
+    if canary is not None and canary.ours and canary.replicas > 0:
+        yield effects.ShrinkCanary(target=run.target, uid=canary.uid, replicas=0)
 
 
 def clean(situation: Situation, memory: Memory) -> Decision:
@@ -157,8 +173,11 @@ def _settled(situation: Situation, memory: Memory) -> Decision:
     if deployment.digest == run.stable_digest:
         after = memory.moved(Event.CLEAN_RESUME, now, outcome=ending.value)
         return Decision(memory=after, why="the stable template is back")
-    if ending is Ending.SUPERSEDED or (deployment.digest != run.digest):
-        after = memory.moved(Event.CLEAN_ENDED, now, outcome=ending.value)
+    overtaken = {Ending.SUPERSEDED, Ending.CANCELLED}
+    if ending in overtaken or deployment.digest != run.digest:
+        # The stable template was put back and taken away again: that is a change like any other.
+        outcome = Ending.SUPERSEDED if ending is Ending.CANCELLED else ending
+        after = memory.moved(Event.CLEAN_ENDED, now, outcome=outcome.value)
         return Decision(memory=after, why="a newer template takes its place")
     if _reverts(situation, ending):
         stable = stable_set(situation, run)

@@ -24,18 +24,41 @@ OLD_SCRAPES = 3
 """Data older than so many scrape intervals (and 15 s) are no data."""
 
 
-def rungs(policy: Policy, ceilings: caps.Ceilings) -> int:
+def ladder(situation: Situation, run: Run) -> tuple[Step, ...]:
+    """The run's steps, each under the caps as they are now."""
+    if run.ladder:
+        steps = tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in run.ladder)
+    else:
+        steps = caps.ladder(situation.plan, situation.ceilings)
+    return tuple(
+        Step(
+            weight_bp=caps.least(step, situation.plan, situation.ceilings).limit_bp,
+            dwell_seconds=step.dwell_seconds,
+        )
+        for step in steps
+    )
+
+
+def planned(run: Run, policy: Policy) -> tuple[Step, ...]:
+    """The ladder as people read it: the run's steps (at first the policy's) and the bake."""
+    steps = tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in run.ladder)
+    bake = Step(weight_bp=policy.bake.weight_bp, dwell_seconds=policy.bake.seconds)
+    return (*(steps or caps.ladder(policy, caps.Ceilings())), bake)
+
+
+def rungs(situation: Situation, run: Run) -> int:
     """How many steps the ladder has; the rung of that number is the bake, the next the commit."""
-    return len(caps.ladder(policy, ceilings))
+    return len(ladder(situation, run))
 
 
-def rung(policy: Policy, ceilings: caps.Ceilings, index: int) -> Step:
+def rung(situation: Situation, run: Run, index: int) -> Step:
     """Weight and dwell of a rung: a step, the bake, or the whole."""
-    steps = caps.ladder(policy, ceilings)
+    steps = ladder(situation, run)
     if index < len(steps):
         return steps[index]
     if index == len(steps):
-        return Step(weight_bp=policy.bake.weight_bp, dwell_seconds=policy.bake.seconds)
+        bake = situation.plan.bake
+        return Step(weight_bp=bake.weight_bp, dwell_seconds=bake.seconds)
     return Step(weight_bp=WHOLE_BP, dwell_seconds=0.0)
 
 
@@ -71,11 +94,13 @@ def watched(situation: Situation, memory: Memory) -> Memory:
 
 
 def begun(situation: Situation, memory: Memory) -> Memory:
-    """The present weight is in force: open the window from the newest scrape on."""
+    """The present weight is in force: open the window now, by the metrics store's own clock.
+
+    Nothing that was scraped before this moment counts toward the PASS.
+    """
     chosen = settings(situation, memory.run)
     found = memory.evidence or evidence.start(chosen)
-    at = situation.scraped_at if situation.scraped_at is not None else situation.clock
-    return replace(memory, evidence=evidence.weight_changed(found, at))
+    return replace(memory, evidence=evidence.weight_changed(found, situation.clock))
 
 
 def fed(situation: Situation, memory: Memory) -> Memory:
@@ -96,7 +121,7 @@ def fed(situation: Situation, memory: Memory) -> Memory:
 def verdict(situation: Situation, memory: Memory) -> Verdict:
     """What evidence and pod state say now."""
     chosen = settings(situation, memory.run)
-    step = rung(situation.plan, situation.ceilings, memory.run.step)
+    step = rung(situation, memory.run, memory.run.step)
     return evidence.judge(
         memory.evidence or evidence.start(chosen),
         chosen,

@@ -10,7 +10,6 @@ from controller.core.effects import RaiseWeight, Roll, SplitRef, StartCanary
 from controller.core.guard import permit
 from controller.core.guard.permit import Asked, Permit
 from controller.core.observation import Backend, Latches, Route
-from controller.core.policy import caps
 from controller.core.policy.model import PRESETS, Preset
 from controller.core.values import RouteRef, TargetRef
 
@@ -40,11 +39,10 @@ def asked(**changes: Any) -> Asked:
         effect=RaiseWeight(splits=(SPLIT,), weight_bp=500, step=0),
         target=TARGET,
         policy=PRESETS[Preset.STANDARD],
-        ceilings=caps.Ceilings(),
         latches=Latches(epoch=3),
         epoch=3,
         routes=(route(),),
-        rungs=3,
+        ladder=(500, 2500, 5000),
         granted=0,
         breaker="",
         paused="",
@@ -70,7 +68,7 @@ CASES: dict[str, dict[str, Any]] = {
     "Paused": {"paused": "paused"},
     "Stopped": {"stopped": "aborted"},
     "StaleView": {"stale_seconds": 91.0},
-    "AboveCap": {"ceilings": caps.Ceilings(cluster_bp=100)},
+    "AboveCap": {"ladder": (100, 100, 100)},
     "NotGranted": {"effect": RaiseWeight(splits=(SPLIT,), weight_bp=2500, step=1)},
     "NoEndpoints": {"endpoints_ready": False},
     "RouteMoved": {"routes": (route(uid="r2"),)},

@@ -59,7 +59,7 @@ def promises(paper: Paper, memory: Memory) -> None:
         assert paper.canary_pods > 0
     if paper.share() < 10_000 and paper.exists:
         assert paper.behind_service(), "the Service selects no pod"
-    if paper.canary_pods > 0 and memory.phase is not Phase.RESTORING:
+    if paper.canary_pods > 0 and memory.phase is not Phase.RESTORING and paper.exists:
         assert paper.selector != LABELS, "canary pods under an unpinned Service"
 
 
