@@ -41,7 +41,7 @@ class House:
     def __init__(self, world: World, bounds: Bounds = BOUNDS) -> None:
         """Nothing runs until `start`."""
         self.world = world
-        self._bounds = bounds
+        self.bounds = bounds
         self._task: asyncio.Task[None] | None = None
         self.engine: Engine | None = None
 
@@ -63,7 +63,7 @@ class House:
             documents=documents,
             metrics=metrics,
             clock=clock,
-            bounds=self._bounds,
+            bounds=self.bounds,
         )
         self.engine = engine
 

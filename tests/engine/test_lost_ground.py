@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the run stands on is taken away under it: caps, canary pods, the metrics store."""
+
+import asyncio
+
+import pytest
+
+from controller.engine.observe import Bounds
+from controller.sim import clock
+from controller.sim.prometheus import Trouble
+from tests.engine.house import BOUNDS, POLICY, House, house
+
+V2 = "registry.example/app:v2"
+
+
+def capped(found: House, cap_bp: int) -> None:
+    """From the next start on the operator's cap is this."""
+    found.bounds = Bounds(
+        settle_seconds=BOUNDS.settle_seconds,
+        drain_seconds=BOUNDS.drain_seconds,
+        ready_seconds=BOUNDS.ready_seconds,
+        roll_seconds=BOUNDS.roll_seconds,
+        cluster_cap_bp=cap_bp,
+    )
+
+
+def share(found: House) -> int:
+    """The canary's share in the route, in basis points."""
+    weights = found.world.weights("checkout")
+    canary = weights.get("checkout-canary", 0)
+    return 10_000 * canary // (sum(weights.values()) or 1)
+
+
+def test_a_cap_that_is_lowered_over_a_restart_only_takes_away() -> None:
+    """At 25 % the daemon restarts under a cap of 5 %: weight goes down to 5 % and no rung is lost.
+
+    The step that was reached, its evidence and the steps before the bake stay what they were.
+    """
+
+    async def story() -> None:
+        async with house(annotations={**POLICY, "switchgear.dev/steps": "5@20s,25@60s"}) as found:
+            found.world.set_image("shop", "checkout", V2)
+            await found.until(lambda: found.runs()[-1:] != [] and share(found) == 2500)
+            await asyncio.sleep(10)
+            await found.stop()
+            capped(found, 500)
+            await found.start()
+            await found.until(lambda: share(found) == 500, within=20)
+            for _ in range(40):
+                await asyncio.sleep(1)
+                assert share(found) <= 500
+            assert found.runs()[-1]["step"] == 1
+
+    clock.run(story())
+
+
+@pytest.mark.parametrize("phase", ["Committing", "Rolling", "HandingBack"])
+def test_the_canary_is_deleted_while_it_carries_everything(phase: str) -> None:
+    """It is made again at once; the version is not called bad, and the end is a good one."""
+
+    async def story() -> None:
+        async with house() as found:
+            world = found.world
+            world.set_image("shop", "checkout", V2)
+            await found.reaches(phase)
+            await asyncio.sleep(0.5)
+            world.delete("deployments", "shop", "checkout-canary")
+            await found.ended("promoted")
+            await world.settle()
+            assert world.ready_pods("v2") == 4
+            assert not found.runs()[-1]["quarantined"]
+            found.at_rest()
+
+    clock.run(story())
+
+
+def test_the_canary_is_scaled_to_0_by_somebody() -> None:
+    """Weight 0 until it is back; not the version's fault."""
+
+    async def story() -> None:
+        async with house() as found:
+            world = found.world
+            world.set_image("shop", "checkout", V2)
+            await found.reaches("Judging")
+            await asyncio.sleep(3)
+            world.scale("shop", "checkout-canary", 0)
+            await found.until(lambda: share(found) == 0, within=10)
+            await found.ended("promoted")
+            found.at_rest()
+
+    clock.run(story())
+
+
+def test_the_metrics_store_is_silent_after_a_restart() -> None:
+    """The deadline runs although this process never had an answer: exposure goes to 0."""
+
+    async def story() -> None:
+        policy = {**POLICY, "switchgear.dev/metrics-deadline": "30s"}
+        async with house(annotations=policy) as found:
+            world = found.world
+            world.set_image("shop", "checkout", V2)
+            await found.reaches("Judging")
+            await asyncio.sleep(3)
+            await found.stop()
+            world.prometheus.faults.trouble = Trouble.DOWN
+            await found.start()
+            await found.until(lambda: share(found) == 0, within=90)
+            await found.ended("inconclusive")
+            found.at_rest(paused=True)
+
+    clock.run(story())
+
+
+def test_a_foreign_weight_while_the_step_is_being_raised() -> None:
+    """50 % while 25 % is asked for: back to the step at once, not at the deadline."""
+
+    async def story() -> None:
+        async with house() as found:
+            world = found.world
+            world.set_image("shop", "checkout", V2)
+            await found.until(lambda: bool(found.runs()) and found.runs()[-1]["step"] == 1)
+            await found.until(lambda: found.runs()[-1]["phase"] == "Raising")
+
+            def double(route: dict) -> None:  # type: ignore[type-arg]
+                for backend in route["spec"]["rules"][0]["backendRefs"]:
+                    backend["weight"] = 5000
+
+            world.edit("httproutes", "shop", "checkout", double)
+            await found.until(lambda: share(found) <= 2500, within=5)
+            await found.ended("promoted")
+
+    clock.run(story())
