@@ -55,10 +55,14 @@ def command(
     }
     targets = [str(w) for w in world.workloads if is_target(w.annotations)]
     unchecked = lint.unchecked(world) if targets else ()
+    notes = [f"{w}: {note}" for w in world.workloads for note in lint.notes(w)]
     if output == "json":
-        click.echo(json.dumps(_report(targets, problems, unchecked), indent=2))
+        report = {**_report(targets, problems, unchecked), "notes": notes}
+        click.echo(json.dumps(report, indent=2))
     else:
         _tell(targets, problems, unchecked)
+        for note in notes:
+            click.echo(note, err=True)
     ctx.exit(talk.NO if problems else 0)
 
 

@@ -7,12 +7,32 @@ an older view is made harmless by the preconditions of the writes that follow fr
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from controller.core.values import WHOLE_BP, RouteRef
+from controller.core.values import HASH_LABEL, TRACK_LABEL, WHOLE_BP, RouteRef
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 """A label map or selector as sorted pairs, so that it is hashable and compares by value."""
+
+PIN_LABELS: Final = (HASH_LABEL, TRACK_LABEL)
+"""The two keys of a Service's selector by which we choose among a target's pods."""
+
+
+def pinned(selector: Pairs, key: str, value: str) -> Pairs:
+    """A selector with exactly one pin of ours; everything else in it stays."""
+    own = {name: text for name, text in selector if name not in PIN_LABELS}
+    return tuple(sorted({**own, key: value}.items()))
+
+
+def unpinned(selector: Pairs, noted: Pairs = ()) -> Pairs:
+    """A selector without our pin.
+
+    Of `noted`, the selector before we touched it, only our two keys count: whatever else differs
+    is an edit that somebody made meanwhile.
+    """
+    own = {name: text for name, text in selector if name not in PIN_LABELS}
+    own.update((name, text) for name, text in noted if name in PIN_LABELS)
+    return tuple(sorted(own.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +100,21 @@ class Service:
     version: str
     selector: Pairs
     annotations: Mapping[str, str] = field(default_factory=dict)
+    original: Pairs | None = None
+    """The selector in our note; None without a note, or with one that cannot be read."""
     shared_with: tuple[str, ...] = ()
     """Other Deployments whose pods it selects as well."""
     ready_endpoints: int = 0
     ours: bool = False
     owner_uid: str = ""
+
+    @property
+    def own_selector(self) -> Pairs:
+        """The selector that the Service has when we are not there, with all later edits."""
+        if "original" in self.annotations:
+            return unpinned(self.selector, self.original or ())
+        # Without a note a hash may be the user's own choice; the track label is ours alone.
+        return tuple(pair for pair in self.selector if pair[0] != TRACK_LABEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +141,8 @@ class Route:
     """Accepted by every parent for this generation; None while a parent has not spoken yet."""
     message: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    original: tuple[Backend, ...] = ()
+    """The backends in our note, as they stood before us; empty without a note."""
 
     def share_bp(self, service: str, canary: str) -> int:
         """Largest share, in basis points, that any rule gives `canary` of the two's requests."""

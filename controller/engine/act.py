@@ -79,6 +79,14 @@ class Actor:
             return Result(done=True, words=words)
         return Result(done=False, words=f"the object kept moving in {MOST_TRIES} tries")
 
+    async def asked(self, effect: Riskier, situation: Situation, run: Run) -> Result | None:
+        """What stands against an effect now, without writing anything; None: nothing does."""
+        try:
+            _, found = await self._asked(effect, situation, run)
+        except errors.SwitchgearError as error:
+            return failure(error)
+        return None if isinstance(found, Permit) else refused(found)
+
     async def _asked(
         self, effect: Riskier, situation: Situation, run: Run
     ) -> tuple[list[Route], Permit | tuple[Refusal, ...]]:

@@ -17,6 +17,19 @@ MOST_REQUESTS = 16
 
 
 @dataclass(slots=True, kw_only=True)
+class Tried:
+    """An effect that was asked for in the last decision, and what became of it."""
+
+    intent: int | None = None
+    """The number of its intent while that is open."""
+    done: bool | None = None
+    """None: not tried yet."""
+    kind: str = ""
+    words: str = ""
+    times: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class Card:
     """One target: its run, its finished runs and what was asked of it."""
 
@@ -34,6 +47,11 @@ class Card:
     """The status that people were last told."""
     refusal: str = ""
     """What the guards said last, so that it is recorded once."""
+    tried: dict[str, Tried] = field(default_factory=dict)
+    """The effects of the last decision: no more than one decision can ask for."""
+    asked: tuple[str, ...] = ()
+    again: int = 0
+    """How often in a row the same effects were asked for."""
     probe: bool = False
     """A person asked for another try: the next run is the one probe of a half-open breaker."""
 
@@ -96,6 +114,8 @@ class Desk:
         card.preflight = None
         card.dispersion = None
         card.verdict = None
+        card.tried.clear()
+        card.refusal = ""
         return Memory(run=run, moments=Moments(entered=now))
 
 

@@ -22,8 +22,11 @@ from controller.ports.documents import Document, Documents
 MOST_BYTES: Final = 900_000
 """A ConfigMap holds 1,048,576 bytes; what is left is for the records of the way back."""
 
+LAST_BYTES: Final = 1_000_000
+"""Beyond it nothing is added at all: the state (some 10,000 bytes) must always be writable."""
+
 MOST_PENDING: Final = 500
-"""Records that wait for a journal that cannot be written; beyond, the oldest kinds are counted."""
+"""Records that wait for a journal that cannot be written; beyond, they are counted."""
 
 STATE: Final = "state"
 HEAD: Final = "head"
@@ -51,6 +54,8 @@ class Ledger:
         self.name = name
         self.target = target
         self._lines: list[str] = []
+        self._bytes = 0
+        self._lost = 0
         self._durable = 0
         self._head = Head()
         self._state = ""
@@ -61,6 +66,7 @@ class Ledger:
         texts = document.texts
         self._document = document
         self._lines = chain.lines_of(texts.get(JOURNAL, ""))
+        self._bytes = sum(len(line.encode()) + 1 for line in self._lines)
         self._durable = len(self._lines)
         self._head = read_head(texts)
         self._state = texts.get(STATE, "")
@@ -78,10 +84,25 @@ class Ledger:
     @property
     def full(self) -> bool:
         """No room for anything that raises risk; the way back still fits."""
-        return sum(len(line) + 1 for line in self._lines) > MOST_BYTES
+        return self._bytes > MOST_BYTES
 
-    def note(self, kind: str, body: Mapping[str, object], *, actor: str = "controller") -> int:
-        """Add a record; returns its number. It is durable after the next flush."""
+    def note(
+        self, kind: str, body: Mapping[str, object], *, actor: str = "controller"
+    ) -> int | None:
+        """Add a record; returns its number, or None if there is no room for it.
+
+        It is durable after the next flush. Records without room are counted, and their number is
+        noted as a gap as soon as there is room again.
+        """
+        if self.pending >= MOST_PENDING or self._bytes > LAST_BYTES:
+            self._lost += 1
+            return None
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self._append("gap", {"lost": lost}, "controller")
+        return self._append(kind, body, actor)
+
+    def _append(self, kind: str, body: Mapping[str, object], actor: str) -> int:
         record = {
             "at": self._clock.stamp(),
             "run": self.name,
@@ -90,9 +111,9 @@ class Ledger:
             "actor": actor,
             "body": dict(body),
         }
-        if self.pending < MOST_PENDING:
-            self._head, line = chain.append(self._head, record)
-            self._lines.append(line)
+        self._head, line = chain.append(self._head, record)
+        self._lines.append(line)
+        self._bytes += len(line.encode()) + 1
         return self._head.count
 
     def needs_flush(self, run: Run) -> bool:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One target, one tick: observe, decide, act, record; and the sentence that says what was done."""
 
-import asyncio
 from typing import Final
 
 import structlog
 
 from controller.core import errors, invariants
-from controller.core.effects import RISKIER, URGENT, Annotate, Effect, ZeroWeight
+from controller.core.effects import Annotate, ZeroWeight
 from controller.core.guard import breaker
 from controller.core.lifecycle import machine, rest
 from controller.core.lifecycle.memory import Ending, Memory
@@ -16,7 +15,8 @@ from controller.core.lifecycle.table import UNTOUCHED, Phase
 from controller.core.observation import View
 from controller.core.values import TargetRef
 from controller.engine import describe
-from controller.engine.act import Actor, Result
+from controller.engine.act import Actor
+from controller.engine.carry import FIRST_WAIT, Carrier, pause_after
 from controller.engine.desk import Card, Desk, policy_kept
 from controller.engine.feed import Feed
 from controller.engine.ledger import Ledger
@@ -34,9 +34,6 @@ KEEP_FINISHED: Final = 5
 
 IDLE_SECONDS: Final = 600.0
 """A target at rest is looked at when something changes; this is only for the clock's sake."""
-
-AT_ONCE: Final = 0.02
-"""After a write the caches need a moment; a watch event usually wakes the target before."""
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +60,7 @@ class Ticker:
         self._feed = feed
         self._observer = observer
         self._actor = actor
+        self._carrier = Carrier(actor=actor, meters=meters)
         self._desk = desk
         self._meters = meters
         self._trips: list[float] = []
@@ -150,7 +148,9 @@ class Ticker:
         if problems:
             return await self._refuse(card, decision, problems)
         started = self._clock.monotonic()
-        result = await self._carry_out(card, situation, decision, decided)
+        result = await self._carrier.carry_out(
+            card, situation, decision, lambda: self._record(card, decision, decided)
+        )
         self._meters.tick(memory, decision, self._clock.monotonic() - started)
         card.memory = decision.memory
         card.verdict = decision.verdict or card.verdict
@@ -161,54 +161,9 @@ class Ticker:
         if decision.memory.phase is Phase.CHECKING and card.preflight is None:
             return 0.0 if memory.phase is not Phase.CHECKING else 1.0
         moved = decision.memory.phase is not memory.phase
-        return AT_ONCE if decision.effects or moved else decision.wait_seconds
-
-    async def _carry_out(
-        self, card: Card, situation: Situation, decision: Decision, decided: str
-    ) -> Result | None:
-        """Urgent effects at once; then state and intents durable; then the other effects."""
-        ledger = card.ledger
-        assert ledger is not None  # noqa: S101  # Every run has one.
-        urgent = [effect for effect in decision.effects if isinstance(effect, URGENT)]
-        others = [effect for effect in decision.effects if not isinstance(effect, URGENT)]
-        results: list[Result] = list(
-            await asyncio.gather(*(self._actor.safer(effect, ledger) for effect in urgent))
-        )
-        self._record(card, decision, decided)
-        intents = [ledger.note("intent", describe.effect(effect)) for effect in others]
-        run = decision.memory.run
-        if not ledger.needs_flush(run):
-            return _worst(results)
-        try:
-            await ledger.flush(run)
-        except errors.SwitchgearError as error:
-            log.warning("journal not writable", target=str(card.target), why=error.diagnostics())
-            self._meters.journal_failed()
-            for intent in intents:
-                ledger.note("outcome", {"intent": intent, "done": False, "words": "no journal"})
-            return Result(done=False, words=f"the journal is not writable: {error.message}")
-        result = Result(done=True, words="")
-        for intent, effect in zip(intents, others, strict=True):
-            if result.done:
-                result = await self._perform(card, situation, decision, effect)
-                results.append(result)
-                words = result.words
-            else:
-                # The order is a safety argument: what follows a failure is not tried.
-                words = "not tried, since something before it failed"
-            ledger.note("outcome", {"intent": intent, "done": result.done, "words": words})
-        return _worst(results)
-
-    async def _perform(
-        self, card: Card, situation: Situation, decision: Decision, effect: Effect
-    ) -> Result:
-        if isinstance(effect, RISKIER):
-            if card.ledger is not None and card.ledger.full:
-                return Result(done=False, words="the journal is full: nothing may be raised")
-            result = await self._actor.riskier(effect, situation, decision.memory.run)
-            card.refusal = "; ".join(item.code for item in result.refusals)
-            return result
-        return await self._actor.safer(effect, None)
+        if decision.effects:
+            return pause_after(card)
+        return FIRST_WAIT if moved else decision.wait_seconds
 
     def _record(self, card: Card, decision: Decision, decided: str) -> None:
         """A decision is recorded when it changes something or says something new.
@@ -222,7 +177,9 @@ class Ticker:
         moved = decision.memory.phase is not before.phase
         codes = [reason.code for reason in decision.verdict.reasons] if decision.verdict else []
         known = [reason.code for reason in card.verdict.reasons] if card.verdict else []
-        if moved or (decision.verdict is not None and codes != known):
+        # The last room of the journal is for what moves the run.
+        news = decision.verdict is not None and codes != known and not ledger.full
+        if moved or news:
             body: dict[str, object] = {
                 "from": before.phase.value,
                 "to": decision.memory.phase.value,
@@ -334,10 +291,6 @@ class Ticker:
                 )
             except errors.SwitchgearError as error:
                 log.debug("event not written", why=error.diagnostics())
-
-
-def _worst(results: list[Result]) -> Result | None:
-    return next((result for result in results if not result.done), None)
 
 
 def _refused(memory: Memory) -> bool:

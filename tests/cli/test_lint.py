@@ -54,6 +54,14 @@ def test_json_says_the_same_for_programs() -> None:
     assert problem["code"] == "ValueInvalid"
 
 
+def test_observe_is_in_order_and_said_to_judge_nothing() -> None:
+    code, out, err = lint("-", text=GOOD.replace("standard", "observe"))
+    assert (code, out) == (0, "no problems in shop/checkout\n")
+    assert "shop/checkout: under the policy observe a change rolls natively" in err
+    told = json.loads(lint("-", "-o", "json", text=GOOD.replace("standard", "observe"))[1])
+    assert (told["problems"], len(told["notes"])) == ([], 1)
+
+
 def test_manifests_in_json_are_read_as_well(tmp_path: Path) -> None:
     file = tmp_path / "deployment.json"
     file.write_text(

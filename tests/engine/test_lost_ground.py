@@ -130,3 +130,22 @@ def test_a_foreign_weight_while_the_step_is_being_raised() -> None:
             await found.ended("promoted")
 
     clock.run(story())
+
+
+def test_the_version_turns_bad_after_the_commit() -> None:
+    """With no stable requests left to compare with, the absolute limit still speaks."""
+
+    async def story() -> None:
+        async with house() as found:
+            world = found.world
+            world.set_image("shop", "checkout", V2)
+            await found.reaches("Committing")
+            await found.until(lambda: found.runs()[-1]["phase"] in {"Rolling", "HandingBack"})
+            world.virtual.behave("v2", error_rate=0.6)
+            await found.ended("rolled-back")
+            await world.settle()
+            assert world.ready_pods("v1") == 4
+            assert world.ready_pods("v2") == 0
+            found.at_rest(paused=True)
+
+    clock.run(story())

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from controller.adapters.prometheus.providers import Names, Provider, load, parse
+from controller.core.policy.keys import METRICS_PROVIDERS
 
 OLD = "shop-checkout-canary-http-80@kubernetesgateway"
 NEW = (
@@ -19,6 +20,10 @@ CANARY = ("shop", "checkout-canary")
 @pytest.fixture
 def traefik() -> Provider:
     return load()["traefik"]
+
+
+def test_the_annotation_may_name_every_provider_and_no_other() -> None:
+    assert METRICS_PROVIDERS == set(load())
 
 
 def test_every_file_is_sound() -> None:

@@ -180,7 +180,7 @@ class Cache:
         return found
 
     def _selected(self, service: Held[Service]) -> list[TargetRef]:
-        selector = objects.original_selector(service.value)
+        selector = service.value.own_selector
         names = self.by_deployment.candidates(service.namespace, selector)
         found = [TargetRef(service.namespace, name) for name in names]
         pinned_for = service.value.annotations.get("target", "")

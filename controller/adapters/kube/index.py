@@ -8,7 +8,7 @@ walks over all objects: each question is one or a few dictionary look-ups.
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
-from controller.adapters.kube.objects import Held, original_selector
+from controller.adapters.kube.objects import Held
 from controller.adapters.kube.pods import Slice
 from controller.adapters.kube.routes import RouteSeen
 from controller.adapters.kube.store import Key
@@ -111,7 +111,7 @@ class Services:
     @staticmethod
     def _place(service: Held[Service]) -> Iterator[Pair]:
         """Under the first label alone: whoever has all labels has this one as well."""
-        for key, value in original_selector(service.value)[:1]:
+        for key, value in service.value.own_selector[:1]:
             yield service.namespace, key, value
         pinned_for = service.value.annotations.get("target", "")
         if pinned_for:

@@ -241,27 +241,23 @@ def parse_service(raw: bytes | msgspec.Raw, _old: Held[Service] | None) -> Held[
     """A Service. Raises msgspec.MsgspecError if it is not one."""
     item = _SERVICE.decode(raw)
     meta = item.metadata
+    notes = ours_only(meta.annotations)
     value = Service(
         name=meta.name,
         uid=meta.uid,
         version=meta.resource_version,
         selector=pairs(item.spec.selector),
-        annotations=ours_only(meta.annotations),
+        annotations=notes,
+        original=noted_selector(notes.get("original", "")),
         ours=is_ours(meta.labels),
         owner_uid=owner_uid(meta),
     )
     return held(meta, value)
 
 
-def original_selector(service: Service) -> Pairs:
-    """The selector that the Service has when we are not there."""
-    text = service.annotations.get("original", "")
-    if text:
-        try:
-            return pairs(msgspec.json.decode(text, type=dict[str, str]))
-        except msgspec.MsgspecError:
-            # Somebody broke our note. Without our two keys the live selector is the best guess.
-            return tuple(
-                pair for pair in service.selector if pair[0] not in {HASH_LABEL, TRACK_LABEL}
-            )
-    return service.selector
+def noted_selector(text: str) -> Pairs | None:
+    """The selector in our note; None if there is no note, or one that somebody broke."""
+    try:
+        return pairs(msgspec.json.decode(text, type=dict[str, str])) if text else None
+    except msgspec.MsgspecError:
+        return None

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from controller.adapters.kube.objects import Held, Meta, held, ours_only
+from controller.adapters.routers import gateway_api
 from controller.core.observation import Backend, Route
 from controller.core.values import RouteRef, canary_name
 
@@ -38,6 +39,8 @@ class RouteSeen:
     mesh: tuple[str, ...] = ()
     """Services that the route is attached to as a mesh route."""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    original: tuple[Backend, ...] = ()
+    """The backends in our note."""
 
     def reduced(self, services: Collection[str], namespace: str) -> Route | None:
         """The route with only the rules that name one of `services`; None if none does.
@@ -62,6 +65,7 @@ class RouteSeen:
             accepted=self.accepted,
             message=self.message,
             annotations=self.annotations,
+            original=self.original,
         )
 
 
@@ -124,6 +128,7 @@ def _parse(raw: bytes | msgspec.Raw, kind: str) -> Held[RouteSeen]:
     item = _ROUTE.decode(raw)
     meta = item.metadata
     accepted, message = _accepted(item)
+    notes = ours_only(meta.annotations)
     value = RouteSeen(
         ref=RouteRef(kind, meta.namespace, meta.name),
         uid=meta.uid,
@@ -136,7 +141,8 @@ def _parse(raw: bytes | msgspec.Raw, kind: str) -> Held[RouteSeen]:
         accepted=accepted,
         message=message,
         mesh=tuple(ref.name for ref in item.spec.parent_refs or () if ref.kind == "Service"),
-        annotations=ours_only(meta.annotations),
+        annotations=notes,
+        original=gateway_api.original(notes.get("original", "")),
     )
     return held(meta, value)
 

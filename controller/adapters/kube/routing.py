@@ -192,6 +192,7 @@ def _reduced(seen: RouteSeen, services: Sequence[str]) -> Route:
         accepted=seen.accepted,
         message=seen.message,
         annotations=seen.annotations,
+        original=seen.original,
     )
 
 

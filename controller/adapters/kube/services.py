@@ -9,22 +9,16 @@ from typing import Any, Final, TypeAlias
 
 from controller.adapters.kube import paths, twins
 from controller.adapters.kube.calls import Calls
-from controller.adapters.kube.objects import canonical
+from controller.adapters.kube.objects import canonical, noted_selector, pairs
 from controller.adapters.kube.workloads import create_twin
 from controller.core.errors import Conflict, Missing
-from controller.core.observation import Pairs
-from controller.core.values import HASH_LABEL, PREFIX, TRACK_LABEL, TargetRef
+from controller.core.observation import Pairs, pinned, unpinned
+from controller.core.values import PREFIX, TargetRef
 
 Json: TypeAlias = dict[str, Any]
 
 ORIGINAL: Final = PREFIX + "original"
 PINNED_FOR: Final = PREFIX + "target"
-
-
-def pinned(original: Pairs, key: str, value: str) -> dict[str, str]:
-    """The user's selector and exactly one key of ours."""
-    own = {name: text for name, text in original if name != TRACK_LABEL}
-    return {**own, key: value}
 
 
 class PinnedServices:
@@ -43,14 +37,12 @@ class PinnedServices:
     async def pin(
         self, target: TargetRef, name: str, uid: str, original: Pairs, pin: tuple[str, str]
     ) -> str:
-        """Narrow the selector to the pods with this label."""
+        """Narrow the selector to the pods with this label; what else is in it stays."""
         live = await self._live(target, name, uid)
-        wanted = pinned(original, *pin)
+        own = _own(live, original)
+        wanted = dict(pinned(own, *pin))
         annotations = live["metadata"].get("annotations") or {}
-        notes = {
-            ORIGINAL: annotations.get(ORIGINAL) or canonical(dict(original)).decode(),
-            PINNED_FOR: target.name,
-        }
+        notes = {ORIGINAL: canonical(dict(own)).decode(), PINNED_FOR: target.name}
         said = f"Service {target.namespace}/{name} selects {pin[0]}={pin[1]}"
         if live["spec"].get("selector") == wanted and notes.items() <= annotations.items():
             return said
@@ -58,7 +50,7 @@ class PinnedServices:
         return said
 
     async def unpin(self, target: TargetRef, name: str, uid: str, original: Pairs) -> str:
-        """Give the selector back and take our notes off; a Service that is gone needs neither."""
+        """Take our key out and our notes off; a Service that is gone needs neither."""
         said = f"Service {target.namespace}/{name} has its own selector"
         try:
             live = await self._live(target, name, uid)
@@ -68,9 +60,10 @@ class PinnedServices:
         left = {
             key: value for key, value in annotations.items() if key not in {ORIGINAL, PINNED_FOR}
         }
-        if live["spec"].get("selector") == dict(original) and left == annotations:
+        own = dict(_own(live, original))
+        if live["spec"].get("selector") == own and left == annotations:
             return said
-        await self._write(live, dict(original), left)
+        await self._write(live, own, left)
         return said
 
     async def _write(
@@ -86,15 +79,20 @@ class PinnedServices:
     async def create_canary(self, target: TargetRef, owner_uid: str, name: str) -> str:
         """Create the twin, which selects the canary track."""
         live = await self._live(target, name, "")
-        body = twins.canary_service(live, target, owner_uid, _original(live))
+        body = twins.canary_service(live, target, owner_uid, dict(_own(live, ())))
         await create_twin(self._calls, paths.core(target.namespace, "services"), body, owner_uid)
         return f"created Service {target.namespace}/{body['metadata']['name']}"
 
 
-def _original(live: Json) -> dict[str, str]:
-    """The selector without our two keys."""
-    selector = live["spec"].get("selector") or {}
-    return {k: v for k, v in selector.items() if k not in {HASH_LABEL, TRACK_LABEL}}
+def _own(live: Json, known: Pairs) -> Pairs:
+    """The live selector as it is without us: our note, or else `known`, says of our keys alone.
+
+    A selector that somebody emptied says nothing; then what is known stands in for it.
+    """
+    annotations = live["metadata"].get("annotations") or {}
+    noted = noted_selector(annotations.get(ORIGINAL, ""))
+    before = known if noted is None else noted
+    return unpinned(pairs(live["spec"].get("selector")), before) or before
 
 
 def _change(path: str, before: dict[str, str] | None, after: dict[str, str]) -> list[Json]:

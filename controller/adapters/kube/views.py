@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 
 from controller.adapters.kube.cache import Cache
-from controller.adapters.kube.objects import Held, original_selector
+from controller.adapters.kube.objects import Held
 from controller.core.observation import Deployment, Pod, ReplicaSet, Route, Service, View
 from controller.core.values import TargetRef, canary_name
 
@@ -47,7 +47,7 @@ def _services(
         service = cache.services.get(target.namespace, name)
         if service is None or service.value.ours:
             continue
-        selector = original_selector(service.value)
+        selector = service.value.own_selector
         pinned = service.value.annotations.get("target") == target.name
         if pinned or (selector and labels.issuperset(selector)):
             shared = _shared(cache, target, service.value)
@@ -57,7 +57,7 @@ def _services(
 
 def _shared(cache: Cache, target: TargetRef, service: Service) -> tuple[str, ...]:
     """Other people's Deployments whose pods the Service selects as well."""
-    selector = original_selector(service)
+    selector = service.own_selector
     names = []
     for name in cache.by_deployment.candidates(target.namespace, selector):
         other = cache.deployments.get(target.namespace, name)

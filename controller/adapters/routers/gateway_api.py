@@ -92,6 +92,14 @@ def noted(text: str) -> tuple[Noted, ...]:
         return ()
 
 
+def original(text: str) -> tuple[Backend, ...]:
+    """The backends in our note, as the core sees them."""
+    return tuple(
+        Backend(rule=note.rule, index=note.index, service=note.service, weight=note.weight)
+        for note in noted(text)
+    )
+
+
 def note_of(route: Json) -> tuple[Noted, ...]:
     """Our note on a live route."""
     annotations = (route.get("metadata") or {}).get("annotations") or {}

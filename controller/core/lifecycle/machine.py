@@ -78,7 +78,8 @@ def _stopwatch(situation: Situation, memory: Memory) -> Memory:
 
 
 def _fed(situation: Situation, memory: Memory) -> Memory:
-    if memory.phase in EXPOSED and not isinstance(situation.policy, tuple):
+    watched = EXPOSED | {Phase.ROLLING, Phase.HANDING_BACK}
+    if memory.phase in watched and not isinstance(situation.policy, tuple):
         return trial.fed(situation, memory)
     return memory
 

@@ -15,8 +15,9 @@ from controller.core.lifecycle import checks
 from controller.core.lifecycle.memory import Ending, Lane, Memory, Pin, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
 from controller.core.lifecycle.table import Event
-from controller.core.observation import Deployment, Pairs, Service
-from controller.core.values import HASH_LABEL, TRACK_LABEL, canary_name
+from controller.core.observation import Backend, Deployment, Route, unpinned
+from controller.core.observation import pinned as pinned
+from controller.core.values import HASH_LABEL, canary_name
 
 ACCEPT_SECONDS = 60.0
 """A gateway that has not answered by then does not answer (seen: 5 to 60 ms)."""
@@ -100,12 +101,7 @@ def _originals(situation: Situation, run: Run) -> dict[str, object]:
             route=route.ref,
             uid=route.uid,
             service=service.name,
-            original=tuple(
-                backend
-                for backend in route.backends
-                if backend.rule
-                in {other.rule for other in route.backends if other.service == service.name}
-            ),
+            original=_before(route, service.name),
         )
         for route in view.routes
         for service in view.services
@@ -113,7 +109,7 @@ def _originals(situation: Situation, run: Run) -> dict[str, object]:
     )
     stable = next((item for item in view.replica_sets if item.hash == run.stable_hash), None)
     return {
-        "pins": tuple(Pin(service=item.name, original=item.selector) for item in view.services),
+        "pins": tuple(Pin(service=item.name, original=item.own_selector) for item in view.services),
         "lanes": lanes,
         "replicas": deployment.replicas if deployment else 0,
         "most_replicas": situation.preflight.autoscaler_max if situation.preflight else None,
@@ -126,20 +122,19 @@ def _originals(situation: Situation, run: Run) -> dict[str, object]:
     }
 
 
-def pinned(original: Pairs, key: str, value: str) -> Pairs:
-    """A selector with exactly one pin of ours."""
-    own = dict(original)
-    own.pop(TRACK_LABEL, None)
-    own[key] = value
-    return tuple(sorted(own.items()))
+def _before(route: Route, service: str) -> tuple[Backend, ...]:
+    """The backends of the rules to a Service without us: by our note, or else as they stand."""
+    rules = {backend.rule for backend in route.backends if backend.service == service}
+    known = route.original or route.backends
+    return tuple(backend for backend in known if backend.rule in rules)
 
 
 def pins(situation: Situation, run: Run, key: str, value: str) -> list[Effect]:
-    """The pins that are missing: Services that do not select exactly the wanted pods."""
+    """The pins that are missing: Services without exactly this key of ours."""
     wanted: list[Effect] = []
     for pin in run.pins:
         service = situation.service(pin.service)
-        if service is None or service.selector == pinned(pin.original, key, value):
+        if service is None or service.selector == pinned(service.selector, key, value):
             continue
         wanted.append(
             effects.PinService(
@@ -155,18 +150,38 @@ def pins(situation: Situation, run: Run, key: str, value: str) -> list[Effect]:
 
 
 def adopted(situation: Situation, run: Run) -> Run:
-    """The run with Services that came to select the pods since it began (or were made anew)."""
+    """The run with what others made anew or edited since it began: Services and routes."""
+    run = edited(situation, run)
+    lanes = tuple(_relearned(situation, lane) for lane in run.lanes)
+    run = run if lanes == run.lanes else replace(run, lanes=lanes)
     known = {pin.service for pin in run.pins}
     fresh = [
-        Pin(service=item.name, original=_own_selector(item))
+        Pin(service=item.name, original=item.own_selector)
         for item in situation.view.services
         if item.name not in known and not item.shared_with
     ]
     return replace(run, pins=(*run.pins, *fresh)) if fresh else run
 
 
-def _own_selector(service: Service) -> Pairs:
-    return tuple(pair for pair in service.selector if pair[0] not in {HASH_LABEL, TRACK_LABEL})
+def edited(situation: Situation, run: Run) -> Run:
+    """The run with what the selectors of its Services are by now, apart from our pin."""
+    found = {item.name: item for item in situation.view.services}
+    pins = tuple(
+        replace(pin, original=unpinned(found[pin.service].selector, pin.original) or pin.original)
+        if pin.service in found
+        else pin
+        for pin in run.pins
+    )
+    return run if pins == run.pins else replace(run, pins=pins)
+
+
+def _relearned(situation: Situation, lane: Lane) -> Lane:
+    """A lane whose route was deleted and made again, once that gives the canary nothing."""
+    for route in situation.view.routes:
+        if route.ref == lane.route and route.uid != lane.uid:
+            if route.share_bp(lane.service, canary_name(lane.service)) == 0:
+                return replace(lane, uid=route.uid, original=_before(route, lane.service))
+    return lane
 
 
 def objects(situation: Situation, run: Run) -> Iterator[Effect]:

@@ -155,7 +155,7 @@ def flag(text: str) -> bool:
 
 
 def name(text: str) -> str:
-    """The name of an object that is a DNS label: a Service, a namespace, a provider."""
+    """A name that is a DNS label: of a Service, a namespace, a provider."""
     word = text.strip()
     if not _NAME.fullmatch(word):
         raise Unreadable(

@@ -7,14 +7,17 @@ One table, so that the parser, the linter, the documentation and the help text c
 from typing import Final
 
 POLICY_KEYS: Final[dict[str, str]] = {
-    "policy": "standard, cautious, fast or observe; this one alone enables a target",
+    "policy": "standard, cautious or fast; this one alone enables a target. Under observe nothing is "
+    "held or touched: a change rolls natively and is reported",
     "steps": "the ladder: percent@least time, rising, like 5@2m,25@5m,50@5m",
     "max-weight": "cap on the canary's share before the promotion, in percent, like 25",
     "bake": "how long 95 % stay on the new version before the commit, like 10m",
     "traffic": "auto or gateway: how requests are split",
-    "route": "routes to weigh, like HTTPRoute/checkout; without it all that lead to the Service",
-    "service": "the Service behind the routes; without it the only one that selects the pods",
-    "metrics": "the metrics provider, like traefik; auto recognises it",
+    "route": "a check and no choice, like HTTPRoute/checkout: must be among the routes that lead to "
+    "the Services, else the change is refused; every one of them is weighed",
+    "service": "a check and no choice: must be among the Services that select the pods, else the "
+    "change is refused; every one of them is pinned",
+    "metrics": "auto or the provider that the daemon reads, traefik; another name is refused",
     "error-rate": "absolute limit for the share of failed requests, like 1%",
     "latency": "absolute limits for latency, like p99<500ms",
     "min-requests": "canary requests that a step needs before it can pass, like 100",
@@ -63,6 +66,10 @@ NOT_OFFERED_VALUES: Final[dict[tuple[str, str], str]] = {
     ("promotion", "roll"): "write shift, which needs room for both versions at once",
 }
 """Values of known annotations that this version does not offer."""
+
+METRICS_PROVIDERS: Final[frozenset[str]] = frozenset({"traefik"})
+"""Providers that this version has: the files that the metrics adapter reads, by name. As long as
+there is one, the daemon's is the one, so that a name can be judged without asking the daemon."""
 
 _SUGGESTED: Final = (*POLICY_KEYS, *REQUEST_KEYS)
 _MAX_KEY: Final = 63

@@ -81,6 +81,14 @@ def unchecked(world: World) -> tuple[str, ...]:
     return tuple(missing)
 
 
+def notes(workload: Workload) -> tuple[str, ...]:
+    """What is in order and may still not be what somebody expects."""
+    policy = parse(workload.annotations)
+    if workload.kind == "Deployment" and isinstance(policy, Policy) and policy.observes_only:
+        return ("under the policy observe a change rolls natively; it is reported and not judged",)
+    return ()
+
+
 def _asks(workload: Workload) -> bool:
     # Overrides without `policy` are a forgotten line, and the parser says so; our own marks alone
     # are what a former target still carries.
@@ -110,6 +118,8 @@ def _misplaced(workload: Workload) -> Iterator[Problem]:
 
 
 def _short_steps(case: Case) -> Iterator[Problem]:
+    if case.policy.observes_only:
+        return  # Nothing is measured.
     scrape = case.timing.scrape_seconds
     detect = case.timing.settle_seconds + SCRAPES_TO_DETECT * scrape
     rungs = [(f"the step of {percent(s.weight_bp)}", s.dwell_seconds) for s in case.policy.steps]
@@ -212,20 +222,6 @@ def _meant(case: Case) -> set[str]:
     }
 
 
-def _ambiguous(case: Case) -> Iterator[Problem]:
-    names = {service.name for service in case.services}
-    routed = {
-        name for path in case.paths if path.kind in WEIGHABLE for _, name in path.backends
-    } & names
-    if len(names) > 1 and case.policy.service is None and len(routed) != 1:
-        yield Problem(
-            key="service",
-            code="ServiceAmbiguous",
-            message=f"several Services select the pods: {', '.join(sorted(names))}",
-            hint=f"name the one behind the route with {PREFIX}service",
-        )
-
-
 def _shared(case: Case) -> Iterator[Problem]:
     for service in case.services:
         others = sorted(
@@ -305,7 +301,6 @@ RULES: Final[tuple[Callable[[Case], Iterator[Problem]], ...]] = (
     _strategy,
     _singleton,
     _services,
-    _ambiguous,
     _shared,
     _routes,
     _other_paths,

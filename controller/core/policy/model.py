@@ -123,7 +123,7 @@ class Policy:
     """The ladder, strictly rising, never empty."""
 
     max_weight_bp: int
-    """Cap on the canary's share until the promote permit; 0 means that no request goes there."""
+    """Cap on the canary's share until the promote permit; 0 only under `observe`, where there is none."""
 
     bake: Bake
     """The trial between the last step and the commit."""
@@ -152,13 +152,13 @@ class Policy:
     traffic: Traffic = Traffic.AUTO
 
     routes: tuple[RouteName, ...] = ()
-    """Routes to weigh; empty means all that lead to the Service."""
+    """Routes that must be among those that lead to the Services, of which every one is weighed."""
 
     service: str | None = None
-    """The Service behind the routes; None means the only one that selects the pods."""
+    """A Service that must be among those that select the pods, of which every one is pinned."""
 
     metrics: str = "auto"
-    """Name of the metrics provider; auto lets the providers recognise themselves."""
+    """Name of the provider that the daemon has to read; auto takes whichever it reads."""
 
     paused: bool = False
     """Weights stay where they are; toward safety they still move."""
@@ -170,7 +170,7 @@ class Policy:
 
     @property
     def observes_only(self) -> bool:
-        """Whether this policy judges and reports but never touches traffic."""
+        """Whether nothing is held or touched: a change rolls natively and is only reported."""
         return self.preset is Preset.OBSERVE
 
 
@@ -218,7 +218,8 @@ PRESETS: Final[dict[Preset, Policy]] = {
         deadline_seconds=600,
         metrics_deadline_seconds=120,
     ),
-    # The ladder of standard, to say what would have happened; the cap of 0 keeps it a report.
+    # Nothing is held, touched or judged. The values only let every policy have the same shape,
+    # and the cap of 0 would keep each request away even if a run were begun by mistake.
     Preset.OBSERVE: Policy(
         preset=Preset.OBSERVE,
         steps=_STANDARD.steps,

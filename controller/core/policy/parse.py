@@ -78,7 +78,7 @@ def _contradictions(ours: Mapping[str, str], values: Mapping[str, Any]) -> list[
             Problem(
                 key="max-weight",
                 code="Contradiction",
-                message="the policy observe never sends a request to the canary",
+                message="under the policy observe there is no canary to cap",
                 hint="remove max-weight, or choose another policy",
             )
         )
@@ -158,6 +158,17 @@ def _one_of(kind: type[Enum]) -> Callable[[str], object]:
     return read
 
 
+def _provider(text: str) -> str:
+    word = grammar.name(text)
+    known = ", ".join(("auto", *sorted(keys.METRICS_PROVIDERS)))
+    if word not in {"auto"} | keys.METRICS_PROVIDERS:
+        raise Unreadable(
+            f"{grammar.shown(word)} is not the provider that the daemon reads",
+            f"write one of {known}",
+        )
+    return word
+
+
 def _bake(text: str) -> Bake:
     return Bake(weight_bp=grammar.BAKE_BP, seconds=grammar.duration(text))
 
@@ -170,7 +181,7 @@ _READERS: Final[dict[str, Callable[[str], object]]] = {
     "traffic": _one_of(Traffic),
     "route": grammar.routes,
     "service": grammar.name,
-    "metrics": grammar.name,
+    "metrics": _provider,
     "error-rate": grammar.share,
     "latency": grammar.latency,
     "min-requests": grammar.count,

@@ -211,7 +211,6 @@ def _stateful(objects: Manifests) -> None:
         (_no_service, "NoService"),
         (_service_without_selector, "ServiceWithoutSelector"),
         (_other_service_named, "ServiceNotSelecting"),
-        (_two_services_behind_routes, "ServiceAmbiguous"),
         (_shared_service, "ServiceShared"),
         (_no_route, "NoRoute"),
         (_route_elsewhere, "RouteMissing"),
@@ -272,10 +271,11 @@ def test_a_service_of_another_namespace_is_another_service() -> None:
     assert [problem.code for problem in found(objects)] == ["NoService"]
 
 
-def test_two_services_are_fine_where_the_route_tells_which() -> None:
+def test_several_services_are_fine_since_every_one_is_taken() -> None:
     objects = healthy()
-    objects["second"] = copy.deepcopy(objects["service"])
-    objects["second"]["metadata"]["name"] = "metrics"
+    _two_services_behind_routes(objects)
+    assert found(objects) == ()
+    annotate(objects, service="basket", route="HTTPRoute/web")
     assert found(objects) == ()
 
 
