@@ -7,14 +7,14 @@ One table, so that the parser, the linter, the documentation and the help text c
 from typing import Final
 
 POLICY_KEYS: Final[dict[str, str]] = {
-    "policy": "standard, cautious or fast; this one alone enables a target. Under observe nothing is "
-    "held or touched: a change rolls natively and is reported",
+    "policy": "standard, cautious or fast; this one alone enables a target. Under observe nothing "
+    "is held or touched: a change rolls natively and is reported",
     "steps": "the ladder: percent@least time, rising, like 5@2m,25@5m,50@5m",
     "max-weight": "cap on the canary's share before the promotion, in percent, like 25",
     "bake": "how long 95 % stay on the new version before the commit, like 10m",
     "traffic": "auto or gateway: how requests are split",
-    "route": "a check and no choice, like HTTPRoute/checkout: must be among the routes that lead to "
-    "the Services, else the change is refused; every one of them is weighed",
+    "route": "a check and no choice, like HTTPRoute/checkout: must be among the routes that lead "
+    "to the Services, else the change is refused; every one of them is weighed",
     "service": "a check and no choice: must be among the Services that select the pods, else the "
     "change is refused; every one of them is pinned",
     "metrics": "auto or the provider that the daemon reads, traefik; another name is refused",

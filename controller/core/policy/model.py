@@ -123,7 +123,7 @@ class Policy:
     """The ladder, strictly rising, never empty."""
 
     max_weight_bp: int
-    """Cap on the canary's share until the promote permit; 0 only under `observe`, where there is none."""
+    """Cap on the canary's share until the promote permit; 0 only under `observe`."""
 
     bake: Bake
     """The trial between the last step and the commit."""
