@@ -12,11 +12,11 @@ from dataclasses import replace
 from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.lifecycle import checks
-from controller.core.lifecycle.memory import Ending, Lane, Memory, Pin, Run
+from controller.core.lifecycle.memory import UNGATED, Ending, Lane, Memory, Pin, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
 from controller.core.lifecycle.table import Event
 from controller.core.observation import Backend, Deployment, Route, unpinned
-from controller.core.observation import pinned as pinned
+from controller.core.observation import pinned as pinned  # noqa: PLC0414  # The lifecycle speaks of it here.
 from controller.core.values import HASH_LABEL, canary_name
 
 ACCEPT_SECONDS = 60.0
@@ -40,7 +40,10 @@ def freeze(situation: Situation, run: Run, serving: str = "") -> list[Effect]:
     wanted.extend(
         effects.FreezeReplicaSet(target=run.target, name=item.name, uid=item.uid)
         for item in situation.view.replica_sets
-        if item.hash != kept and item.replicas > 0 and not item.deleting
+        if item.hash != kept
+        and item.replicas > 0
+        and not item.deleting
+        and (item.ready == 0 or serves(situation, kept))
     )
     return wanted
 
@@ -53,8 +56,25 @@ def resumed(situation: Situation, run: Run) -> tuple[Effect, ...]:
     return tuple(freeze(situation, run))
 
 
+def serves(situation: Situation, hash_: str) -> bool:
+    """Whether pods of that ReplicaSet are ready: without them no other pod may be taken away."""
+    return any(item.hash == hash_ and item.ready > 0 for item in situation.view.replica_sets)
+
+
+def rolled_ungated(situation: Situation, stable_hash: str) -> bool:
+    """The new pods serve and no stable pod does: too late to hold, taking them back is an outage."""
+    others = any(
+        item.hash != stable_hash and item.ready > 0 for item in situation.view.replica_sets
+    )
+    return others and not serves(situation, stable_hash)
+
+
 def hold(situation: Situation, memory: Memory) -> Decision:
     """HOLDING: stop the native roll, wait until only stable pods are left."""
+    if rolled_ungated(situation, memory.run.stable_hash):
+        reason = "the change had rolled before it could be held"
+        after = memory.moved(Event.LEFT, situation.now, outcome=UNGATED, reason=reason)
+        return Decision(memory=after, why=reason)
     wanted = freeze(situation, memory.run)
     if wanted:
         return Decision(memory=memory, why="stopping the native roll", effects=tuple(wanted))
@@ -150,10 +170,8 @@ def pins(situation: Situation, run: Run, key: str, value: str) -> list[Effect]:
 
 
 def adopted(situation: Situation, run: Run) -> Run:
-    """The run with what others made anew or edited since it began: Services and routes."""
+    """The run with Services that came to select the pods since it began, and others' edits."""
     run = edited(situation, run)
-    lanes = tuple(_relearned(situation, lane) for lane in run.lanes)
-    run = run if lanes == run.lanes else replace(run, lanes=lanes)
     known = {pin.service for pin in run.pins}
     fresh = [
         Pin(service=item.name, original=item.own_selector)
@@ -164,7 +182,7 @@ def adopted(situation: Situation, run: Run) -> Run:
 
 
 def edited(situation: Situation, run: Run) -> Run:
-    """The run with what the selectors of its Services are by now, apart from our pin."""
+    """The run with what others made of its selectors (apart from our pin) and routes by now."""
     found = {item.name: item for item in situation.view.services}
     pins = tuple(
         replace(pin, original=unpinned(found[pin.service].selector, pin.original) or pin.original)
@@ -172,15 +190,18 @@ def edited(situation: Situation, run: Run) -> Run:
         else pin
         for pin in run.pins
     )
-    return run if pins == run.pins else replace(run, pins=pins)
+    lanes = tuple(_relearned(situation, lane) for lane in run.lanes)
+    same = pins == run.pins and lanes == run.lanes
+    return run if same else replace(run, pins=pins, lanes=lanes)
 
 
 def _relearned(situation: Situation, lane: Lane) -> Lane:
     """A lane whose route was deleted and made again, once that gives the canary nothing."""
     for route in situation.view.routes:
-        if route.ref == lane.route and route.uid != lane.uid:
-            if route.share_bp(lane.service, canary_name(lane.service)) == 0:
-                return replace(lane, uid=route.uid, original=_before(route, lane.service))
+        if route.ref != lane.route or route.uid == lane.uid:
+            continue
+        if route.share_bp(lane.service, canary_name(lane.service)) == 0:
+            return replace(lane, uid=route.uid, original=_before(route, lane.service))
     return lane
 
 
@@ -210,7 +231,8 @@ def backends(situation: Situation, run: Run) -> list[Effect]:
     wanted: list[Effect] = []
     for lane in run.lanes:
         for route in situation.view.routes:
-            if route.ref == lane.route and not route.names(canary_name(lane.service)):
+            known = route.uid == lane.uid and route.names(canary_name(lane.service))
+            if route.ref == lane.route and not known:
                 split = situation.split(lane)
                 if split is not None:
                     wanted.append(effects.AttachBackend(split=split))
