@@ -149,3 +149,28 @@ def test_the_version_turns_bad_after_the_commit() -> None:
             found.at_rest(paused=True)
 
     clock.run(story())
+
+
+def test_a_change_that_cannot_be_held_in_time_is_no_outage() -> None:
+    """The pause comes when the new pods serve alone: it is adopted and reported, nothing is lost."""
+
+    async def story() -> None:
+        async with house() as found:
+            world = found.world
+            await found.stop()
+            world.set_image("shop", "checkout", V2)
+            await world.settle()
+            # As if the pause had been on its way all the time.
+            hold = {"switchgear.dev/hold": "run x decides"}
+            world.annotate("shop", "checkout", hold)
+            world.edit("deployments", "shop", "checkout", lambda d: d["spec"].update(paused=True))
+            before = sum(world.failures.values())
+            await found.start()
+            await asyncio.sleep(60)
+            assert sum(world.failures.values()) == before
+            assert world.ready_pods("v2") == 4
+            found.at_rest()
+            events = world.store.list("events", "shop")
+            assert "RolledUngated" in {item["reason"] for item in events}
+
+    clock.run(story())

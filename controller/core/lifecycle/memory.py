@@ -41,6 +41,8 @@ class Ending(enum.Enum):
 
 
 PROMOTED = "promoted"
+UNGATED = "ungated"
+"""It rolled before it could be held: reported and adopted, since no stable pod is left."""
 REVERTED = "reverted"
 
 

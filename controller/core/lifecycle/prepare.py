@@ -62,7 +62,7 @@ def serves(situation: Situation, hash_: str) -> bool:
 
 
 def rolled_ungated(situation: Situation, stable_hash: str) -> bool:
-    """The new pods serve and no stable pod does: too late to hold, taking them back is an outage."""
+    """New pods serve and no stable pod does: too late to hold; freezing would be an outage."""
     others = any(
         item.hash != stable_hash and item.ready > 0 for item in situation.view.replica_sets
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from controller.core import effects
 from controller.core.effects import Safer
+from controller.core.lifecycle import prepare
 from controller.core.lifecycle.memory import Mark, parse_mark
 from controller.core.lifecycle.situation import Notice, Situation
 from controller.core.observation import Deployment
@@ -46,6 +47,11 @@ def _changed(situation: Situation, target: TargetRef, deployment: Deployment, ma
     if deployment.paused and "hold" not in deployment.annotations:
         return Rest(why="the Deployment is paused by somebody else; nothing is begun")
     stable = next((item for item in situation.view.replica_sets if item.hash == mark.hash), None)
+    if prepare.rolled_ungated(situation, mark.hash):
+        if deployment.paused:
+            go_on = effects.Resume(target=target, uid=deployment.uid, digest=deployment.digest)
+            return Rest(why="too late to hold: the new pods serve alone", effects=(go_on,))
+        return _adopt(situation, target, deployment, mark)
     serving = stable is not None and stable.replicas > 0
     if serving or deployment.paused:
         return Rest(why="the template changed", change=mark)

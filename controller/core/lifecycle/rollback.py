@@ -158,7 +158,7 @@ def _failed_sets(situation: Situation, run: Run) -> Iterator[Effect]:
     for item in _strange(situation, run):
         if item.replicas == 0:
             yield effects.DeleteReplicaSet(target=run.target, name=item.name, uid=item.uid)
-        else:
+        elif item.ready == 0 or prepare.serves(situation, run.stable_hash):
             yield effects.FreezeReplicaSet(target=run.target, name=item.name, uid=item.uid)
 
 

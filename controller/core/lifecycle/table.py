@@ -88,7 +88,7 @@ class Event(enum.Enum):
     CLEAN_HELD = "clean; the failed template stays held"
     CLEAN_RESUME = "clean; the stable template is back"
     CLEAN_ENDED = "clean; nothing to hold"
-    LEFT = "overtaken by a new template, or released by a person"
+    LEFT = "overtaken by a new template, too late to hold, or released by a person"
     GONE = "the Deployment is gone"
 
 
@@ -97,6 +97,7 @@ _LADDER: Final = {Event.STOP: Phase.ROLLING_BACK, Event.GONE: Phase.ROLLING_BACK
 TRANSITIONS: Final[dict[Phase, dict[Event, Phase]]] = {
     Phase.HOLDING: {
         Event.FROZEN: Phase.CHECKING,
+        Event.LEFT: Phase.ENDED,
         Event.STOP: Phase.CLEANING,
         Event.GONE: Phase.CLEANING,
     },
