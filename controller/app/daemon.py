@@ -138,6 +138,7 @@ async def _doors(engine: Engine, health: Health, settings: Settings) -> None:
         requests=engine.requests,
         health=health,
         meters=engine.meters,
+        latches=engine.documents.latches_seen,
     )
     host, port = settings.listen
     config = uvicorn.Config(

@@ -15,17 +15,26 @@ WHY_WIDTH = 70
 
 @click.command("get")
 @click.option("-a", "--all", "every", is_flag=True, help="Ended runs as well.")
+@click.option("-n", "--namespace", help="Only runs of targets in this namespace.")
 @talk.output_option
 @direct.access_options
 def command(
     *,
     every: bool,
+    namespace: str | None,
     output: str,
     access: Access,
 ) -> None:
-    """List the runs that are under way or held."""
+    """List the runs that are under way or held.
+
+    Runs only: a target that nothing was changed on, or under the policy observe, is not listed.
+    """
     runs = talk.ask(lambda: reading.stories(access))
-    shown = [run for run in runs if every or run["phase"] != "Ended"]
+    shown = [
+        run
+        for run in runs
+        if (every or run["phase"] != "Ended") and namespace in {None, run["target"]["namespace"]}
+    ]
     talk.show({"runs": shown}, output, _table)
 
 

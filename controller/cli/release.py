@@ -28,6 +28,8 @@ def command(
         body = {"namespace": namespace_only} if namespace_only else {}
         told = talk.post(server, "/v1/release", {**body, "reason": reason}, token_file)
         click.echo(f"released: {told['scope']}")
+        for scope in told.get("still_engaged", ()):
+            click.echo(f"still engaged: {scope}", err=True)
         return
     ref = talk.target_of(target, namespace)
     path = f"/v1/targets/{ref.namespace}/{ref.name}/release"

@@ -17,16 +17,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from controller.core import errors
-from controller.core.journal import story
 from controller.core.lifecycle.situation import Verb
+from controller.core.observation import Latches
 from controller.core.values import TargetRef, is_name, is_namespace
-from controller.engine import describe
 from controller.engine.desk import Card, Desk
 from controller.engine.halt import Killer
 from controller.engine.health import Health
 from controller.engine.meters import Meters
 from controller.engine.requests import Requests
 from controller.http.access import Access
+from controller.http.runs import Runs
 
 MOST_BODY: Final = 65_536
 """Bytes of a request body; every body here is a few words."""
@@ -111,14 +111,17 @@ class Doors:
         requests: Requests,
         health: Health,
         meters: Meters,
+        latches: Callable[[], Latches],
     ) -> None:
-        """Everything that a door leads to."""
+        """Everything that a door leads to; `latches` tells what was last seen engaged."""
         self._access = access
         self._desk = desk
         self._killer = killer
         self._requests = requests
         self._health = health
         self._meters = meters
+        self._latches = latches
+        self._runs = Runs(desk)
 
     def app(self) -> Starlette:
         """The application with all routes."""
@@ -187,24 +190,28 @@ class Doors:
         """Lift the kill latch of a scope."""
         told = await body_of(request)
         scope = named_scope(told)
-        await self._requests.release_fleet(
-            scope, actor=self._access.actor(request), reason=_reason(told)
-        )
-        return JSONResponse({"scope": scope, "released": True})
+        actor = self._access.actor(request)
+        try:
+            await self._requests.release_fleet(scope, actor=actor, reason=_reason(told))
+        except errors.Missing as error:
+            engaged = ", ".join(self._latches().kills)
+            advice = f"Engaged: {engaged}; name one of them" if engaged else "Nothing is engaged"
+            raise errors.Missing(error.message, advice=advice) from error
+        # The watch may not have brought the release yet, so that the scope itself is left out.
+        others = [other for other in self._latches().kills if other != scope]
+        return JSONResponse({"scope": scope, "released": True, "still_engaged": others})
 
     async def runs(self, _request: Request) -> Response:
         """Every run that is known: under way, held and ended."""
-        found = [facts for card in self._desk.cards() for facts in _runs(card)]
-        return JSONResponse({"runs": found})
+        return JSONResponse({"runs": self._runs.all()})
 
     async def run(self, request: Request) -> Response:
         """One run with its journal."""
         name = request.path_params["name"]
-        for card in self._desk.cards():
-            for facts in _runs(card, journal=True):
-                if facts["name"] == name:
-                    return JSONResponse(facts)
-        return problem(404, "NotFound", f"no run {name!r}; `switchgear get` lists them")
+        facts = self._runs.one(name)
+        if facts is None:
+            return problem(404, "NotFound", f"no run {name!r}; `switchgear get` lists them")
+        return JSONResponse(facts)
 
     async def targets(self, _request: Request) -> Response:
         """Every target with what is to be said of it."""
@@ -286,17 +293,6 @@ def _wait(request: Request) -> float:
     except ValueError:
         return KILL_WAIT_SECONDS
     return min(max(wait, 0.0), MOST_WAIT_SECONDS) if math.isfinite(wait) else KILL_WAIT_SECONDS
-
-
-def _runs(card: Card, *, journal: bool = False) -> list[dict[str, Any]]:
-    found = [story.facts(run, ledger.lines, journal=journal) for run, ledger in card.finished]
-    if card.memory is not None and card.ledger is not None:
-        facts = story.facts(card.memory.run, card.ledger.lines, journal=journal)
-        facts["why"] = card.why
-        if card.verdict is not None:
-            facts["verdict"] = describe.verdict(card.verdict)
-        found.append(facts)
-    return found
 
 
 def _target(card: Card) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def doors(found: House, token_file: Path | None = None) -> httpx.AsyncClient:
             requests=lambda: 7,
         ),
         meters=engine.meters,
+        latches=documents.latches_seen,
     )
     transport = httpx.ASGITransport(front.app(), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://switchgear", timeout=None)

@@ -98,9 +98,13 @@ def test_a_release_is_exact() -> None:
         async with fronted(rate=0.0) as front:
             await front.kill({"namespace": "shop"})
             await front.kill({"namespace": "shop", "name": "checkout"})
-            assert problem(await front.http.post("/v1/release")) == (404, "NotFound")
+            await asyncio.sleep(1)
+            missing = await front.http.post("/v1/release")
+            assert problem(missing) == (404, "NotFound")
+            assert "namespace.shop, target.shop.checkout" in missing.json()["detail"]
             one = await front.http.post("/v1/release", json={"namespace": "shop"})
             assert one.status_code == 200
+            assert one.json()["still_engaged"] == ["target.shop.checkout"]
             assert front.latched() == {"target.shop.checkout"}
             assert (await front.act("release")).status_code == 202
             assert front.latched() == set()

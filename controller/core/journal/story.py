@@ -29,6 +29,22 @@ def records(lines: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
+def _decided(lines: Sequence[str], key: str) -> dict[str, Any]:
+    """The body of the last decision that has `key`, or an empty one.
+
+    Looked for from the end, since a journal may have thousands of records; canonical JSON has one
+    spelling, so that a line without these words need not be parsed.
+    """
+    for line in reversed(lines):
+        if '"kind":"decision"' not in line or f'"{key}":' not in line:
+            continue
+        for record in records([line]):
+            if record.get("kind") == "decision" and key in record["body"]:
+                body: dict[str, Any] = record["body"]
+                return body
+    return {}
+
+
 def policy_of(run: Run) -> Policy | None:
     """The policy that the run was begun with, if it was valid."""
     found = parse.parse({PREFIX + key: text for key, text in run.annotations})
@@ -37,9 +53,7 @@ def policy_of(run: Run) -> Policy | None:
 
 def facts(run: Run, lines: Sequence[str], *, journal: bool = False) -> dict[str, Any]:
     """Everything of one run; with `journal` its records as well."""
-    told = records(lines)
-    decisions = [record["body"] for record in told if record.get("kind") == "decision"]
-    verdicts = [body["verdict"] for body in decisions if "verdict" in body]
+    first = records(lines[:1])
     policy = policy_of(run)
     rungs = trial.planned(run, policy) if policy else ()
     steps = [{"weight_bp": step.weight_bp, "dwell_seconds": step.dwell_seconds} for step in rungs]
@@ -54,16 +68,16 @@ def facts(run: Run, lines: Sequence[str], *, journal: bool = False) -> dict[str,
         "weight_bp": run.weight_bp,
         "stable": run.stable_hash,
         "digest": run.digest,
-        "why": decisions[-1]["why"] if decisions else "",
-        "verdict": verdicts[-1] if verdicts else None,
+        "why": _decided(lines, "why").get("why", ""),
+        "verdict": _decided(lines, "verdict").get("verdict"),
         "breaker_open": run.tripped and not run.released,
         "quarantined": run.quarantined,
         "dispersion": run.phi or "unknown, assuming phi = 3 and k = 3",
-        "started_at": told[0]["at"] if told else "",
-        "records": len(told),
+        "started_at": first[0]["at"] if first else "",
+        "records": len(lines),
     }
     if journal:
-        found["journal"] = told
+        found["journal"] = records(lines)
     return found
 
 
