@@ -90,9 +90,13 @@ def command(
 
 
 async def _interruptible(options: Options) -> list[Result]:
-    """SIGTERM takes the same way out as Ctrl-C: all parts are stopped in order."""
+    """SIGTERM and Ctrl-C take the same way out: all parts are stopped in order.
+
+    Handled here and not by the interpreter, which leaves SIGINT ignored where a parent ignored it.
+    """
     task = asyncio.ensure_future(_run(options))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     return await task
 
 
