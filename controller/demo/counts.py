@@ -105,10 +105,6 @@ class Seen:
         times = [slot.last[version] for slot in self.slots if version in slot.last]
         return max(times, default=None)
 
-    def first_direct(self, version: str) -> float | None:
-        """End of the slot in which the direct client first met `version`."""
-        return next((slot.end for slot in self.slots if version in slot.direct), None)
-
 
 def total(slots: Iterable[Slot], version: str) -> Track:
     """Answers of `version` through the gateway in all of these slots."""

@@ -30,14 +30,6 @@ class Batch:
     services: Mapping[ServiceKey, ServiceSeries] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def age_seconds(self, service: ServiceKey) -> float | None:
-        """Age of the Service's newest sample, by the store's clock; None if there is none."""
-        series = self.services.get(service)
-        if series is None:
-            return None
-        newest = [one.samples[-1].at for one in series.requests if one.samples]
-        return max(self.evaluated_at - max(newest), 0.0) if newest else None
-
 
 class Metrics(Protocol):
     """Errors of every method: `MetricsUnavailable`. Each has a deadline of its own."""

@@ -65,13 +65,11 @@ def test_bad_answers_and_failures_are_two_things() -> None:
 
 def test_last_and_first_answers_of_a_version() -> None:
     found = seen(
-        Slot(end=1.0, last={"v2": 0.9}, direct={"v1": Track(good=1)}),
-        Slot(end=2.0, last={"v1": 1.9}, direct={"v2": Track(good=1)}),
+        Slot(end=1.0, last={"v2": 0.9}),
+        Slot(end=2.0, last={"v1": 1.9}),
     )
     assert found.last("v2") == 0.9
     assert found.last("v3") is None
-    assert found.first_direct("v2") == 2.0
-    assert found.first_direct("v3") is None
 
 
 def test_memory_is_bounded() -> None:

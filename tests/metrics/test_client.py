@@ -95,8 +95,6 @@ async def test_samples_become_counts() -> None:
     assert [(i.canary.requests, i.canary.errors) for i in found.intervals] == [(10, 5)] * 2
     assert [i.stable.buckets for i in found.intervals] == [((0.1, 80), (math.inf, 90))] * 2
     assert batch.evaluated_at == AT + 3
-    assert batch.age_seconds(STABLE) == 1
-    assert batch.age_seconds(("shop", "cart")) is None
     await store.close()
 
 
@@ -140,7 +138,6 @@ async def test_history_is_thinned_out_at_the_store() -> None:
 async def test_no_series_is_no_error() -> None:
     batch = await client(lambda _: matrix([])).samples(10, [STABLE])
     assert batch.services == {}
-    assert batch.age_seconds(STABLE) is None
 
 
 async def test_the_stores_own_clock_is_used_where_it_tells_the_time() -> None:
@@ -151,7 +148,6 @@ async def test_the_stores_own_clock_is_used_where_it_tells_the_time() -> None:
 
     batch = await client(handler).samples(10, [STABLE])
     assert batch.evaluated_at == AT + 30
-    assert batch.age_seconds(STABLE) == 30
 
 
 async def test_odd_values_are_passed_on_and_do_not_count() -> None:

@@ -86,19 +86,15 @@ def judge(
     *,
     dwell_seconds: float,
     hard_trips: Sequence[Reason] = (),
-    metrics_age_seconds: float | None = None,
-    holds: Sequence[Reason] = (),
 ) -> Verdict:
     """What the evidence says now.
 
     Args:
         evidence: The accumulators after the newest interval.
         settings: The settings the run was started with.
-        now: Seconds since the epoch; only used where `metrics_age_seconds` is not given.
+        now: Seconds since the epoch by the metrics store's own clock.
         dwell_seconds: Least evidence time at this weight before PASS.
         hard_trips: Failures that need no statistics, from `pods.hard_trips`.
-        metrics_age_seconds: Age of the newest sample by the metrics store's own clock.
-        holds: Reasons of the caller not to pass, such as a metrics store that does not answer.
     """
     level, deciding = checks.composite(settings, evidence)
     if hard_trips:
@@ -112,9 +108,9 @@ def judge(
             evidence, settings, Outcome.FAIL, (_failure(trip, evidence, settings),),
             check=trip.check, level=trip.log_evidence, fast=trip.fast,
         )  # fmt: skip
-    age = now - evidence.last_at if metrics_age_seconds is None else metrics_age_seconds
-    found = [*holds, *_doubts(evidence, settings, level, deciding)]
-    found += [*_blind(evidence, settings, age), *_unripe(evidence, settings, dwell_seconds)]
+    found = [*_doubts(evidence, settings, level, deciding)]
+    found += [*_blind(evidence, settings, now - evidence.last_at)]
+    found += [*_unripe(evidence, settings, dwell_seconds)]
     if found:
         return _verdict(
             evidence, settings, Outcome.HOLD, tuple(found), check=found[0].check, level=level,

@@ -23,7 +23,6 @@ class Code(enum.StrEnum):
     NO_LATENCY_DATA = "NoLatencyData"
     LATENCY_LIMIT_UNMEASURABLE = "LatencyLimitUnmeasurable"
     METRICS_STALE = "MetricsStale"
-    METRICS_UNAVAILABLE = "MetricsUnavailable"
     EVIDENCE_AGAINST = "EvidenceAgainst"
     ABOVE_LIMIT = "AboveLimit"
     STABLE_VIOLATES_LIMIT = "StableViolatesLimit"

@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +51,3 @@ class Cursor:
     at: float | None = None
     series: Mapping[str, Sample] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Only strings, lists and objects."""
-        return {
-            "at": "" if self.at is None else repr(self.at),
-            "series": {
-                key: [repr(last.at), repr(last.value)] for key, last in sorted(self.series.items())
-            },
-            "targets": {key: repr(at) for key, at in sorted(self.targets.items())},
-        }
-
-    @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> "Cursor":
-        """Read back what `to_json` wrote.
-
-        Raises:
-            ValueError: It is not of that form.
-        """
-        try:
-            return cls(
-                at=float(told["at"]) if told["at"] else None,
-                series={
-                    str(key): Sample(float(at), float(value))
-                    for key, (at, value) in told["series"].items()
-                },
-                targets={str(key): float(at) for key, at in told["targets"].items()},
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"cursor is damaged: {error!r}") from error

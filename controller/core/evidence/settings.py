@@ -45,7 +45,6 @@ class Settings:
 
     Attributes:
         alpha: Largest probability of a false rollback in one run, over all checks and looks.
-        beta: Largest probability of promoting a version beyond the margin, per step.
         tolerance: How much worse than stable is still the same (r0 in the formulas).
         margin: Extra share of failed requests that is forgiven on top of it.
         dispersion: phi, by how much errors cluster beyond chance; evidence is divided by it.
@@ -65,7 +64,6 @@ class Settings:
     """
 
     alpha: float = 0.01
-    beta: float = 0.05
     tolerance: float = 1.25
     margin: float = 0.0
     dispersion: float = 3.0
@@ -90,7 +88,6 @@ class Settings:
         """
         ranges = (
             ("alpha", 0 < self.alpha < 1),
-            ("beta", 0 < self.beta < 1),
             ("tolerance", 1 <= self.tolerance < math.inf),
             ("margin", 0 <= self.margin < 1),
             ("dispersion", 1 <= self.dispersion < math.inf),

@@ -50,10 +50,8 @@ def run(
     return evidence
 
 
-def said(evidence: Evidence, settings: Settings, **more: Any) -> Verdict:
-    return judge(
-        evidence, settings, 1010.0, **{"dwell_seconds": 5.0, "metrics_age_seconds": 0.5, **more}
-    )
+def said(evidence: Evidence, settings: Settings, *, age: float = 0.5, **more: Any) -> Verdict:
+    return judge(evidence, settings, evidence.last_at + age, **{"dwell_seconds": 5.0, **more})
 
 
 def codes(verdict: Verdict) -> set[Code]:
@@ -190,10 +188,10 @@ def test_the_dwell_is_counted_in_evidence_time() -> None:
 def test_stale_data_hold_whatever_they_said() -> None:
     settings = Settings(max_age_seconds=15)
     evidence = run(settings, GOOD, STABLE)
-    assert said(evidence, settings, metrics_age_seconds=16.0).outcome is Outcome.HOLD
+    assert said(evidence, settings, age=16.0).outcome is Outcome.HOLD
     assert judge(evidence, settings, 1026.0, dwell_seconds=5).outcome is Outcome.HOLD
     assert judge(evidence, settings, 1011.0, dwell_seconds=5).outcome is Outcome.PASS
-    assert said(evidence, settings, metrics_age_seconds=float("nan")).outcome is Outcome.HOLD
+    assert said(evidence, settings, age=float("nan")).outcome is Outcome.HOLD
     silent = observe(
         evidence,
         settings,
@@ -303,14 +301,6 @@ def test_a_hard_trip_needs_no_data() -> None:
     assert (verdict.outcome, verdict.check, verdict.fast) == (Outcome.FAIL, "pods", True)
 
 
-def test_the_caller_may_hold() -> None:
-    settings = Settings()
-    why = Reason(check="metrics", code=Code.METRICS_STALE, message="the store does not answer")
-    verdict = said(run(settings, GOOD, STABLE), settings, holds=(why,))
-    assert verdict.outcome is Outcome.HOLD
-    assert verdict.reasons == (why,)
-
-
 def test_a_failure_stays_one() -> None:
     settings = Settings()
     evidence = run(settings, BROKEN, STABLE, scrapes=4)
@@ -331,7 +321,7 @@ def test_the_warm_up_spares_the_canary_all_but_the_fast_trip() -> None:
                 at=1000.0 + number, seconds=1, canary=canary, stable=Tally(requests=3600, errors=9)
             )
             evidence = observe(evidence, settings, interval)
-        return said(evidence, settings, metrics_age_seconds=0)
+        return said(evidence, settings, age=0)
 
     assert after(cold).outcome is not Outcome.FAIL
     assert after(Tally(requests=400, errors=200)).fast

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counting raw counters: what is counted, what is not, and that nothing is counted twice."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-
-import pytest
 
 from controller.core.evidence.samples import (
     MOST_SERIES,
@@ -224,14 +221,3 @@ def test_silent_series_are_forgotten() -> None:
     later = difference(cursor, None, service({9000.0: 5.0}))
     assert len(later.cursor.series) == 1
     assert len(later.cursor.targets) == 1
-
-
-def test_the_cursor_survives_being_written_down() -> None:
-    cursor = begun(service({1.5: 100.25}))
-    back = Cursor.from_json(json.loads(json.dumps(cursor.to_json())))
-    assert back == cursor
-    assert Cursor.from_json(Cursor().to_json()) == Cursor()
-    later = service({1.5: 100.25, 2.5: 190.0}, {2.5: 3.0})
-    assert difference(back, None, later) == difference(cursor, None, later)
-    with pytest.raises(ValueError, match="damaged"):
-        Cursor.from_json({"at": "", "series": [], "targets": {}})

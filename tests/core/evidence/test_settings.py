@@ -12,7 +12,7 @@ from controller.core.evidence.settings import Limits, Settings, restart_rate
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"alpha": 0.0}, {"beta": 1.0}, {"tolerance": 0.9}, {"margin": -1.0}, {"dispersion": 0.5},
+    [{"alpha": 0.0}, {"tolerance": 0.9}, {"margin": -1.0}, {"dispersion": 0.5},
      {"cap_scrapes": 0}, {"min_requests": 0}, {"min_stable_requests": -1}, {"restart_rate": 0.0}],
 )  # fmt: skip
 def test_settings_without_meaning_are_refused(wrong: dict[str, Any]) -> None:

@@ -64,7 +64,7 @@ class World:
 
 def verdicts(
     world: World, seconds: int, *, look_every: int = 1, window: float = 10.0,
-    kept: Callable[[Cursor, Evidence], tuple[Cursor, Evidence]] = lambda c, e: (c, e),
+    kept: Callable[[Evidence], Evidence] = lambda evidence: evidence,
     restart_at: int = 0, lost_at: int = 0,
 ) -> Iterator[Verdict]:  # fmt: skip
     settings = Settings()
@@ -80,14 +80,13 @@ def verdicts(
         cursor = found.cursor
         for interval in found.intervals:
             evidence = observe(evidence, settings, interval)
-        cursor, evidence = kept(cursor, evidence)
+        evidence = kept(evidence)
         yield judge(evidence, settings, world.at, dwell_seconds=20)
 
 
-def written(cursor: Cursor, evidence: Evidence) -> tuple[Cursor, Evidence]:
-    """A restart of the daemon: all that remains is text."""
-    told = json.loads(json.dumps([cursor.to_json(), evidence.to_json()]))
-    return Cursor.from_json(told[0]), Evidence.from_json(told[1])
+def written(evidence: Evidence) -> Evidence:
+    """What a restart of the daemon finds of the evidence: text."""
+    return Evidence.from_json(json.loads(json.dumps(evidence.to_json())))
 
 
 @pytest.mark.parametrize(("restart_at", "lost_at"), [(0, 0), (7, 0), (0, 9)])
