@@ -4,10 +4,14 @@
 import asyncio
 import copy
 
+import pytest
+
 from controller.sim import clock
 from controller.sim.world import World
-from tests.engine.house import house
+from tests.engine.house import NAMESPACE, house
 from tests.engine.test_other_writers import IMAGE, _promoted
+
+SLOW = {"Preparing", "Raising", "Restoring"}
 
 
 def _made_anew(world: World) -> None:
@@ -32,5 +36,93 @@ def test_the_route_is_deleted_and_created_again() -> None:
             await asyncio.sleep(2)
             _made_anew(found.world)
             await _promoted(found)
+
+    clock.run(story())
+
+
+def _lost(world: World, name: str) -> None:
+    world.delete("configmaps", NAMESPACE, name)
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param(phase, marks=pytest.mark.slow) if phase in SLOW else phase
+        for phase in (
+            "Preparing",
+            "Raising",
+            "Judging",
+            "Committing",
+            "Rolling",
+            "HandingBack",
+            "Restoring",
+        )
+    ],
+)
+def test_the_document_is_lost_while_the_daemon_is_down(phase: str) -> None:
+    """Tidied away before anything begins; then a clean run, or the version that rolled is told."""
+
+    async def story() -> None:
+        async with house(direct_rate=30.0) as found:
+            world = found.world
+            world.set_image("shop", "checkout", IMAGE)
+            await found.reaches(phase)
+            await asyncio.sleep(0.5)
+            await found.stop()
+            for document in found.documents():
+                _lost(world, document["metadata"]["name"])
+            await found.start()
+            await asyncio.sleep(400)
+            await world.settle()
+            found.at_rest()
+            assert world.ready_pods("v2") == len(world.pods()) == 4
+            reasons = {item["reason"] for item in world.store.list("events", "shop")}
+            assert "LostRunTidied" in reasons
+            assert sum(world.failures.values()) == 0
+
+    clock.run(story())
+
+
+def test_the_document_of_a_held_run_is_lost() -> None:
+    """The version that failed gets another run, and fails again; it never rolls ungated."""
+
+    async def story() -> None:
+        async with house(direct_rate=30.0) as found:
+            world = found.world
+            world.set_image("shop", "checkout", IMAGE, {"ERROR_RATE": "0.5"})
+            await found.ended("rolled-back")
+            await found.stop()
+            for document in found.documents():
+                _lost(world, document["metadata"]["name"])
+            await found.start()
+            await asyncio.sleep(5)
+            await found.ended("rolled-back")
+            found.at_rest(paused=True)
+            assert world.ready_pods("v1") == 4
+
+    clock.run(story())
+
+
+def test_a_deployment_restored_from_a_backup_in_mid_run() -> None:
+    """Paused with our hold and the mark of another uid: released, so that it gets pods at all."""
+
+    async def story() -> None:
+        async with house() as found:
+            world = found.world
+            world.set_image("shop", "checkout", IMAGE)
+            await found.reaches("Judging")
+            await asyncio.sleep(2)
+            backup = copy.deepcopy(world.get("deployments", "shop", "checkout"))
+            world.delete("deployments", "shop", "checkout")
+            await found.ended("gone")
+            for key in ("uid", "resourceVersion", "creationTimestamp", "generation"):
+                backup["metadata"].pop(key, None)
+            backup.pop("status", None)
+            assert backup["spec"]["paused"]
+            world.create(backup)
+            await asyncio.sleep(60)
+            await world.settle()
+            found.at_rest()
+            assert world.ready_pods("v2") == 4
 
     clock.run(story())
