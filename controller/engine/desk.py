@@ -49,6 +49,16 @@ class Card:
     """What the guards said last, so that it is recorded once."""
     tried: dict[str, Tried] = field(default_factory=dict)
     """The effects of the last decision: no more than one decision can ask for."""
+    frozen: str = ""
+    """Name of a run document that cannot be used; while it stands no run begins."""
+    frozen_why: str = ""
+    damaged: Run | None = None
+    """The run of that document, as far as it can be read."""
+    gone_at: float | None = None
+    """Since when the target has had no Deployment, monotonic."""
+    failing_since: float | None = None
+    """Since when something asked for has failed at every try, monotonic."""
+    failing_told: str = ""
     asked: tuple[str, ...] = ()
     again: int = 0
     """How often in a row the same effects were asked for."""

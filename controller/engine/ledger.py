@@ -168,6 +168,11 @@ class Ledger:
         if self._document is not None:
             await self._documents.delete(self._document)
 
+    @property
+    def begun(self) -> str:
+        """When the first record was noted, as a time stamp that sorts; empty without one."""
+        return str(json.loads(self._lines[0])["at"]) if self._lines else ""
+
     def open_intents(self) -> list[dict[str, object]]:
         """Intents without an outcome: what a crash may have left half-done."""
         waiting: dict[int, dict[str, object]] = {}
@@ -183,4 +188,11 @@ class Ledger:
 def read_head(texts: Mapping[str, str]) -> Head:
     """The chain's end as the document names it. Raises ValueError if it is not readable."""
     told = json.loads(texts.get(HEAD, "{}"))
-    return Head(count=int(told.get("count", 0)), hash=str(told.get("hash", chain.GENESIS)))
+    if not isinstance(told, dict):
+        message = "the journal's head is not an object"
+        raise ValueError(message)  # noqa: TRY004  # The text has the wrong value.
+    count = told.get("count", 0)
+    if not isinstance(count, int):
+        message = f"the journal's head counts {count!r} records"
+        raise ValueError(message)  # noqa: TRY004
+    return Head(count=count, hash=str(told.get("hash", chain.GENESIS)))

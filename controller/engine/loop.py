@@ -110,7 +110,8 @@ class Loop:
         except errors.SwitchgearError as error:
             log.warning("tick ended early", target=str(target), why=error.diagnostics())
             return FAILED_SECONDS
-        memory = self._desk.card(target).memory
+        card = self._desk.find(target)
+        memory = card.memory if card is not None else None
         if memory is not None:
             if memory.phase in FOLLOWED:
                 self._feed.follow(memory)

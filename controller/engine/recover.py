@@ -5,52 +5,106 @@ An intent without an outcome is settled by looking, not by repeating: the rule o
 what the world lacks and asks for just that. The record says so.
 """
 
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import Final
+
 import structlog
 
 from controller.core.journal import chain
 from controller.core.lifecycle import memory as memories
+from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.table import Phase
-from controller.core.values import TargetRef
+from controller.core.values import PREFIX, TargetRef
 from controller.engine.desk import Desk
 from controller.engine.ledger import STATE, Ledger, read_head
 from controller.ports.clock import Clock
 from controller.ports.documents import Document, Documents
 
+NAMESPACE_LABEL: Final = PREFIX + "target-namespace"
+NAME_LABEL: Final = PREFIX + "target-name"
+"""Labels of a run document; a name too long for a label is known from the state alone."""
+
+_UNUSABLE: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+"""What reading texts of any shape may raise."""
+
 log = structlog.get_logger(__name__)
 
 
 async def recover(*, documents: Documents, clock: Clock, desk: Desk, epoch: int) -> int:
-    """Read every run document; returns how many runs go on. Errors as `Documents.runs`."""
+    """Read every run document; returns how many runs go on. Errors as `Documents.runs`.
+
+    A document that cannot be used freezes its target and nothing else.
+    """
     going = 0
     for document in sorted(await documents.runs(), key=lambda item: item.name):
         try:
-            memory = memories.recalled(document.texts.get(STATE, ""), clock.monotonic())
-            _verified(document)
-        except ValueError as error:
-            log.warning("a run document cannot be used", name=document.name, why=str(error))
+            found = _read(document, documents, clock, epoch)
+        except _UNUSABLE as error:
+            _freeze(desk, document, f"{type(error).__name__}: {error}")
             continue
-        run = memory.run
-        target = TargetRef(run.target.namespace, run.target.name)
-        card = desk.card(target)
-        ledger = Ledger(
-            documents=documents,
-            clock=clock,
-            epoch=epoch,
-            name=run.name,
-            target=target,
-            document=document,
-        )
+        card = desk.card(found.ledger.target)
+        run = found.memory.run
         if run.phase is Phase.ENDED:
-            card.finished.append((run, ledger))
+            card.finished.append((run, found.ledger))
             continue
-        for intent in ledger.open_intents():
+        for intent in found.intents:
             body = {**intent, "done": False, "words": "settled by looking after a restart"}
-            ledger.note("outcome", body)
-        ledger.note("recovered", {"phase": run.phase.value})
-        card.memory = memory
-        card.ledger = ledger
+            found.ledger.note("outcome", body)
+        found.ledger.note("recovered", {"phase": run.phase.value})
+        card.memory = found.memory
+        card.ledger = found.ledger
         going += 1
+    for card in desk.cards():
+        card.finished.sort(key=lambda pair: pair[1].begun)
     return going
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What one document holds, all of it read."""
+
+    memory: Memory
+    ledger: Ledger
+    intents: list[dict[str, object]]
+
+
+def _read(document: Document, documents: Documents, clock: Clock, epoch: int) -> _Found:
+    """Everything that will be asked of a document later is asked here, where it may fail."""
+    memory = memories.recalled(document.texts.get(STATE, ""), clock.monotonic())
+    _verified(document)
+    run = memory.run
+    ledger = Ledger(
+        documents=documents,
+        clock=clock,
+        epoch=epoch,
+        name=document.name,
+        target=TargetRef(run.target.namespace, run.target.name),
+        document=document,
+    )
+    for line in ledger.lines:
+        # Doors and commands read the records as objects with these keys.
+        record = json.loads(line)
+        _ = record["kind"], record["at"], record["seq"], record["body"].keys()
+    return _Found(memory=memory, ledger=ledger, intents=ledger.open_intents())
+
+
+def _freeze(desk: Desk, document: Document, why: str) -> None:
+    log.error("a run document cannot be used", name=document.name, why=why)
+    run = None
+    with contextlib.suppress(*_UNUSABLE):
+        run = memories.decode(document.texts.get(STATE, ""))
+    labels = document.labels
+    target = (
+        run.target
+        if run is not None
+        else TargetRef(labels.get(NAMESPACE_LABEL, ""), labels.get(NAME_LABEL, ""))
+    )
+    if not target.name:
+        return
+    card = desk.card(TargetRef(target.namespace, target.name))
+    card.frozen, card.frozen_why, card.damaged = document.name, why, run
 
 
 def _verified(document: Document) -> None:

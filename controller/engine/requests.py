@@ -120,12 +120,16 @@ class Requests:
 
     async def _clear(self, card: Card, actor: str, *, quarantined: bool | None = None) -> None:
         """Write into the documents of ended runs that a person has closed their latches."""
-        for index, (run, ledger) in enumerate(card.finished):
+        for run, ledger in tuple(card.finished):
             after = self._cleared(run, quarantined=quarantined)
             if after != run:
                 ledger.note("released", {"quarantined": after.quarantined}, actor=actor)
                 await ledger.flush(after)
-                card.finished[index] = (after, ledger)
+                # Runs may have ended or been swept in the meantime: the place is found by name.
+                card.finished[:] = [
+                    (after, ledger) if old.name == run.name else (old, its)
+                    for old, its in card.finished
+                ]
 
     @staticmethod
     def _cleared(run: Run, *, quarantined: bool | None) -> Run:

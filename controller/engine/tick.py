@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One target, one tick: observe, decide, act, record; and the sentence that says what was done."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -10,13 +11,13 @@ from controller.core.effects import Annotate, ZeroWeight
 from controller.core.guard import breaker
 from controller.core.lifecycle import machine, rest
 from controller.core.lifecycle.memory import Ending, Memory
-from controller.core.lifecycle.situation import Decision, Notice, Situation
+from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import UNTOUCHED, Phase
 from controller.core.observation import View
 from controller.core.values import TargetRef
-from controller.engine import describe
-from controller.engine.act import Actor
-from controller.engine.carry import FIRST_WAIT, Carrier, pause_after
+from controller.engine import describe, frozen
+from controller.engine.act import Actor, Result
+from controller.engine.carry import FIRST_WAIT, Carrier, kind_of, pause_after
 from controller.engine.desk import Card, Desk, policy_kept
 from controller.engine.feed import Feed
 from controller.engine.ledger import Ledger
@@ -31,6 +32,15 @@ PREFLIGHT_SECONDS: Final = 30.0
 
 KEEP_FINISHED: Final = 5
 """Finished runs kept per target; one with an unreleased latch is kept whatever its age."""
+
+GONE_SECONDS: Final = 86_400.0
+"""So long the runs of a target that is gone can still be looked at."""
+
+FAILING_SECONDS: Final = 30.0
+"""What fails for so long is no hiccup, and people are told."""
+
+FROZEN_SECONDS: Final = 10.0
+"""How often it is asked whether an unusable run document still stands."""
 
 IDLE_SECONDS: Final = 600.0
 """A target at rest is looked at when something changes; this is only for the clock's sake."""
@@ -69,6 +79,8 @@ class Ticker:
         """One tick; returns after how many seconds to look again if nothing happens."""
         card = self._desk.card(target)
         view = self._cluster.view(target)
+        if card.memory is None and card.frozen and await self._frozen(card, view):
+            return FROZEN_SECONDS
         if card.memory is None:
             wait = await self._rest(card, view)
             if wait is not None:
@@ -81,9 +93,43 @@ class Ticker:
         situation = self._situation(card, view)
         return await self._run(card, situation, card.memory)
 
+    async def _gone(self, card: Card, view: View) -> None:
+        """A target without a Deployment is forgotten, with its finished runs after a day."""
+        now = self._clock.monotonic()
+        if view.deployment is not None:
+            card.gone_at = None
+            return
+        card.gone_at = now if card.gone_at is None else card.gone_at
+        if now - card.gone_at >= GONE_SECONDS:
+            await _swept(card, 0)
+        self._desk.forget(card.target)
+
+    async def _frozen(self, card: Card, view: View) -> bool:
+        """A run document that cannot be used: say what to do, until it stands no more."""
+        try:
+            await self._documents.read(card.frozen)
+        except errors.Missing:
+            log.warning("the unusable run document is gone", target=str(card.target))
+            card.frozen, card.frozen_why, card.damaged = "", "", None
+            return False
+        except errors.SwitchgearError as error:
+            log.warning("frozen", target=str(card.target), why=error.diagnostics())
+            return True
+        card.why = (
+            f"frozen: the run document {card.frozen} cannot be used ({card.frozen_why[:200]}); "
+            "no run begins while it stands: export it, then delete it"
+        )
+        situation = self._situation(card, view)
+        for effect in frozen.kept(situation, card.target, card.damaged, card.why):
+            await self._actor.safer(effect, None)
+        if view.deployment is not None and card.told != card.why:
+            notice = Notice(reason="RunDocumentUnusable", message=card.why, warning=True)
+            await self._tell(card, (notice,))
+            await self._annotate(card, view.deployment.uid, {"status": card.why})
+        return True
+
     def _situation(self, card: Card, view: View) -> Situation:
         requests = tuple(card.requests)
-        card.requests.clear()
         return self._observer.situation(
             view=view,
             memory=card.memory,
@@ -104,10 +150,10 @@ class Ticker:
             if not result.done:
                 log.warning("not done", target=str(card.target), why=result.words)
                 return result.retry_seconds
+        _settled(card, situation)
         await self._tell(card, found.notices)
         if found.change is None:
-            if view.deployment is None:
-                self._desk.forget(card.target)
+            await self._gone(card, view)
             return 1.0 if found.effects or found.why.startswith("waiting") else IDLE_SECONDS
         now = self._clock.monotonic()
         memory = self._desk.begin(card, view, found.change, epoch=self._actor.epoch, now=now)
@@ -153,9 +199,11 @@ class Ticker:
         )
         self._meters.tick(memory, decision, self._clock.monotonic() - started)
         card.memory = decision.memory
+        _settled(card, situation)
         card.verdict = decision.verdict or card.verdict
         card.why = result.words if result is not None and not result.done else decision.why
         await self._after(card, memory, decision)
+        await self._failing(card, result)
         if result is not None and not result.done:
             return result.retry_seconds
         if decision.memory.phase is Phase.CHECKING and card.preflight is None:
@@ -203,12 +251,14 @@ class Ticker:
         text = "; ".join(problems)
         log.critical("a promise would be broken", target=str(card.target), problems=text)
         self._meters.invariant_broken()
+        # A request that leads to this would lead to it again; one toward safety is kept.
+        card.requests[:] = [item for item in card.requests if item.verb is Verb.ABORT]
         run = decision.memory.run
         if card.ledger is not None:
             card.ledger.note("broken", {"problems": list(problems), "why": decision.why})
         if not machine.after_commit(decision.memory.phase) and card.memory is not None:
             from_view = self._observer.splits(self._cluster.view(card.target), run)
-            await self._actor.safer(ZeroWeight(splits=from_view), card.ledger)
+            await self._actor.safer(ZeroWeight(splits=from_view), None)
         notice = Notice(reason="PromiseBroken", message=text, warning=True)
         await self._tell(card, (notice,))
         return 5.0
@@ -222,6 +272,27 @@ class Ticker:
             await self._status(card, after)
         if after.phase is Phase.ENDED:
             await self._end(card, after)
+
+    async def _failing(self, card: Card, result: Result | None) -> None:
+        """Tell people once of what keeps failing, and again only when the error changes.
+
+        A guard's refusal is no failure: it says itself whom it waits for.
+        """
+        now = self._clock.monotonic()
+        if result is None or result.done or result.refusals:
+            card.failing_since, card.failing_told = None, ""
+            return
+        card.failing_since = now if card.failing_since is None else card.failing_since
+        kind = kind_of(result.words)
+        if now - card.failing_since < FAILING_SECONDS or kind == card.failing_told:
+            return
+        card.failing_told = kind
+        message = f"failing for {now - card.failing_since:.0f} s: {result.words}"[:900]
+        await self._tell(card, (Notice(reason="EffectFailing", message=message, warning=True),))
+        deployment = self._cluster.view(card.target).deployment
+        if deployment is not None and card.memory is not None:
+            text = f"{card.memory.phase.value}: {message}"
+            await self._annotate(card, deployment.uid, {"status": text})
 
     async def _tripped(self, reason: str) -> None:
         now = self._clock.monotonic()
@@ -251,15 +322,7 @@ class Ticker:
         card.memory = None
         card.ledger = None
         card.verdict = None
-        for run, old in card.finished[:-KEEP_FINISHED]:
-            if (run.tripped and not run.released) or run.quarantined:
-                continue
-            try:
-                await old.delete()
-            except errors.SwitchgearError as error:
-                log.warning("old run stays", run=run.name, why=error.diagnostics())
-            else:
-                card.finished.remove((run, old))
+        await _swept(card, KEEP_FINISHED)
 
     async def _status(self, card: Card, after: Memory) -> None:
         """The status annotation, for people; its failure hurts nobody."""
@@ -272,11 +335,13 @@ class Ticker:
         annotations: dict[str, str | None] = {"status": text}
         if "abort" in view.deployment.annotations and after.phase in {Phase.HELD, Phase.ENDED}:
             annotations["abort"] = None
-        result = await self._actor.safer(
-            Annotate(target=card.target, uid=view.deployment.uid, annotations=annotations), None
-        )
+        await self._annotate(card, view.deployment.uid, annotations)
+
+    async def _annotate(self, card: Card, uid: str, annotations: Mapping[str, str | None]) -> None:
+        effect = Annotate(target=card.target, uid=uid, annotations=annotations)
+        result = await self._actor.safer(effect, None)
         if result.done:
-            card.told = text
+            card.told = annotations["status"] or ""
 
     async def _tell(self, card: Card, notices: tuple[Notice, ...]) -> None:
         for notice in notices:
@@ -291,6 +356,25 @@ class Ticker:
                 )
             except errors.SwitchgearError as error:
                 log.debug("event not written", why=error.diagnostics())
+
+
+async def _swept(card: Card, keep: int) -> None:
+    """Delete the oldest documents of finished runs, but for unreleased latches."""
+    for run, old in tuple(card.finished[: max(len(card.finished) - keep, 0)]):
+        if (run.tripped and not run.released) or run.quarantined:
+            continue
+        try:
+            await old.delete()
+        except errors.SwitchgearError as error:
+            log.warning("old run stays", run=run.name, why=error.diagnostics())
+        else:
+            card.finished[:] = [pair for pair in card.finished if pair[0].name != run.name]
+
+
+def _settled(card: Card, situation: Situation) -> None:
+    """These requests were acted on; what came meanwhile waits for the next tick."""
+    taken = {request.id for request in situation.requests}
+    card.requests[:] = [request for request in card.requests if request.id not in taken]
 
 
 def _refused(memory: Memory) -> bool:
