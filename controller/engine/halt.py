@@ -28,8 +28,11 @@ from controller.ports.clock import Clock
 from controller.ports.cluster import Cluster
 from controller.ports.documents import Documents
 
-LOOK_SECONDS: Final = 0.1
-"""How often the acknowledgement looks again while it waits."""
+LOOK_SECONDS: Final = 0.5
+"""How often the acknowledgement looks again: each look reads every route of the scope."""
+
+GRACE_SECONDS: Final = 3.0
+"""How much longer than asked an answer may take when the API server hangs."""
 
 LATCH_SECONDS: Final = 3.0
 """Longest that the routes wait for the latch; a healthy API server takes some 0.01 s for it."""
@@ -54,6 +57,29 @@ class Halt:
     problems: tuple[str, ...] = field(default=())
 
 
+@dataclass(slots=True, kw_only=True)
+class _Course:
+    """A kill under way, as far as it has come."""
+
+    scope: str
+    actor: str
+    reason: str
+    latched: bool = False
+    in_force: bool = False
+    pending: tuple[str, ...] = ("the kill has not been written everywhere yet",)
+    problems: list[str] = field(default_factory=list)
+
+    def halt(self) -> Halt:
+        """What can be said of it now."""
+        return Halt(
+            scope=self.scope,
+            latched=self.latched,
+            in_force=self.in_force,
+            pending=self.pending,
+            problems=tuple(self.problems),
+        )
+
+
 class Killer:
     """Engages the latch and brings weight to 0."""
 
@@ -76,38 +102,58 @@ class Killer:
         self._loop = loop
         self._meters = meters
         self._settle = settle_seconds
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def kill(self, scope: str, *, actor: str, reason: str, wait_seconds: float) -> Halt:
-        """Stop everything in the scope; returns in force, or as far as it came in the wait."""
+        """Stop everything in the scope; returns in force, or as far as it came in the wait.
+
+        An API server that hangs delays the answer by `GRACE_SECONDS` at most; the writes go on.
+        """
         self._meters.killed()
         log.warning("kill", scope=scope, actor=actor, reason=reason)
-        problems: list[str] = []
-        latched = await self._latch(scope, problems, actor=actor, reason=reason)
-        if not latched:
-            self._abort(scope, actor=actor, reason=reason)
-        exposed = await self._zero(scope, problems)
+        course = _Course(scope=scope, actor=actor, reason=reason)
+        task = asyncio.create_task(self._follow(course, wait_seconds), name=f"kill {scope}")
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        # Not `wait_for`: whoever asked may leave, and the writes go on all the same.
+        await asyncio.wait({task}, timeout=wait_seconds + GRACE_SECONDS)
+        if task.done():
+            task.result()
+        else:
+            late = f"the API server has not answered within {wait_seconds + GRACE_SECONDS:g} s"
+            course.problems.append(f"{late}; the writes go on")
+        return course.halt()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a kill ended early", why=str(task.exception()))
+
+    async def _follow(self, course: _Course, wait_seconds: float) -> None:
+        """Latch, zero, and read back until it is in force or the wait is over."""
+        scope = course.scope
+        course.latched = await self._latch(course)
+        if not course.latched:
+            self._abort(scope, actor=course.actor, reason=course.reason)
+        exposed = await self._zero(scope, course.problems)
         written = zero_since = self._clock.monotonic()
         self._loop.wake_all()
         while True:
-            pending = await self._pending(scope)
+            course.pending = await self._pending(scope)
             now = self._clock.monotonic()
-            if pending:
+            if course.pending:
                 # The gateways' settling time begins when the last route reads 0, not before:
                 # after the commit that is long after the kill.
                 exposed, zero_since = True, now
             settled = not exposed or now - zero_since >= self._settle
-            in_force = latched and not pending and settled
-            if in_force or now - written >= wait_seconds:
-                return Halt(
-                    scope=scope,
-                    latched=latched,
-                    in_force=in_force,
-                    pending=pending,
-                    problems=tuple(problems),
-                )
+            course.in_force = course.latched and not course.pending and settled
+            if course.in_force or now - written >= wait_seconds:
+                return
             await self._clock.sleep(LOOK_SECONDS)
 
-    async def _latch(self, scope: str, problems: list[str], *, actor: str, reason: str) -> bool:
+    async def _latch(self, course: _Course) -> bool:
+        problems = course.problems
+        scope, actor, reason = course.scope, course.actor, course.reason
         try:
             async with asyncio.timeout(LATCH_SECONDS):
                 await self._documents.engage(scope, actor=actor, reason=reason)

@@ -28,7 +28,8 @@ async def _play(found: House, *, bad: bool) -> None:
     """The story to its end, whatever the server does, and then a check of the world."""
     world = found.world
     world.set_image("shop", "checkout", IMAGE, {"ERROR_RATE": "0.5" if bad else "0"})
-    outcomes = {"rolled-back"} if bad else {"promoted", "inconclusive"}
+    # A pause that does not get through in time leaves a native roll, which is adopted and reported.
+    outcomes = {"ungated", "rolled-back"} if bad else {"ungated", "promoted", "inconclusive"}
     await found.until(
         lambda: (
             bool(found.runs())

@@ -2,6 +2,7 @@
 """Run documents that cannot be used, what is kept of finished runs, and what keeps failing."""
 
 import asyncio
+import functools
 import json
 from typing import Any
 
@@ -75,6 +76,10 @@ def _ended(found: House, target: str, but: str = "") -> bool:
     )
 
 
+def _reached(found: House, count: int) -> bool:
+    return _count(found) >= count or count > 5
+
+
 def test_the_newest_finished_runs_are_kept_over_restarts() -> None:
     """They are sorted by their beginning, whatever their names are."""
 
@@ -83,7 +88,7 @@ def test_the_newest_finished_runs_are_kept_over_restarts() -> None:
             world = found.world
             for number in range(KEEP_FINISHED + 2):
                 world.set_image("shop", "checkout", f"registry.example/app:v{number + 2}")
-                await found.until(lambda count=number + 1: _count(found) >= count or count > 5)
+                await found.until(functools.partial(_reached, found, number + 1))
                 await asyncio.sleep(1)
                 await found.ended("promoted")
                 await found.stop()

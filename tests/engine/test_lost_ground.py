@@ -152,7 +152,7 @@ def test_the_version_turns_bad_after_the_commit() -> None:
 
 
 def test_a_change_that_cannot_be_held_in_time_is_no_outage() -> None:
-    """The pause comes when the new pods serve alone: it is adopted and reported, nothing is lost."""
+    """The pause comes when the new pods serve alone: adopted and reported, nothing is lost."""
 
     async def story() -> None:
         async with house() as found:

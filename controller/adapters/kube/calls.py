@@ -204,10 +204,6 @@ class Calls:
         """Create."""
         return await self._write("POST", path, body, JSON)
 
-    async def put(self, path: str, body: object) -> dict[str, Any]:
-        """Replace; `body` must carry metadata.resourceVersion."""
-        return await self._write("PUT", path, body, JSON)
-
     async def delete(self, path: str, *, uid: str = "", version: str = "") -> None:
         """Delete in the background, only this uid and version; raises `Missing` if it is gone."""
         wanted = {"uid": uid, "resourceVersion": version}

@@ -39,6 +39,9 @@ TRIES: Final = 6
 
 FLEET: Final = "fleet-breaker"
 
+EPOCH_DIGITS: Final = 18
+"""More than any number of starts has; Python itself refuses to read numbers of 4,301 digits."""
+
 
 def label_value(text: str) -> str:
     """The text itself, or its first part and a hash when a label cannot hold it."""
@@ -152,16 +155,18 @@ class KubeDocuments:
         """Kill scopes and epoch by quorum reads, the kill latch last."""
         cluster = await self._read(CLUSTER)
         kill = await self._read(latch.NAME)
-        return _latches(
-            None if kill is None else kill.get("data") or {},
-            None if cluster is None else cluster.get("data") or {},
-        )
+        data = {} if cluster is None else cluster.get("data") or {}
+        return _latches(None if kill is None else kill.get("data") or {}, data, epoch=_epoch(data))
 
     def latches_seen(self) -> Latches:
-        """The same from the watch: for stopping early, never for raising."""
+        """The same from the watch: for stopping early, never for raising.
+
+        An epoch that cannot be read is 0 here, which permits nothing, so that kills still count.
+        """
         kill = self._seen.get(self._namespace, latch.NAME)
         cluster = self._seen.get(self._namespace, CLUSTER)
-        return _latches(kill.value.data if kill else None, cluster.value.data if cluster else None)
+        data = (cluster.value.data if cluster else None) or {}
+        return _latches(kill.value.data if kill else None, data, epoch=_number(data) or 0)
 
     async def engage(self, scope: str, *, actor: str, reason: str) -> None:
         """Persist the kill latch for a scope; already engaged is no error."""
@@ -260,22 +265,30 @@ def _document(item: Json) -> Document:
     )
 
 
+def _number(data: Mapping[str, str]) -> int | None:
+    """The epoch, 0 before the first; None if it cannot be read."""
+    text = data.get("epoch", "0")
+    # `isdigit` alone also takes what `int` does not, like a superscript 2.
+    plain = text.isascii() and text.isdigit() and len(text) <= EPOCH_DIGITS
+    return int(text) if plain else None
+
+
 def _epoch(data: Mapping[str, str]) -> int:
     """The epoch; one that cannot be read must not start again from 0."""
-    text = data.get("epoch", "0")
-    if not text.isdigit():
+    number = _number(data)
+    if number is None:
         raise Unavailable(
-            f"the epoch in ConfigMap {CLUSTER} is {text!r}",
+            f"the epoch in ConfigMap {CLUSTER} is {data.get('epoch', '')[:80]!r}",
             advice="Write a number there that is larger than any epoch in the journal",
         )
-    return int(text)
+    return number
 
 
-def _latches(kill: Mapping[str, str] | None, cluster: Mapping[str, str] | None) -> Latches:
-    fleet = (cluster or {}).get(FLEET, "")
+def _latches(kill: Mapping[str, str] | None, cluster: Mapping[str, str], *, epoch: int) -> Latches:
+    fleet = cluster.get(FLEET, "")
     try:
         fleet = str(json.loads(fleet)["why"]) if fleet else ""
     except (ValueError, KeyError, TypeError):
         # Open is open, whoever wrote it and however.
         fleet = fleet or "opened by hand"
-    return Latches(kills=latch.scopes(kill), epoch=_epoch(cluster or {}), fleet_open=fleet)
+    return Latches(kills=latch.scopes(kill), epoch=epoch, fleet_open=fleet)

@@ -19,9 +19,6 @@ ALL: Final = "all"
 TRIES: Final = 6
 """Create and patch may chase each other only while others create and delete the document."""
 
-NAMESPACE_PARTS: Final = 2
-TARGET_PARTS: Final = 3
-
 
 def scopes(data: Mapping[str, str] | None) -> tuple[str, ...]:
     """What is stopped. None: no document, nothing."""

@@ -32,8 +32,6 @@ CONNECTIONS: Final = 128
 RELOAD_SECONDS: Final = 10.0
 """A refused token is fetched anew at most this often: exec plugins may ask a person."""
 
-CHUNK: Final = 64 * 1024
-
 UNUSABLE: Final = (
     ConfigException,
     OSError,

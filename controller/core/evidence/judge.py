@@ -9,7 +9,7 @@ same evidence gives the same verdict, before and after a restart.
 import enum
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.core.evidence import checks
 from controller.core.evidence.checks import Check, Kind
@@ -104,10 +104,18 @@ def judge(
         )  # fmt: skip
     trip = evidence.trip
     if trip is not None:
-        return _verdict(
+        found_bad = _verdict(
             evidence, settings, Outcome.FAIL, (_failure(trip, evidence, settings),),
             check=trip.check, level=trip.log_evidence, fast=trip.fast,
         )  # fmt: skip
+        if evidence.window.canary.requests:
+            return found_bad
+        # It tripped while the weight was still settling: the figures are those of the trip.
+        return replace(
+            found_bad,
+            canary=Tally(requests=trip.canary[1], errors=trip.canary[0]),
+            stable=Tally(requests=trip.stable[1], errors=trip.stable[0]),
+        )
     found = [*_doubts(evidence, settings, level, deciding)]
     found += [*_blind(evidence, settings, now - evidence.last_at)]
     found += [*_unripe(evidence, settings, dwell_seconds)]
