@@ -109,13 +109,23 @@ def test_epochs_rise_by_one_each_whoever_asks() -> None:
     play(story)
 
 
-def test_a_broken_epoch_is_no_epoch() -> None:
+@pytest.mark.parametrize("text", ["many", "\u00b2", "\u0663", "", "-1", "9" * 5000])
+def test_a_broken_epoch_is_no_epoch(text: str) -> None:
+    """Nothing is raised on it; a kill is still seen."""
+
     async def story(world: World, docs: KubeDocuments) -> None:
-        by_hand(world, "switchgear-cluster", {"epoch": "many"})
+        by_hand(world, "switchgear-cluster", {"epoch": text})
         with pytest.raises(Unavailable):
             await docs.latches()
         with pytest.raises(Unavailable):
             await docs.claim_epoch()
+        running = asyncio.create_task(docs.run())
+        await world.until(lambda: docs.synced, within=10)
+        await docs.engage("all", actor="ann", reason="")
+        await world.until(lambda: docs.latches_seen().kills == ("all",), within=2)
+        assert docs.latches_seen().epoch == 0
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
     play(story)
 

@@ -140,6 +140,37 @@ def test_what_is_prepared_is_undone_without_a_trace() -> None:
     clock.run(story(), limit=900)
 
 
+def test_an_edit_of_the_selector_survives_pin_and_unpin() -> None:
+    """Only our own key comes and goes, whatever the run remembers of the rest."""
+
+    async def story() -> None:
+        async with scene() as (world, cluster, _):
+            original = cluster.view(TARGET).services[0].selector
+            view = await prepared(world, cluster)
+            service = view.services[0]
+            assert service.original == original
+            world.edit(
+                "services", "shop", "checkout", lambda item: item["spec"]["selector"].update(a="b")
+            )
+            follow = effects.FollowCanary(
+                target=TARGET, name="checkout", uid=service.uid, original=original
+            )
+            await cluster.perform(follow)
+            await world.settle()
+            live = world.get("services", "shop", "checkout")["spec"]["selector"]
+            assert live == {**dict(original), "a": "b", TRACK_LABEL: CANARY_TRACK}
+            seen = cluster.view(TARGET).services[0]
+            assert seen.own_selector == seen.original == tuple(sorted((*original, ("a", "b"))))
+            unpin = effects.UnpinService(
+                target=TARGET, name="checkout", uid=service.uid, original=original
+            )
+            await cluster.perform(unpin)
+            live = world.get("services", "shop", "checkout")["spec"]["selector"]
+            assert live == {**dict(original), "a": "b"}
+
+    clock.run(story(), limit=900)
+
+
 def test_weights_are_exact_and_a_raise_is_a_compare_and_set() -> None:
     async def story() -> None:
         async with scene() as (world, cluster, _):
