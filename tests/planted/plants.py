@@ -64,17 +64,13 @@ PLANTS = (
     ),
     Plant(
         name="intent after effect",
-        file="controller/engine/tick.py",
-        right="""        try:
-            await ledger.flush(run)
-        except errors.SwitchgearError as error:
-            log.warning("journal""",
-        wrong="""        try:
-            for effect in others:
-                await self._perform(card, situation, decision, effect)
-            await ledger.flush(run)
-        except errors.SwitchgearError as error:
-            log.warning("journal""",
+        file="controller/engine/carry.py",
+        right="""        unwritten = await self._flushed(turn)
+        results.extend(await self._others(turn, others, unwritten))
+""",
+        wrong="""        results.extend(await self._others(turn, others, None))
+        unwritten = await self._flushed(turn)
+""",
         tests=("tests/engine/test_promises.py",),
     ),
     Plant(
