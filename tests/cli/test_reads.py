@@ -42,6 +42,11 @@ def test_get_lists_what_is_under_way(judged: Room) -> None:
     assert (run["phase"], run["outcome"], run["weight_bp"]) == ("Judging", None, 500)
 
 
+def test_get_can_be_narrowed_to_a_namespace(judged: Room) -> None:
+    assert len(judged.told("get", "-n", "shop")["runs"]) == 1
+    assert judged.told("get", "-n", "elsewhere") == {"runs": []}
+
+
 def test_get_says_so_when_there_is_nothing(quiet: Room) -> None:
     """And where the ended ones are."""
     result = quiet.type("get")

@@ -103,6 +103,10 @@ def test_an_open_breaker_is_seen() -> None:
             figures = await _figures(front)
             assert figures["switchgear_breaker_trips_total"] == 1
             assert figures["switchgear_rollback_write_seconds_count"] >= 1
+            await front.act("release")
+            await asyncio.sleep(60)
+            (run,) = (await front.http.get("/v1/runs")).json()["runs"]
+            assert not run["breaker_open"]
 
     clock.run(story())
 
