@@ -66,7 +66,7 @@ class _Course:
     reason: str
     latched: bool = False
     in_force: bool = False
-    pending: tuple[str, ...] = ("the kill has not been written everywhere yet",)
+    pending: tuple[str, ...]
     problems: list[str] = field(default_factory=list)
 
     def halt(self) -> Halt:
@@ -111,7 +111,9 @@ class Killer:
         """
         self._meters.killed()
         log.warning("kill", scope=scope, actor=actor, reason=reason)
-        course = _Course(scope=scope, actor=actor, reason=reason)
+        targets = [str(card.target) for card in self._cards(scope)] or ["the API server"]
+        unread = tuple(f"{item}: could not be read back so far" for item in targets)
+        course = _Course(scope=scope, actor=actor, reason=reason, pending=unread)
         task = asyncio.create_task(self._follow(course, wait_seconds), name=f"kill {scope}")
         self._tasks.add(task)
         task.add_done_callback(self._finished)
