@@ -17,13 +17,14 @@ from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.cluster import KubeCluster
 from controller.adapters.kube.documents import KubeDocuments
 from controller.core import errors
-from controller.core.effects import Annotate, PinService, SplitRef
+from controller.core.effects import Annotate, Confine, PinService, SplitRef
 from controller.core.journal import chain, story
 from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Run, split_of
-from controller.core.lifecycle.table import RESTING, Phase
+from controller.core.lifecycle.table import EXPOSED, RESTING, Phase
 from controller.core.observation import Latches
+from controller.core.policy.model import Traffic
 from controller.core.values import HASH_LABEL, TargetRef, canary_name
 from controller.ports.documents import Document
 
@@ -180,6 +181,10 @@ async def _zero(
     splits = [split for run in ready for split in await _splits(cluster, run, problems)]
     for run in ready:
         await _repin(cluster, run, problems)
+    confined = sum([await _confined(cluster, run, problems) for run in ready])
+    if confined and not splits:
+        await LoopClock().sleep(settle_seconds)
+        return confined, pending
     if not splits or not await _tried(
         cluster.zero(splits), problems, "not every route could be written"
     ):
@@ -190,7 +195,17 @@ async def _zero(
             weights = [item.weight for item in split.seen if item.service == split.canary]
             if any(weights):
                 pending.append(f"{run.target}: {split.route} still has weight {weights}")
-    return len({split.route for split in splits}), pending
+    return len({split.route for split in splits}) + confined, pending
+
+
+async def _confined(cluster: KubeCluster, run: Run, problems: list[str]) -> int:
+    """Where the number of pods splits the requests, the Services lead to stable alone."""
+    if run.traffic is not Traffic.REPLICAS or run.phase not in EXPOSED:
+        return 0
+    names = tuple(pin.service for pin in run.pins)
+    effect = Confine(target=run.target, services=names, hash=run.stable_hash)
+    what = f"{run.target}: Services not confined"
+    return len(names) if await _tried(cluster.perform(effect), problems, what) else 0
 
 
 async def _repin(cluster: KubeCluster, run: Run, problems: list[str]) -> None:

@@ -82,6 +82,23 @@ class DeleteReplicaSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrphanReplicaSet:
+    """Delete a ReplicaSet and leave its pods, which go on serving until stable is back."""
+
+    target: TargetRef
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletePods:
+    """Delete pods that no ReplicaSet owns any more, by name and uid."""
+
+    target: TargetRef
+    pods: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PinService:
     """Let a Service select only the pods with `key` = `value` besides its own selector."""
 
@@ -91,6 +108,18 @@ class PinService:
     original: Pairs
     key: str
     value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confine:
+    """Urgent: these Services select the pods of one hash alone, with no precondition but the name.
+
+    Where no route splits the requests this is what weight 0 is elsewhere.
+    """
+
+    target: TargetRef
+    services: tuple[str, ...]
+    hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,20 +247,37 @@ class FollowCanary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Admit:
+    """Let Services select the canary pods beside the others: one declared step of exposure.
+
+    The share is that of the pods, so it is counted before the write and again by the guards.
+    """
+
+    target: TargetRef
+    services: tuple[tuple[str, str], ...]
+    """Name and uid of each."""
+    weight_bp: int
+    """The share that the ready pods make of it, rounded up."""
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Roll:
-    """Unpause the user's Deployment, so that it rolls natively with no traffic on it."""
+    """Unpause the user's Deployment, so that it rolls natively."""
 
     target: TargetRef
     uid: str
     digest: str
 
 
-Urgent: TypeAlias = ZeroWeight | Pause | FreezeReplicaSet
+Urgent: TypeAlias = ZeroWeight | Confine | Pause | FreezeReplicaSet
 Safer: TypeAlias = (
     Urgent
     | LowerWeight
     | Gather
     | DeleteReplicaSet
+    | OrphanReplicaSet
+    | DeletePods
     | PinService
     | UnpinService
     | CreateCanaryService
@@ -245,8 +291,8 @@ Safer: TypeAlias = (
     | Resume
     | Revert
 )
-Riskier: TypeAlias = StartCanary | RaiseWeight | FollowCanary | Roll
+Riskier: TypeAlias = StartCanary | RaiseWeight | Admit | FollowCanary | Roll
 Effect: TypeAlias = Safer | Riskier
 
-URGENT = (ZeroWeight, Pause, FreezeReplicaSet)
-RISKIER = (StartCanary, RaiseWeight, FollowCanary, Roll)
+URGENT = (ZeroWeight, Confine, Pause, FreezeReplicaSet)
+RISKIER = (StartCanary, RaiseWeight, Admit, FollowCanary, Roll)

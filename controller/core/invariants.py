@@ -8,7 +8,7 @@ one is not carried out, and the target goes back to weight 0.
 from collections.abc import Iterator
 
 from controller.core import effects
-from controller.core.effects import RISKIER, RaiseWeight
+from controller.core.effects import RISKIER, Admit, RaiseWeight
 from controller.core.lifecycle import trial
 from controller.core.lifecycle.climb import ready_pods
 from controller.core.lifecycle.memory import Memory
@@ -43,14 +43,14 @@ def _steps(situation: Situation, before: Memory, decision: Decision) -> Iterator
         yield f"S2: {risen} steps granted at once"
     if after.granted > before.run.granted and before.phase is not Phase.JUDGING:
         yield f"S2: a step granted in {before.phase.value}, where no evidence is weighed"
-    if isinstance(situation.policy, Policy) and after.granted > trial.rungs(situation, after) + 1:
+    if isinstance(situation.policy, Policy) and after.granted > trial.final(situation, after):
         yield "S2: more steps granted than there are"
 
 
 def _weights(situation: Situation, decision: Decision) -> Iterator[str]:
     run = decision.memory.run
     for effect in decision.effects:
-        if not isinstance(effect, RaiseWeight):
+        if not isinstance(effect, RaiseWeight | Admit):
             continue
         cap = trial.rung(situation, run, min(run.granted, effect.step))
         if effect.weight_bp > cap.weight_bp:

@@ -181,6 +181,8 @@ class Pod:
     deleting: bool = False
     was_ready: bool = False
     """It was ready once in this run; the adapter remembers."""
+    orphan: bool = False
+    """No ReplicaSet owns it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from controller.core import effects, errors
 from controller.core.effects import RaiseWeight, Riskier, Safer
 from controller.core.guard import permit
 from controller.core.guard.permit import Asked, Permit, Refusal
-from controller.core.lifecycle import trial
+from controller.core.lifecycle import climb, trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.observation import Route
@@ -105,14 +105,11 @@ class Actor:
             epoch=self.epoch,
             routes=routes,
             ladder=tuple(step.weight_bp for step in trial.ladder(situation, run)),
+            final=trial.final(situation, run),
             granted=run.granted,
             breaker="" if run.probe else situation.breaker,
             paused=_paused(annotations),
-            endpoints_ready=all(
-                service.ready_endpoints > 0
-                for lane in run.lanes
-                if (service := situation.canary_service(lane.service)) is not None
-            ),
+            endpoints_ready=climb.ready_pods(situation.view, run) > 0,
             stale_seconds=situation.view.stale_seconds,
             stopped=_stopped(annotations, run),
         )

@@ -13,12 +13,13 @@ from typing import Final
 import structlog
 
 from controller.core import errors
-from controller.core.effects import PinService, SplitRef
+from controller.core.effects import Confine, PinService, SplitRef
 from controller.core.lifecycle.machine import after_commit
-from controller.core.lifecycle.memory import Memory
+from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Request, Verb
-from controller.core.lifecycle.table import Phase
+from controller.core.lifecycle.table import EXPOSED, Phase
 from controller.core.observation import Latches
+from controller.core.policy.model import Traffic
 from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, canary_name
 from controller.engine.desk import MOST_REQUESTS, Card, Desk
 from controller.engine.loop import Loop
@@ -39,6 +40,9 @@ LATCH_SECONDS: Final = 3.0
 
 FOLLOWING: Final = frozenset({Phase.COMMITTING, Phase.ROLLING_BACK})
 """Phases before the commit, or back from there, in which a Service may select the canary."""
+
+OPEN: Final = EXPOSED | {Phase.ROLLING_BACK}
+"""Phases in which a Service may lead to canary pods beside the others, where no route does."""
 
 log = structlog.get_logger(__name__)
 
@@ -187,15 +191,26 @@ class Killer:
 
     async def _zero(self, scope: str, problems: list[str]) -> bool:
         splits: list[SplitRef] = []
-        for memory in self._memories(scope):
-            if not after_commit(memory.phase):
-                view = self._cluster.view(memory.run.target)
-                splits.extend(Observer.splits(view, memory.run))
-        if not splits:
+        going = [memory for memory in self._memories(scope) if not after_commit(memory.phase)]
+        for memory in going:
+            view = self._cluster.view(memory.run.target)
+            splits.extend(Observer.splits(view, memory.run))
+        by_pods = [memory.run for memory in going if memory.run.traffic is Traffic.REPLICAS]
+        if not splits and not by_pods:
             return False
-        repinned = [self._repin(memory, problems) for memory in self._memories(scope)]
-        await asyncio.gather(self._write(splits, problems), *repinned)
+        repinned = [self._repin(memory, problems) for memory in going]
+        confined = [self._confine(run, problems) for run in by_pods]
+        await asyncio.gather(self._write(splits, problems), *repinned, *confined)
         return True
+
+    async def _confine(self, run: Run, problems: list[str]) -> None:
+        """Where the number of pods splits the requests, the Services lead to stable alone."""
+        names = tuple(pin.service for pin in run.pins)
+        effect = Confine(target=run.target, services=names, hash=run.stable_hash)
+        try:
+            await self._cluster.perform(effect)
+        except errors.SwitchgearError as error:
+            problems.append(f"{run.target}: Services not confined: {error.diagnostics()}")
 
     async def _write(self, splits: Sequence[SplitRef], problems: list[str]) -> None:
         try:
@@ -248,11 +263,17 @@ class Killer:
 
         Read from the watch: the settling time that follows lets it show a write under way.
         """
-        ours = {pin.service for pin in memory.run.pins}
+        run = memory.run
+        ours = {pin.service for pin in run.pins}
+        by_pods = run.traffic is Traffic.REPLICAS and memory.phase in OPEN
         return [
             f"Service {service.name} still selects the canary pods"
-            for service in self._cluster.view(memory.run.target).services
-            if service.name in ours and (TRACK_LABEL, CANARY_TRACK) in service.selector
+            for service in self._cluster.view(run.target).services
+            if service.name in ours
+            and (
+                (TRACK_LABEL, CANARY_TRACK) in service.selector
+                or (by_pods and (HASH_LABEL, run.stable_hash) not in service.selector)
+            )
         ]
 
     async def _shares(self, memory: Memory) -> Sequence[str]:

@@ -2,14 +2,15 @@
 """One target, one tick: observe, decide, act, record; and the sentence that says what was done."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from controller.core import errors, invariants
-from controller.core.effects import Annotate, ZeroWeight
+from controller.core.effects import Annotate
 from controller.core.guard import breaker
-from controller.core.lifecycle import machine, rest
+from controller.core.lifecycle import exposure, machine, rest
 from controller.core.lifecycle.memory import Ending, Memory
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import UNTOUCHED, Phase
@@ -17,6 +18,7 @@ from controller.core.observation import View
 from controller.core.values import TargetRef
 from controller.engine import describe, frozen
 from controller.engine.act import Actor, Result
+from controller.engine.ask import Asker
 from controller.engine.carry import FIRST_WAIT, Carrier, kind_of, pause_after
 from controller.engine.desk import Card, Desk, policy_kept
 from controller.engine.feed import Feed
@@ -26,9 +28,6 @@ from controller.engine.observe import Observer
 from controller.ports.clock import Clock
 from controller.ports.cluster import Cluster
 from controller.ports.documents import Documents
-
-PREFLIGHT_SECONDS: Final = 30.0
-"""How long the answers of the preflight count for a change that waits."""
 
 KEEP_FINISHED: Final = 5
 """Finished runs kept per target; one with an unreleased latch is kept whatever its age."""
@@ -70,6 +69,7 @@ class Ticker:
         self._feed = feed
         self._observer = observer
         self._actor = actor
+        self._asker = Asker(cluster=cluster, clock=clock, feed=feed)
         self._carrier = Carrier(actor=actor, meters=meters)
         self._desk = desk
         self._meters = meters
@@ -89,8 +89,9 @@ class Ticker:
         if card.memory.phase in UNTOUCHED | {Phase.HELD}:
             card.memory = policy_kept(card.memory, view)
         if card.memory.phase is Phase.CHECKING or _refused(card.memory):
-            await self._ask(card)
-        situation = self._situation(card, view)
+            await self._asker.before_run(card)
+        rolled = await self._asker.rolled(card.memory)
+        situation = replace(self._situation(card, view), rolled=rolled)
         return await self._run(card, situation, card.memory)
 
     async def _gone(self, card: Card, view: View) -> None:
@@ -174,25 +175,12 @@ class Ticker:
         self._meters.begun()
         return None
 
-    async def _ask(self, card: Card) -> None:
-        """What is asked of the outside once per run; no answer leaves it unasked."""
-        now = self._clock.monotonic()
-        if card.preflight is None or now - card.preflight_at > PREFLIGHT_SECONDS:
-            try:
-                card.preflight = await self._cluster.preflight(card.target)
-                card.preflight_at = now
-            except errors.SwitchgearError as error:
-                log.warning("preflight", target=str(card.target), why=error.diagnostics())
-        if card.dispersion is None:
-            names = [service.name for service in self._cluster.view(card.target).services]
-            card.dispersion = await self._feed.dispersion(card.target, names)
-
     async def _run(self, card: Card, situation: Situation, memory: Memory) -> float:
         decision = machine.step(situation, memory)
         decided = self._clock.stamp()
         problems = invariants.broken(situation, memory, decision)
         if problems:
-            return await self._refuse(card, decision, problems)
+            return await self._refuse(card, situation, decision, problems)
         started = self._clock.monotonic()
         result = await self._carrier.carry_out(
             card, situation, decision, lambda: self._record(card, decision, decided)
@@ -246,7 +234,9 @@ class Ticker:
                 phase=decision.memory.phase.value,
             )
 
-    async def _refuse(self, card: Card, decision: Decision, problems: tuple[str, ...]) -> float:
+    async def _refuse(
+        self, card: Card, situation: Situation, decision: Decision, problems: tuple[str, ...]
+    ) -> float:
         """A promise would be broken: do not carry it out, take exposure away, call a person."""
         text = "; ".join(problems)
         log.critical("a promise would be broken", target=str(card.target), problems=text)
@@ -257,8 +247,7 @@ class Ticker:
         if card.ledger is not None:
             card.ledger.note("broken", {"problems": list(problems), "why": decision.why})
         if not machine.after_commit(decision.memory.phase) and card.memory is not None:
-            from_view = self._observer.splits(self._cluster.view(card.target), run)
-            await self._actor.safer(ZeroWeight(splits=from_view), None)
+            await self._actor.safer(exposure.zero(situation, run), None)
         notice = Notice(reason="PromiseBroken", message=text, warning=True)
         await self._tell(card, (notice,))
         return 5.0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from controller.core.effects import Effect, SplitRef
-from controller.core.observation import Preflight, Route, View
+from controller.core.observation import Pod, Preflight, Route, View
 from controller.core.values import RouteRef, TargetRef
 
 
@@ -34,6 +34,10 @@ class Cluster(Protocol):
 
     async def read_routes(self, refs: Sequence[RouteRef], services: Sequence[str]) -> list[Route]:
         """Quorum reads of routes, reduced to the rules that name `services`."""
+        ...
+
+    async def read_pods(self, target: TargetRef, hashes: Sequence[str]) -> tuple[Pod, ...]:
+        """The target's pods of these template hashes, owned or orphaned, without the canary's."""
         ...
 
     async def read_annotations(self, target: TargetRef) -> dict[str, str]:

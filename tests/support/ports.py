@@ -12,7 +12,7 @@ from typing import Any
 
 from controller.core import errors
 from controller.core.effects import Effect, RaiseWeight, SplitRef
-from controller.core.observation import Backend, Latches, Preflight, Route, View
+from controller.core.observation import Backend, Latches, Pod, Preflight, Route, View
 from controller.core.values import RouteRef, TargetRef
 from controller.ports.documents import Document
 
@@ -127,6 +127,11 @@ class MemoryCluster:
         del refs, services
         await self.turns.take()
         return [self.route()]
+
+    async def read_pods(self, target: TargetRef, hashes: Sequence[str]) -> tuple[Pod, ...]:
+        """None beside stable's and the canary's."""
+        del target, hashes
+        return ()
 
     async def read_annotations(self, target: TargetRef) -> dict[str, str]:
         """None of ours."""

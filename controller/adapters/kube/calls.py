@@ -7,7 +7,7 @@ plain text or the HTML of a load balancer; only the first is looked into.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -204,13 +204,18 @@ class Calls:
         """Create."""
         return await self._write("POST", path, body, JSON)
 
-    async def delete(self, path: str, *, uid: str = "", version: str = "") -> None:
-        """Delete in the background, only this uid and version; raises `Missing` if it is gone."""
+    async def delete(
+        self, path: str, *, uid: str = "", version: str = "", orphan: bool = False
+    ) -> None:
+        """Delete only this uid and version, and what it owns in the background.
+
+        With `orphan` what it owns stays, and is nobody's. Raises `Missing` if it is gone.
+        """
         wanted = {"uid": uid, "resourceVersion": version}
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "propagationPolicy": "Background",
+            "propagationPolicy": "Orphan" if orphan else "Background",
             "preconditions": {key: value for key, value in wanted.items() if value},
         }
         await self._send("DELETE", path, body, JSON, ())
@@ -231,6 +236,13 @@ class Calls:
             timeout_seconds=CALL_SECONDS,
         )
         return await self.once(request)
+
+
+async def every(work: Iterable[Awaitable[object]]) -> None:
+    """Do everything at once, to the end; then raise the first error, if there was one."""
+    for result in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def decode(body: bytes, what: str) -> dict[str, Any]:

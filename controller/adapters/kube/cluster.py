@@ -8,6 +8,7 @@ from controller.adapters.kube import paths, workloads
 from controller.adapters.kube.cache import Cache
 from controller.adapters.kube.calls import MANAGER, Calls
 from controller.adapters.kube.objects import ours_only
+from controller.adapters.kube.pods import parse_pods
 from controller.adapters.kube.preflight import ask
 from controller.adapters.kube.reflector import Settings
 from controller.adapters.kube.routing import Routing
@@ -17,8 +18,11 @@ from controller.adapters.kube.workloads import Workloads
 from controller.core import effects
 from controller.core.effects import Effect, SplitRef
 from controller.core.errors import Missing
-from controller.core.observation import Preflight, Route, View
-from controller.core.values import CANARY_TRACK, TRACK_LABEL, RouteRef, TargetRef
+from controller.core.observation import Pod, Preflight, Route, View
+from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, RouteRef, TargetRef
+
+PODS_LIMIT: Final = "1000"
+"""Pods of one roll: more than any Deployment that such a trial is for."""
 
 MESSAGE_LIMIT: Final = 1000
 """An Event's message has at most 1,024 bytes."""
@@ -65,6 +69,13 @@ class KubeCluster:
         """Quorum reads of routes, reduced to the rules that name `services`."""
         return await self._routing.read(refs, services)
 
+    async def read_pods(self, target: TargetRef, hashes: Sequence[str]) -> tuple[Pod, ...]:
+        """Pods by the hash of their template, which differs from one Deployment to the other."""
+        chosen = f"{HASH_LABEL} in ({','.join(hashes)}),!{TRACK_LABEL}"
+        query = (("labelSelector", chosen), ("limit", PODS_LIMIT))
+        body = await self._calls.read(paths.core(target.namespace, "pods"), query)
+        return parse_pods(body)
+
     async def read_annotations(self, target: TargetRef) -> dict[str, str]:
         """Our annotations on the Deployment by a quorum read."""
         found = await self._calls.get(paths.apps(target.namespace, "deployments", target.name))
@@ -93,6 +104,8 @@ class KubeCluster:
                 return await self._perform_route(effect, expected)
             case (
                 effects.PinService()
+                | effects.Confine()
+                | effects.Admit()
                 | effects.UnpinService()
                 | effects.FollowCanary()
                 | effects.CreateCanaryService()
@@ -101,6 +114,13 @@ class KubeCluster:
                 return await self._perform_service(effect)
             case effects.StartCanary() | effects.ShrinkCanary():
                 return await self._perform_scale(effect)
+            case (
+                effects.FreezeReplicaSet()
+                | effects.DeleteReplicaSet()
+                | effects.OrphanReplicaSet()
+                | effects.DeletePods()
+            ):
+                return await self._perform_replica_set(effect)
             case _:
                 return await self._perform_workload(effect)
 
@@ -133,6 +153,8 @@ class KubeCluster:
     async def _perform_service(
         self,
         effect: effects.PinService
+        | effects.Confine
+        | effects.Admit
         | effects.UnpinService
         | effects.FollowCanary
         | effects.CreateCanaryService
@@ -143,6 +165,10 @@ class KubeCluster:
             case effects.PinService(name=name, uid=uid, original=original):
                 pin = (effect.key, effect.value)
                 return await self._services.pin(target, name, uid, original, pin)
+            case effects.Confine(services=services, hash=hash_):
+                return await self._services.confine(target, services, hash_)
+            case effects.Admit(services=admitted):
+                return await self._services.admit(target, admitted)
             case effects.FollowCanary(name=name, uid=uid, original=original):
                 pin = (TRACK_LABEL, CANARY_TRACK)
                 return await self._services.pin(target, name, uid, original, pin)
@@ -170,8 +196,6 @@ class KubeCluster:
     async def _perform_workload(
         self,
         effect: effects.Pause
-        | effects.FreezeReplicaSet
-        | effects.DeleteReplicaSet
         | effects.CreateCanary
         | effects.DeleteCanary
         | effects.Annotate
@@ -183,11 +207,6 @@ class KubeCluster:
         match effect:
             case effects.Pause(uid=uid, why=why):
                 return await self._workloads.pause(target, uid, why)
-            case effects.FreezeReplicaSet(name=name, uid=uid):
-                return await self._freeze(target, name, uid)
-            case effects.DeleteReplicaSet(name=name, uid=uid):
-                path = paths.apps(target.namespace, "replicasets", name)
-                return await workloads.delete(self._calls, path, uid)
             case effects.CreateCanary(owner_uid=owner, digest=digest):
                 return await self._workloads.create_canary(target, owner, digest)
             case effects.DeleteCanary(uid=uid):
@@ -199,6 +218,28 @@ class KubeCluster:
                 return await self._workloads.resume(target, uid, digest)
             case effects.Revert(uid=uid, replica_set=replica_set):
                 return await self._workloads.revert(target, uid, replica_set)
+            case _:
+                assert_never(effect)
+
+    async def _perform_replica_set(
+        self,
+        effect: effects.FreezeReplicaSet
+        | effects.DeleteReplicaSet
+        | effects.OrphanReplicaSet
+        | effects.DeletePods,
+    ) -> str:
+        target = effect.target
+        match effect:
+            case effects.FreezeReplicaSet(name=name, uid=uid):
+                return await self._freeze(target, name, uid)
+            case effects.DeleteReplicaSet(name=name, uid=uid):
+                path = paths.apps(target.namespace, "replicasets", name)
+                return await workloads.delete(self._calls, path, uid)
+            case effects.OrphanReplicaSet(name=name, uid=uid):
+                path = paths.apps(target.namespace, "replicasets", name)
+                return await workloads.delete(self._calls, path, uid, orphan=True)
+            case effects.DeletePods(pods=pods):
+                return await self._workloads.delete_pods(target, pods)
             case _:
                 assert_never(effect)
 

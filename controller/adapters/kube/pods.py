@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Canary pods, their endpoints and our own ConfigMaps, as the caches hold them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
 
 from controller.adapters.kube.objects import Held, Meta, held
+from controller.core.errors import Unavailable
 from controller.core.observation import Pod
 
 BENIGN: Final = ("ContainerCreating", "PodInitializing", "")
@@ -67,6 +68,23 @@ def parse_pod(raw: bytes | msgspec.Raw, old: Held[Pod] | None) -> Held[Pod]:
         was_ready=ready or before,
     )
     return held(meta, value)
+
+
+class _Pods(msgspec.Struct, frozen=True, gc=False):
+    items: tuple[msgspec.Raw, ...] | None = None
+
+
+_PODS: Final = msgspec.json.Decoder(_Pods)
+
+
+def parse_pods(body: bytes) -> tuple[Pod, ...]:
+    """The pods of a list by name, with who is nobody's. Raises `Unavailable` if it is no list."""
+    try:
+        found = [parse_pod(raw, None) for raw in _PODS.decode(body).items or ()]
+    except msgspec.MsgspecError as error:
+        raise Unavailable("the list of pods cannot be read") from error
+    pods = (replace(item.value, orphan=not item.owner_uid) for item in found)
+    return tuple(sorted(pods, key=lambda pod: pod.name))
 
 
 def _worst(containers: tuple[_Container, ...]) -> str:

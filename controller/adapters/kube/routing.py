@@ -8,17 +8,17 @@ has to be read between the route and the write, and only the caller does that.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from controller.adapters.kube import paths
-from controller.adapters.kube.calls import CALL_SECONDS, Calls
+from controller.adapters.kube.calls import CALL_SECONDS, Calls, every
 from controller.adapters.kube.routes import RouteSeen, parse_grpc_route, parse_http_route
 from controller.adapters.routers import gateway_api
 from controller.core.effects import SplitRef
-from controller.core.errors import Conflict, Missing, SwitchgearError, Unavailable
+from controller.core.errors import Conflict, Missing, Unavailable
 from controller.core.observation import Backend, Route
 from controller.core.values import WHOLE_BP, RouteKind, RouteRef, percent
 
@@ -69,17 +69,17 @@ class Routing:
             if route is None or route.uid != own[0].uid:
                 raise Conflict(f"{ref} was not read, or is another one by now")
             patches.append((ref, gateway_api.raise_to(route, own, weight_bp)))
-        await _all(self._calls.patch(paths.route(ref), ops) for ref, ops in patches)
+        await every(self._calls.patch(paths.route(ref), ops) for ref, ops in patches)
         return f"weight {percent(weight_bp)} on {_names(splits)}"
 
     async def lower_to(self, splits: Sequence[SplitRef], weight_bp: int) -> str:
         """At most `weight_bp` for the canary: what is lower already stays."""
-        await _all(self._set(split, weight_bp, lower_only=True) for split in splits)
+        await every(self._set(split, weight_bp, lower_only=True) for split in splits)
         return f"weight at most {percent(weight_bp)} on {_names(splits)}"
 
     async def gather(self, splits: Sequence[SplitRef]) -> str:
         """All requests to the canary pods, when a hand-back is undone."""
-        await _all(self._set(split, WHOLE_BP, lower_only=False) for split in splits)
+        await every(self._set(split, WHOLE_BP, lower_only=False) for split in splits)
         return f"all requests gathered on the canary of {_names(splits)}"
 
     async def _set(self, split: SplitRef, weight_bp: int, *, lower_only: bool) -> None:
@@ -124,7 +124,7 @@ class Routing:
 
     async def zero(self, splits: Sequence[SplitRef]) -> str:
         """Weight 0 in every route, all at once; the first failure is raised when all have tried."""
-        await _all(self._zero(ref, own) for ref, own in _by_route(splits))
+        await every(self._zero(ref, own) for ref, own in _by_route(splits))
         return f"weight 0 on {_names(splits)}"
 
     async def _zero(self, ref: RouteRef, splits: Sequence[SplitRef]) -> None:
@@ -194,12 +194,3 @@ def _reduced(seen: RouteSeen, services: Sequence[str]) -> Route:
         annotations=seen.annotations,
         original=seen.original,
     )
-
-
-async def _all(work: Iterable[Any]) -> None:
-    """Do everything at once, to the end; then raise the first error, if there was one."""
-    for result in await asyncio.gather(*work, return_exceptions=True):
-        if isinstance(result, SwitchgearError):
-            raise result
-        if isinstance(result, BaseException):
-            raise result

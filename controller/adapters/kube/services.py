@@ -5,15 +5,17 @@ The selector as the user wrote it is noted in an annotation the first time we to
 was pinned for, so that the way back needs neither our memory nor the Deployment.
 """
 
+import contextlib
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from controller.adapters.kube import paths, twins
-from controller.adapters.kube.calls import Calls
+from controller.adapters.kube.calls import MERGE_PATCH, Calls, every
 from controller.adapters.kube.objects import canonical, noted_selector, pairs
 from controller.adapters.kube.workloads import create_twin
 from controller.core.errors import Conflict, Missing
 from controller.core.observation import Pairs, pinned, unpinned
-from controller.core.values import PREFIX, TargetRef
+from controller.core.values import HASH_LABEL, PREFIX, TRACK_LABEL, TargetRef
 
 Json: TypeAlias = dict[str, Any]
 
@@ -48,6 +50,35 @@ class PinnedServices:
             return said
         await self._write(live, wanted, {**annotations, **notes})
         return said
+
+    async def confine(self, target: TargetRef, names: Sequence[str], hash_: str) -> str:
+        """Let Services select the pods of one hash alone, whatever else has moved.
+
+        A merge patch of our own keys: it needs no look at what is there. All are tried; the first
+        failure is raised afterwards. A Service that is gone leads nobody anywhere.
+        """
+        body = {"spec": {"selector": {HASH_LABEL: hash_, TRACK_LABEL: None}}}
+
+        async def one(name: str) -> None:
+            with contextlib.suppress(Missing):
+                path = paths.core(target.namespace, "services", name)
+                await self._calls.patch(path, body, kind=MERGE_PATCH)
+
+        await every(one(name) for name in names)
+        return f"Services {', '.join(names)} of {target.namespace} select {HASH_LABEL}={hash_}"
+
+    async def admit(self, target: TargetRef, services: Sequence[tuple[str, str]]) -> str:
+        """Take our pin out of the selectors; our notes stay.
+
+        Raises `Conflict` if a selector moves meanwhile, or a Service is another one by now.
+        """
+        for name, uid in services:
+            live = await self._live(target, name, uid)
+            own = dict(_own(live, ()))
+            if live["spec"].get("selector") != own:
+                await self._write(live, own, live["metadata"].get("annotations") or {})
+        names = ", ".join(name for name, _ in services)
+        return f"Services {names} of {target.namespace} select every pod of {target.name}"
 
     async def unpin(self, target: TargetRef, name: str, uid: str, original: Pairs) -> str:
         """Take our key out and our notes off; a Service that is gone needs neither."""

@@ -5,11 +5,11 @@ Each write carries the uid of what was looked at. Where a template decides wheth
 right, the template itself is the precondition: a status update in between does no harm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from controller.adapters.kube import paths, twins
-from controller.adapters.kube.calls import MERGE_PATCH, AlreadyExists, Calls
+from controller.adapters.kube.calls import MERGE_PATCH, AlreadyExists, Calls, every
 from controller.adapters.kube.objects import is_ours, template_digest
 from controller.core.errors import Conflict, Missing, Refused
 from controller.core.values import HASH_LABEL, PREFIX, TargetRef
@@ -99,6 +99,14 @@ class Workloads:
         await self._calls.patch(paths.apps(namespace, plural, name), patch)
         return f"scaled {plural} {namespace}/{name} to {count}"
 
+    async def delete_pods(self, target: TargetRef, pods: Sequence[tuple[str, str]]) -> str:
+        """Delete these pods, each by its uid; all are tried, the first failure is raised then."""
+        await every(
+            delete(self._calls, paths.core(target.namespace, "pods", name), uid)
+            for name, uid in pods
+        )
+        return f"deleted pods {', '.join(name for name, _ in pods)}"
+
     async def create_canary(self, target: TargetRef, owner_uid: str, digest: str) -> str:
         """Create the twin at 0 replicas, from the live template if that is the one wanted."""
         live = await self.live(target, owner_uid)
@@ -140,10 +148,10 @@ async def create_twin(calls: Calls, collection: str, body: Json, owner_uid: str)
             raise Conflict(f"an older {body['kind']} {name} is still being removed") from error
 
 
-async def delete(calls: Calls, path: str, uid: str) -> str:
+async def delete(calls: Calls, path: str, uid: str, *, orphan: bool = False) -> str:
     """Delete exactly this object. If it is gone, or a namesake stands there, it is done."""
     try:
-        await calls.delete(path, uid=uid)
+        await calls.delete(path, uid=uid, orphan=orphan)
     except (Missing, Conflict):
         return f"{path} was gone already"
-    return f"deleted {path}"
+    return f"deleted {path}{' and left its pods' if orphan else ''}"

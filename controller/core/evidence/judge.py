@@ -86,6 +86,7 @@ def judge(
     *,
     dwell_seconds: float,
     hard_trips: Sequence[Reason] = (),
+    alone: bool = False,
 ) -> Verdict:
     """What the evidence says now.
 
@@ -95,6 +96,7 @@ def judge(
         now: Seconds since the epoch by the metrics store's own clock.
         dwell_seconds: Least evidence time at this weight before PASS.
         hard_trips: Failures that need no statistics, from `pods.hard_trips`.
+        alone: No stable pod serves any more, so that a PASS asks nothing of stable.
     """
     level, deciding = checks.composite(settings, evidence)
     if hard_trips:
@@ -117,8 +119,8 @@ def judge(
             stable=Tally(requests=trip.stable[1], errors=trip.stable[0]),
         )
     found = [*_doubts(evidence, settings, level, deciding)]
-    found += [*_blind(evidence, settings, now - evidence.last_at)]
-    found += [*_unripe(evidence, settings, dwell_seconds)]
+    found += [*_blind(evidence, settings, now - evidence.last_at, alone=alone)]
+    found += [*_unripe(evidence, settings, dwell_seconds, alone=alone)]
     if found:
         return _verdict(
             evidence, settings, Outcome.HOLD, tuple(found), check=found[0].check, level=level,
@@ -224,7 +226,7 @@ def _limit(check: Check, canary: tuple[int, int], stable: tuple[int, int], code:
     )
 
 
-def _blind(evidence: Evidence, settings: Settings, age: float) -> Iterator[Reason]:
+def _blind(evidence: Evidence, settings: Settings, age: float, *, alone: bool) -> Iterator[Reason]:
     """Data that are missing or too old to stand on."""
     if evidence.window.at is None:
         yield Reason(
@@ -237,6 +239,8 @@ def _blind(evidence: Evidence, settings: Settings, age: float) -> Iterator[Reaso
         ("stable", evidence.stable_at, Code.NO_STABLE_DATA),
     ):
         behind = age + evidence.last_at - seen_at
+        if alone and track == "stable":
+            continue
         if not math.isfinite(seen_at):
             message = f"the metrics store has no sample of the {track} yet"
             yield Reason(check="data", code=code, message=message)
@@ -271,14 +275,16 @@ def _unmeasured(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
             )
 
 
-def _unripe(evidence: Evidence, settings: Settings, dwell_seconds: float) -> Iterator[Reason]:
+def _unripe(
+    evidence: Evidence, settings: Settings, dwell_seconds: float, *, alone: bool
+) -> Iterator[Reason]:
     """Too little seen, or not for long enough."""
     window = evidence.window
     for track, tally, least, code in (
         ("canary", window.canary, settings.min_requests, Code.TOO_FEW_REQUESTS),
         ("stable", window.stable, settings.min_stable_requests, Code.TOO_FEW_STABLE_REQUESTS),
     ):
-        if tally.requests < least:
+        if tally.requests < least and not (alone and track == "stable"):
             wait = _wait(tally.requests, least, window.seconds)
             unknown = ", and none are coming" if window.seconds else ""
             about = f", {seconds(wait)}" if wait is not None else unknown

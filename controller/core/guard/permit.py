@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from controller.core.effects import RaiseWeight, Riskier, Roll
+from controller.core.effects import Admit, RaiseWeight, Riskier, Roll
 from controller.core.observation import Latches, Route
 from controller.core.policy.model import Policy
 from controller.core.values import TargetRef, canary_name, percent
@@ -41,7 +41,9 @@ class Asked:
     routes: Sequence[Route] = ()
     """Read before the latches."""
     ladder: tuple[int, ...]
-    """Weights of the run's steps under today's caps; the rung after them is the bake."""
+    """Weights of the run's steps under today's caps."""
+    final: int
+    """The rung that allows the Deployment to roll; one before it, beyond the steps, is the bake."""
     granted: int
     """Highest rung that evidence or a person allowed."""
     breaker: str
@@ -125,7 +127,7 @@ def _stale(asked: Asked) -> Refusal | None:
 
 def _cap(asked: Asked) -> Refusal | None:
     effect = asked.effect
-    if not isinstance(effect, RaiseWeight):
+    if not isinstance(effect, RaiseWeight | Admit):
         return None
     bake = len(asked.ladder)
     if effect.step < bake and effect.weight_bp > asked.ladder[effect.step]:
@@ -134,7 +136,7 @@ def _cap(asked: Asked) -> Refusal | None:
             message=f"{percent(effect.weight_bp)} is above the cap of "
             f"{percent(asked.ladder[effect.step])}",
         )
-    if effect.step == bake and effect.weight_bp > asked.policy.bake.weight_bp:
+    if effect.step == bake < asked.final and effect.weight_bp > asked.policy.bake.weight_bp:
         return Refusal(
             code="AboveCap",
             message=f"{percent(effect.weight_bp)} is above the bake's "
@@ -145,7 +147,7 @@ def _cap(asked: Asked) -> Refusal | None:
 
 def _granted(asked: Asked) -> Refusal | None:
     effect = asked.effect
-    needed = len(asked.ladder) + 1 if isinstance(effect, Roll) else getattr(effect, "step", 0)
+    needed = asked.final if isinstance(effect, Roll) else getattr(effect, "step", 0)
     if needed <= asked.granted:
         return None
     return Refusal(
@@ -155,7 +157,7 @@ def _granted(asked: Asked) -> Refusal | None:
 
 
 def _endpoints(asked: Asked) -> Refusal | None:
-    if not isinstance(asked.effect, RaiseWeight) or asked.endpoints_ready:
+    if not isinstance(asked.effect, RaiseWeight | Admit) or asked.endpoints_ready:
         return None
     return Refusal(code="NoEndpoints", message="the canary Service has no ready endpoints")
 

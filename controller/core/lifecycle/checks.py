@@ -11,9 +11,10 @@ from typing import Final
 from controller.core.guard.permit import Refusal
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
+from controller.core.observation import Deployment
 from controller.core.policy import caps
-from controller.core.policy.model import Policy
-from controller.core.values import MANAGED_BY, canary_name
+from controller.core.policy.model import Policy, Promotion, Traffic
+from controller.core.values import MANAGED_BY, PREFIX, WHOLE_BP, canary_name, percent
 
 
 def refusals(situation: Situation, run: Run) -> tuple[Refusal, ...]:
@@ -26,6 +27,21 @@ def refusals(situation: Situation, run: Run) -> tuple[Refusal, ...]:
     for check in _CHECKS:
         found.extend(check(situation, run, situation.policy))
     return tuple(found)
+
+
+def traffic(situation: Situation) -> Traffic:
+    """How this run would split requests: by routes where some lead to the Service, else by pods."""
+    wanted = situation.plan.traffic
+    if wanted is not Traffic.AUTO:
+        return wanted
+    by_route = situation.view.routes or situation.plan.routes
+    return Traffic.GATEWAY if by_route else Traffic.REPLICAS
+
+
+def promotion(situation: Situation) -> Promotion:
+    """How this run would be promoted: without a route there is nothing that could be shifted."""
+    usual = Promotion.SHIFT if traffic(situation) is Traffic.GATEWAY else Promotion.ROLL
+    return situation.plan.promotion or usual
 
 
 def _latches(situation: Situation, run: Run, policy: Policy) -> Iterator[Refusal]:
@@ -110,12 +126,39 @@ def _services(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refus
             )
 
 
+def _replicas(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refusal]:
+    """Whether whole pods can make the first step's share."""
+    deployment = situation.view.deployment
+    if traffic(situation) is Traffic.GATEWAY or deployment is None or not deployment.replicas:
+        return
+    first = caps.ladder(policy, situation.ceilings)[0].weight_bp
+    pods = deployment.replicas
+    if first > 0 and caps.most_beside(pods, first) == 0:
+        least = percent(caps.share_beside(1, pods))
+        yield Refusal(
+            code="StepUnreachable",
+            message=f"without a route 1 canary pod beside {pods} gets {least} of the requests, "
+            f"more than the first step's {percent(first)}; write {PREFIX}steps from {least} on, "
+            f"run at least {caps.pods_needed(first)} pods, or lead the Service through a HTTPRoute",
+        )
+
+
 def _routes(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refusal]:
     routes = situation.view.routes
+    by_pods = traffic(situation) is Traffic.REPLICAS
+    if promotion(situation) is Promotion.SHIFT and by_pods:
+        yield Refusal(
+            code="NoRoute",
+            message="promotion by shift needs a HTTPRoute or GRPCRoute that leads to the Service; "
+            f"create one, or write {PREFIX}promotion: roll",
+        )
+    if by_pods:
+        return
     if not routes:
         yield Refusal(
             code="NoRoute",
-            message="no HTTPRoute or GRPCRoute leads to the Service; weights need one",
+            message="no HTTPRoute or GRPCRoute leads to the Service; create one, or write "
+            f"{PREFIX}traffic: replicas",
         )
     known = {(route.ref.kind, route.ref.name) for route in routes}
     for wanted in policy.routes:
@@ -134,27 +177,42 @@ def _routes(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refusal
             )
 
 
-def _asked_once(situation: Situation, _run: Run, _policy: Policy) -> Iterator[Refusal]:
+def _asked_once(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refusal]:
     facts = situation.preflight
     deployment = situation.view.deployment
     if facts is None or deployment is None:
         return
-    for path in facts.unweighable:
+    routed = traffic(situation) is Traffic.GATEWAY
+    shifted = promotion(situation) is Promotion.SHIFT
+    for path in facts.unweighable if routed else ():
         yield Refusal(
             code="PathNotWeighable",
             message=f"{path} leads to the Service and cannot be weighed; lead it through a "
             "HTTPRoute or remove it",
         )
-    for path in facts.uncovered:
+    for path in facts.uncovered if routed else ():
         yield Refusal(code="NotCovered", message=f"{path} does not cover the canary Service")
-    if facts.autoscaler_problem:
-        yield Refusal(code="AutoscalerUnfit", message=facts.autoscaler_problem)
-    if facts.pods_left is not None and facts.pods_left < deployment.replicas:
+    if facts.autoscaler_problem and shifted:
+        yield Refusal(
+            code="AutoscalerUnfit",
+            message=f"{facts.autoscaler_problem}, or write {PREFIX}promotion: roll",
+        )
+    needed, what = _room(situation, policy, deployment)
+    if facts.pods_left is not None and facts.pods_left < needed:
         yield Refusal(
             code="QuotaTooSmall",
-            message=f"the bake needs {deployment.replicas} more pods and the quota leaves "
-            f"{facts.pods_left}",
+            message=f"{what} needs {needed} more pods and the quota leaves {facts.pods_left}",
         )
+
+
+def _room(situation: Situation, policy: Policy, deployment: Deployment) -> tuple[int, str]:
+    """Pods that the run adds at its height, and when that is."""
+    if promotion(situation) is Promotion.SHIFT:
+        return deployment.replicas, "the bake"
+    last = caps.ceiling(policy, situation.ceilings).limit_bp
+    if traffic(situation) is Traffic.REPLICAS:
+        return caps.most_beside(deployment.replicas, last), "the last step"
+    return max(1, -(-deployment.replicas * last // WHOLE_BP)), "the last step"
 
 
 def _names(situation: Situation, _run: Run, _policy: Policy) -> Iterator[Refusal]:
@@ -168,7 +226,8 @@ def _names(situation: Situation, _run: Run, _policy: Policy) -> Iterator[Refusal
     routed = {
         canary_name(service.name)
         for service in situation.view.services
-        if any(route.names(service.name) for route in situation.view.routes)
+        if traffic(situation) is Traffic.GATEWAY
+        and any(route.names(service.name) for route in situation.view.routes)
     }
     for service in situation.view.canary_services:
         if service.name in routed and not service.ours:
@@ -182,6 +241,7 @@ _CHECKS: Final[tuple[Callable[[Situation, Run, Policy], Iterator[Refusal]], ...]
     _latches,
     _workload,
     _services,
+    _replicas,
     _routes,
     _asked_once,
     _names,

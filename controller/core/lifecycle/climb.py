@@ -6,11 +6,13 @@ from dataclasses import replace
 from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.evidence.judge import Outcome
-from controller.core.lifecycle import prepare, trial
+from controller.core.lifecycle import exposure, prepare, trial
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import Event
-from controller.core.observation import View
+from controller.core.observation import Deployment, View
+from controller.core.policy import caps
+from controller.core.policy.model import Promotion, Traffic
 from controller.core.values import HASH_LABEL, WHOLE_BP, canary_name, percent
 
 MOST_SLIPS = 20
@@ -20,9 +22,12 @@ MOST_SLIPS = 20
 def wanted_pods(situation: Situation, run: Run) -> int:
     """Canary pods for the present rung: its share of stable's pods, rounded up, at least one.
 
-    From the bake on it is as many as stable had, since they will carry everything.
+    From the bake on it is as many as stable had, since they will carry everything. Where the number
+    of pods is the share itself it is rounded down, to none if need be.
     """
     step = trial.rung(situation, run, run.step)
+    if run.traffic is Traffic.REPLICAS:
+        return caps.most_beside(exposure.stable_pods(situation), step.weight_bp)
     baking = run.step >= trial.rungs(situation, run)
     weight_bp = WHOLE_BP if baking else step.weight_bp
     now = situation.view.deployment.replicas if situation.view.deployment else 0
@@ -48,10 +53,11 @@ def slipped(situation: Situation, memory: Memory) -> Decision | None:
     The rung was granted by evidence and stays granted; the evidence window begins anew.
     """
     run = prepare.adopted(situation, memory.run)
-    at_whole = run.step > trial.rungs(situation, run)
+    # Where the number of pods splits the requests a Service is open while a step lasts.
+    at_whole = run.traffic is Traffic.REPLICAS or run.step > trial.rungs(situation, run)
     lost = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
     gone = prepare.backends(situation, run) or list(prepare.objects(situation, run))
-    empty = any(situation.shares(run.lanes)) and ready_pods(situation.view, run) == 0
+    empty = any(exposure.exposures(situation, run)) and ready_pods(situation.view, run) == 0
     if not gone and not empty and (at_whole or not lost):
         return None
     return again(situation, replace(memory, run=run), tuple(lost))
@@ -74,11 +80,10 @@ def again(situation: Situation, memory: Memory, lost: tuple[Effect, ...] = ()) -
     step = min(run.step, trial.rungs(situation, run))
     after = memory.moved(Event.SLIPPED, situation.now, slips=slips, step=step, weight_bp=0)
     message = "another writer undid the controller's part; the step begins again from weight 0"
-    zero = effects.ZeroWeight(splits=situation.splits(run.lanes))
     return Decision(
         memory=after,
         why=message,
-        effects=(zero, *lost),
+        effects=(exposure.zero(situation, run), *lost),
         notices=(Notice(reason="OtherWriter", message=message, warning=True),),
         wait_seconds=0.0,
     )
@@ -95,6 +100,8 @@ def scale(situation: Situation, memory: Memory) -> Decision:
     count = wanted_pods(situation, run)
     if canary is None:
         return Decision(memory=memory, why="the canary Deployment is not there yet")
+    if run.traffic is Traffic.REPLICAS and canary.replicas != count:
+        return _resized(situation, memory, canary, count)
     if canary.replicas < count:
         start = effects.StartCanary(target=run.target, uid=canary.uid, replicas=count)
         return Decision(memory=memory, why=f"starting {count} canary pods", effects=(start,))
@@ -108,9 +115,83 @@ def scale(situation: Situation, memory: Memory) -> Decision:
     )
 
 
+def _resized(situation: Situation, memory: Memory, canary: Deployment, count: int) -> Decision:
+    """Another number of canary pods, while the Services lead to none of them."""
+    run = memory.run
+    if count == 0:
+        return _too_few(situation, memory)
+    if any(exposure.exposures(situation, run)):
+        why = "the Services select stable pods alone while the canary is scaled"
+        return Decision(memory=memory, why=why, effects=(exposure.zero(situation, run),))
+    resize: Effect
+    if canary.replicas > count:
+        resize = effects.ShrinkCanary(target=run.target, uid=canary.uid, replicas=count)
+    else:
+        resize = effects.StartCanary(target=run.target, uid=canary.uid, replicas=count)
+    return Decision(memory=memory, why=f"{count} canary pods for this step", effects=(resize,))
+
+
+def _too_few(situation: Situation, memory: Memory) -> Decision:
+    """Stable has shrunk so far that a single canary pod would be more than the step allows."""
+    pods = exposure.stable_pods(situation)
+    step = trial.rung(situation, memory.run, memory.run.step)
+    reason = (
+        f"1 canary pod beside {pods} is {percent(caps.share_beside(1, pods))}, above the step's "
+        f"{percent(step.weight_bp)}: the Deployment was scaled down in mid-run"
+    )
+    after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
+    notice = Notice(reason="Inconclusive", message=reason, warning=True)
+    return Decision(memory=after, why=reason, notices=(notice,))
+
+
+def crowded(situation: Situation, memory: Memory) -> Decision | None:
+    """More canary pods than the step allows beside what stable has now: fewer of them, or none.
+
+    Somebody scaled the Deployment down, or the canary up (S1).
+    """
+    run = memory.run
+    canary = situation.view.canary
+    count = wanted_pods(situation, run)
+    if canary is None or canary.replicas <= count or not any(exposure.exposures(situation, run)):
+        return None
+    if count == 0:
+        return _too_few(situation, memory)
+    message = (
+        f"{canary.replicas} canary pods are more than the step allows beside "
+        f"{exposure.stable_pods(situation)}; down to {count}"
+    )
+    fewer = effects.ShrinkCanary(target=run.target, uid=canary.uid, replicas=count)
+    notice = Notice(reason="AboveCap", message=message, warning=True)
+    return Decision(memory=memory, why=message, effects=(fewer,), notices=(notice,))
+
+
+def _mixed(situation: Situation, memory: Memory) -> Decision | None:
+    """Open the Services once the ready pods make the step's share; None: they are open."""
+    run = memory.run
+    if exposure.opened(situation, run):
+        return None
+    step = trial.rung(situation, run, run.step)
+    stable = next((s for s in situation.view.replica_sets if s.hash == run.stable_hash), None)
+    ready = stable.ready if stable is not None else 0
+    canary = situation.view.canary
+    pods = canary.replicas if canary is not None else 0
+    share = caps.share_beside(pods, ready)
+    if share > step.weight_bp:
+        why = f"{pods} canary pods beside {ready} ready ones are {percent(share)}: waiting"
+        return prepare.late(situation, memory, why, situation.ready_seconds)
+    why = f"{pods} of {pods + ready} pods, {percent(share)} of the requests, go to the canary"
+    waiting = prepare.late(situation, memory, why, situation.plan.deadline_seconds)
+    if waiting.memory.phase is not memory.phase and not situation.paused:
+        return waiting
+    effect = exposure.admit(situation, run, share)
+    return Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
+
+
 def raise_weight(situation: Situation, memory: Memory) -> Decision:
     """RAISING: one write, read back, then the gateway's settling time."""
     run = memory.run
+    if run.traffic is Traffic.REPLICAS:
+        return _mixed(situation, memory) or _in_force(situation, memory, exposure.share(situation))
     step = trial.rung(situation, run, run.step)
     shares = situation.shares(run.lanes)
     if any(share != step.weight_bp for share in shares):
@@ -122,20 +203,23 @@ def raise_weight(situation: Situation, memory: Memory) -> Decision:
         if waiting.memory.phase is not memory.phase and not situation.paused:
             return waiting
         return Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
+    return _in_force(situation, memory, step.weight_bp)
+
+
+def _in_force(situation: Situation, memory: Memory, weight_bp: int) -> Decision:
+    """What was read back is waited for until it is in force; then the evidence window opens."""
     since = memory.moments.asserted
     if since is None:
         memory = memory.at(asserted=situation.now)
         since = situation.now
     left = since + situation.settle_seconds - situation.now
     if left > 0:
-        why = f"{percent(step.weight_bp)} is written; waiting until it is in force"
+        why = f"{percent(weight_bp)} is written; waiting until it is in force"
         return Decision(memory=memory, why=why, wait_seconds=left)
     if not situation.clock:
         return Decision(memory=memory, why="waiting for a first answer of the metrics store")
-    after = trial.begun(situation, memory).moved(
-        Event.IN_FORCE, situation.now, weight_bp=step.weight_bp
-    )
-    message = f"{percent(step.weight_bp)} is in force"
+    after = trial.begun(situation, memory).moved(Event.IN_FORCE, situation.now, weight_bp=weight_bp)
+    message = f"{percent(weight_bp)} is in force"
     return Decision(
         memory=after,
         why=message,
@@ -168,16 +252,18 @@ def judge(situation: Situation, memory: Memory) -> Decision:
 def _passed(situation: Situation, memory: Memory, why: str, *, person: bool = False) -> Decision:
     """The next rung. In a recovery run a person's word goes straight to the commit."""
     run = memory.run
-    bake = trial.rungs(situation, run)
+    final = trial.final(situation, run)
     step = trial.rung(situation, run, run.step)
-    last = run.step >= bake or (person and run.recovery)
-    after_step = bake + 1 if last else run.step + 1
+    last = run.step >= final - 1 or (person and run.recovery)
+    after_step = final if last else run.step + 1
+    ended = Event.LADDER_PASSED if run.promotion is Promotion.ROLL else Event.PROMOTED
     after = memory.moved(
-        Event.PROMOTED if last else Event.PASSED,
+        ended if last else Event.PASSED,
         situation.now,
         step=after_step,
         granted=max(run.granted, after_step),
     )
     message = f"{percent(step.weight_bp)} passed: {why}"
-    notice = Notice(reason="BakePassed" if last else "StepPassed", message=message)
+    baked = ended is Event.PROMOTED and last
+    notice = Notice(reason="BakePassed" if baked else "StepPassed", message=message)
     return Decision(memory=after, why=message, notices=(notice,))

@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import Final
 
 from controller.core import effects
-from controller.core.lifecycle import climb, prepare, promote, rollback, trial
+from controller.core.lifecycle import climb, exposure, native, prepare, promote, rollback, trial
 from controller.core.lifecycle.memory import Ending, Memory
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import (
+    ARMED,
     COMMITTED,
     EXPOSED,
     RESTING,
@@ -24,6 +25,7 @@ from controller.core.lifecycle.table import (
     Event,
     Phase,
 )
+from controller.core.policy.model import Traffic
 from controller.core.values import percent
 
 MOST_PHASES: Final = 6
@@ -40,6 +42,9 @@ _RULES: Final[dict[Phase, Callable[[Situation, Memory], Decision]]] = {
     Phase.ROLLING: promote.roll,
     Phase.HANDING_BACK: promote.hand_back,
     Phase.RESTORING: promote.restore,
+    Phase.ROLLING_OUT: native.roll_out,
+    Phase.BAKING: native.bake,
+    Phase.ORPHANING: native.orphan,
     Phase.UNDOING: rollback.undo,
     Phase.ROLLING_BACK: rollback.roll_back,
     Phase.CLEANING: rollback.clean,
@@ -78,7 +83,7 @@ def _stopwatch(situation: Situation, memory: Memory) -> Memory:
 
 
 def _fed(situation: Situation, memory: Memory) -> Memory:
-    watched = EXPOSED | {Phase.ROLLING, Phase.HANDING_BACK}
+    watched = EXPOSED | ARMED | {Phase.ROLLING, Phase.HANDING_BACK}
     if memory.phase in watched and not isinstance(situation.policy, tuple):
         return trial.fed(situation, memory)
     return memory
@@ -189,7 +194,7 @@ def _overtaken(situation: Situation, memory: Memory) -> Decision | None:
 
 def _tripped(situation: Situation, memory: Memory) -> Decision | None:
     """The breaker: evidence or pod state says FAIL, at the evaluation in which it does."""
-    if memory.phase not in EXPOSED | {Phase.ROLLING, Phase.HANDING_BACK}:
+    if memory.phase not in EXPOSED | ARMED | {Phase.ROLLING, Phase.HANDING_BACK}:
         return None
     deployment = situation.view.deployment
     if memory.phase in EXPOSED and deployment is not None and deployment.replicas == 0:
@@ -209,7 +214,8 @@ def _silent(situation: Situation, memory: Memory) -> Decision | None:
 
     A store that has not answered this process yet is silent since the phase began (or the restart).
     """
-    if memory.phase not in EXPOSED or not any(situation.shares(memory.run.lanes)):
+    exposed = memory.phase in EXPOSED and any(exposure.exposures(situation, memory.run))
+    if not exposed and memory.phase not in ARMED:
         return None
     if isinstance(situation.policy, tuple):
         return None
@@ -244,6 +250,8 @@ def _above(situation: Situation, memory: Memory) -> Decision | None:
     if memory.phase not in {Phase.SCALING, Phase.RAISING, Phase.JUDGING}:
         return None
     run = memory.run
+    if run.traffic is Traffic.REPLICAS:
+        return climb.crowded(situation, memory)
     rung = trial.rung(situation, run, run.step).weight_bp
     limit = rung if memory.phase is Phase.RAISING else min(run.weight_bp, rung)
     most = max(situation.shares(run.lanes), default=0)
@@ -267,7 +275,10 @@ def _undone(situation: Situation, memory: Memory) -> Decision | None:
     if slipped is not None:
         return slipped
     run = memory.run
-    lost = any(share < run.weight_bp for share in situation.shares(run.lanes))
+    shares = exposure.exposures(situation, run)
+    # Pods come and go, so that only none at all means that somebody closed a Service.
+    least = 1 if run.traffic is Traffic.REPLICAS else run.weight_bp
+    lost = any(share < least for share in shares)
     if memory.phase is Phase.JUDGING and lost:
         return climb.again(situation, memory)
     return None
@@ -275,4 +286,4 @@ def _undone(situation: Situation, memory: Memory) -> Decision | None:
 
 def after_commit(phase: Phase) -> bool:
     """Whether weight 0 alone would be no safety: the stable pods may be gone."""
-    return phase in COMMITTED
+    return phase in COMMITTED | ARMED | {Phase.ORPHANING}

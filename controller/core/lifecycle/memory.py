@@ -16,6 +16,7 @@ from controller.core.effects import SplitRef
 from controller.core.evidence.state import Evidence
 from controller.core.lifecycle.table import EXPOSED, Event, Phase, advance
 from controller.core.observation import Backend, Pairs
+from controller.core.policy.model import Promotion, Traffic
 from controller.core.values import RouteRef, TargetRef, canary_name
 
 
@@ -99,6 +100,9 @@ class Run:
     ladder: tuple[tuple[int, float], ...] = ()
     """Weight and dwell of each step, fixed when the run began; a cap that is lowered later takes
     away from a step's weight, and never moves the run to another step."""
+    traffic: Traffic = Traffic.GATEWAY
+    """How requests are split, decided when the checks passed; never AUTO."""
+    promotion: Promotion = Promotion.SHIFT
     pins: tuple[Pin, ...] = ()
     lanes: tuple[Lane, ...] = ()
     step: int = 0
@@ -117,6 +121,8 @@ class Run:
     """How often somebody else undid our part."""
     new_hash: str = ""
     """Hash of the ReplicaSet that the user's Deployment rolled to after the commit."""
+    orphans: tuple[str, ...] = ()
+    """Hashes of ReplicaSets that were deleted from under their pods, noted before the deletion."""
     ending: Ending | None = None
     reason: str = ""
     """Why it ended, in a sentence."""

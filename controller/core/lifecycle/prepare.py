@@ -11,12 +11,13 @@ from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
-from controller.core.lifecycle import checks
+from controller.core.lifecycle import checks, exposure
 from controller.core.lifecycle.memory import UNGATED, Ending, Lane, Memory, Pin, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
 from controller.core.lifecycle.table import Event
 from controller.core.observation import Backend, Deployment, Route, unpinned
 from controller.core.observation import pinned as pinned  # noqa: PLC0414  # The lifecycle speaks of it here.
+from controller.core.policy.model import Traffic
 from controller.core.values import HASH_LABEL, canary_name
 
 ACCEPT_SECONDS = 60.0
@@ -116,6 +117,7 @@ def _originals(situation: Situation, run: Run) -> dict[str, object]:
     """Everything as it stands before the first touch."""
     view = situation.view
     deployment = view.deployment
+    traffic = checks.traffic(situation)
     lanes = tuple(
         Lane(
             route=route.ref,
@@ -125,10 +127,12 @@ def _originals(situation: Situation, run: Run) -> dict[str, object]:
         )
         for route in view.routes
         for service in view.services
-        if route.names(service.name)
+        if route.names(service.name) and traffic is Traffic.GATEWAY
     )
     stable = next((item for item in view.replica_sets if item.hash == run.stable_hash), None)
     return {
+        "traffic": traffic,
+        "promotion": checks.promotion(situation),
         "pins": tuple(Pin(service=item.name, original=item.own_selector) for item in view.services),
         "lanes": lanes,
         "replicas": deployment.replicas if deployment else 0,
@@ -243,9 +247,8 @@ def prepare(situation: Situation, memory: Memory) -> Decision:
     """PREPARING: pins first, then our objects, then the routes, then wait for acceptance."""
     run = adopted(situation, memory.run)
     memory = replace(memory, run=run)
-    shares = situation.shares(run.lanes)
-    if any(shares):
-        zero = effects.ZeroWeight(splits=situation.splits(run.lanes))
+    if any(exposure.exposures(situation, run)):
+        zero = exposure.zero(situation, run)
         return Decision(memory=memory, why="weight 0 before anything is prepared", effects=(zero,))
     missing = pins(situation, run, HASH_LABEL, run.stable_hash)
     if missing:

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
-from controller.core.lifecycle import checks, prepare, promote
+from controller.core.lifecycle import checks, exposure, native, prepare, promote
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import Event
 from controller.core.observation import ReplicaSet
-from controller.core.policy.model import OnFailure, Policy
+from controller.core.policy.model import OnFailure, Policy, Traffic
 from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, WHOLE_BP
 
 GRACE_SECONDS = 60.0
@@ -97,19 +97,9 @@ def _gathered(situation: Situation, run: Run) -> tuple[Effect, ...]:
 def roll_back(situation: Situation, memory: Memory) -> Decision:
     """ROLLING_BACK: weight 0 first of all, then wait out the proxies, then the pods go."""
     run = memory.run
-    wanted: list[Effect] = []
-    if any(situation.shares(run.lanes)):
-        wanted.append(effects.ZeroWeight(splits=situation.splits(run.lanes)))
-    if run.ending is Ending.GONE:
-        # Whoever creates the Deployment again must find its Service free, at once. The Service
-        # comes last: without it nothing leads from the name of the target to its routes.
-        wanted.extend(promote.detach(situation, run))
-        wanted.extend(_stopping(situation, run))
-        wanted.extend(promote.unpin(situation, run))
-    else:
-        wanted.extend(prepare.pins(situation, run, HASH_LABEL, run.stable_hash))
+    wanted = tuple(_zeroed(situation, run))
     if wanted:
-        return Decision(memory=memory.at(asserted=None), why="weight 0", effects=tuple(wanted))
+        return Decision(memory=memory.at(asserted=None), why="weight 0", effects=wanted)
     again = prepare.resumed(situation, run)
     if again:
         return Decision(memory=memory, why="holding the Deployment again", effects=again)
@@ -119,11 +109,41 @@ def roll_back(situation: Situation, memory: Memory) -> Decision:
     waiting = promote.settling(situation, memory, situation.settle_seconds + drain)
     if waiting is not None:
         return replace(waiting, why="weight 0 is written; waiting until it is in force")
-    shrink = tuple(_stopping(situation, run))
-    if shrink:
-        return Decision(memory=memory, why="stopping the canary pods", effects=shrink)
-    if situation.view.pods and situation.now - memory.moments.entered < GRACE_SECONDS:
-        return Decision(memory=memory, why="waiting for the canary pods to end")
+    return _emptied(situation, memory)
+
+
+def _zeroed(situation: Situation, run: Run) -> Iterator[Effect]:
+    """What takes every request from the new version, as far as it is missing."""
+    exposed = any(exposure.exposures(situation, run))
+    if run.ending is Ending.GONE:
+        # Whoever creates the Deployment again must find its Service free, at once. The Service
+        # comes last: without it nothing leads from the name of the target to its routes.
+        if exposed and run.traffic is Traffic.GATEWAY:
+            yield exposure.zero(situation, run)
+        yield from promote.detach(situation, run)
+        yield from _stopping(situation, run)
+        yield from promote.unpin(situation, run)
+        return
+    if exposed:
+        yield exposure.zero(situation, run)
+    if run.traffic is Traffic.GATEWAY or not exposed:
+        yield from prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
+
+
+def _emptied(situation: Situation, memory: Memory) -> Decision:
+    """Nothing goes to the new version any more: its pods may end, the canary's and nobody's."""
+    run = memory.run
+    if run.orphans and situation.rolled is None:
+        return Decision(memory=memory, why="asking for the pods that the undone roll left")
+    stop: list[Effect] = list(_stopping(situation, run))
+    left = native.orphans(situation)
+    if left:
+        stop.append(native.swept(run, left))
+    if stop:
+        return Decision(memory=memory, why="stopping the new version's pods", effects=tuple(stop))
+    there = situation.view.pods or situation.rolled
+    if there and situation.now - memory.moments.entered < GRACE_SECONDS:
+        return Decision(memory=memory, why="waiting for the new version's pods to end")
     return Decision(memory=memory.moved(Event.ZERO, situation.now), why="no request goes there")
 
 

@@ -14,7 +14,7 @@ from controller.core.evidence.dispersion import Dispersion
 from controller.core.evidence.judge import Verdict
 from controller.core.evidence.tally import Interval
 from controller.core.lifecycle.memory import Lane, Memory, split_of
-from controller.core.observation import Latches, Preflight, Service, View
+from controller.core.observation import Latches, Pod, Preflight, Service, View
 from controller.core.policy import caps
 from controller.core.policy.model import Policy, Problem
 from controller.core.values import canary_name
@@ -56,6 +56,9 @@ class Situation:
     requests: tuple[Request, ...] = ()
     preflight: Preflight | None = None
     """None: not asked yet."""
+    rolled: tuple[Pod, ...] | None = None
+    """Pods to which the user's Deployment rolls under traffic, or that an undone roll left behind;
+    None: not asked, or no answer."""
     intervals: tuple[Interval, ...] = ()
     """What was scraped since the last tick."""
     scraped_at: float | None = None

@@ -15,6 +15,10 @@ UNDOING: stop the roll, let the stable pods come back, and only then take the we
 Once the user's own pods serve everything (RESTORING) the new version is the stable one; what is
 left is tidying, which nothing interrupts but the loss of the Deployment.
 
+`promotion: roll` has no commit: after the last step the Deployment rolls natively under traffic
+(ROLLING_OUT) and serves alone for a while (BAKING), both with the breaker armed. The way back is
+ORPHANING: the rolled pods go on serving while stable comes back beside them.
+
 A run that went back ends in HELD: the Deployment stays paused on its stable pods, because the
 template in its spec is the one that failed. Only a new template, the stable template or a person
 leads out of it. `ENDED` has no way out, and every phase has a way to it.
@@ -52,6 +56,12 @@ class Phase(enum.Enum):
     """Traffic returns to the user's own pods, now of the new version."""
     RESTORING = "Restoring"
     """Our part of routes and Services is undone, our objects deleted; the run has succeeded."""
+    ROLLING_OUT = "RollingOut"
+    """The user's Deployment rolls natively under traffic; the breaker is armed."""
+    BAKING = "Baking"
+    """The rolled pods serve everything; the breaker is armed."""
+    ORPHANING = "Orphaning"
+    """The roll is undone: its pods, now nobody's, serve until stable is back in number."""
     UNDOING = "Undoing"
     """After the commit: the roll is stopped and the stable pods come back before weight moves."""
     ROLLING_BACK = "RollingBack"
@@ -77,6 +87,8 @@ class Event(enum.Enum):
     IN_FORCE = "the weight is in force"
     PASSED = "the step's evidence passed"
     PROMOTED = "the bake passed"
+    LADDER_PASSED = "the last step passed; the Deployment may roll under traffic"
+    BAKED = "the rolled pods passed the bake"
     COMMITTED = "all requests go to canary pods"
     ROLLED = "the Deployment is fully available"
     HANDED_BACK = "the Deployment's own pods serve everything"
@@ -113,6 +125,7 @@ TRANSITIONS: Final[dict[Phase, dict[Event, Phase]]] = {
     Phase.JUDGING: {
         Event.PASSED: Phase.SCALING,
         Event.PROMOTED: Phase.COMMITTING,
+        Event.LADDER_PASSED: Phase.ROLLING_OUT,
         Event.SLIPPED: Phase.PREPARING,
         **_LADDER,
     },
@@ -131,6 +144,17 @@ TRANSITIONS: Final[dict[Phase, dict[Event, Phase]]] = {
         Event.STOP: Phase.UNDOING,
         Event.GONE: Phase.ROLLING_BACK,
     },
+    Phase.ROLLING_OUT: {
+        Event.ROLLED: Phase.BAKING,
+        Event.STOP: Phase.ORPHANING,
+        Event.GONE: Phase.ROLLING_BACK,
+    },
+    Phase.BAKING: {
+        Event.BAKED: Phase.RESTORING,
+        Event.STOP: Phase.ORPHANING,
+        Event.GONE: Phase.ROLLING_BACK,
+    },
+    Phase.ORPHANING: {Event.STABLE_BACK: Phase.ROLLING_BACK, Event.GONE: Phase.ROLLING_BACK},
     Phase.RESTORING: {Event.RESTORED: Phase.ENDED, Event.GONE: Phase.CLEANING},
     Phase.UNDOING: {Event.STABLE_BACK: Phase.ROLLING_BACK, Event.GONE: Phase.ROLLING_BACK},
     Phase.ROLLING_BACK: {Event.ZERO: Phase.CLEANING},
@@ -158,7 +182,10 @@ EXPOSED: Final = frozenset({Phase.SCALING, Phase.RAISING, Phase.JUDGING, Phase.C
 COMMITTED: Final = frozenset({Phase.ROLLING, Phase.HANDING_BACK, Phase.UNDOING})
 """Stable pods may be gone: weight 0 alone is no safety here."""
 
-RETURNING: Final = frozenset({Phase.UNDOING, Phase.ROLLING_BACK, Phase.CLEANING})
+ARMED: Final = frozenset({Phase.ROLLING_OUT, Phase.BAKING})
+"""The user's own pods change under traffic, and evidence is gathered meanwhile."""
+
+RETURNING: Final = frozenset({Phase.UNDOING, Phase.ORPHANING, Phase.ROLLING_BACK, Phase.CLEANING})
 """The run is on its way back and nothing turns it round."""
 
 RESTING: Final = frozenset({Phase.HELD, Phase.ENDED})

@@ -11,10 +11,12 @@ from controller.core.evidence import judge as evidence
 from controller.core.evidence import pods
 from controller.core.evidence.judge import Outcome, Verdict
 from controller.core.evidence.settings import Limits, Settings, restart_rate
+from controller.core.evidence.tally import UNREPORTED, Interval
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
+from controller.core.lifecycle.table import ARMED
 from controller.core.policy import caps
-from controller.core.policy.model import Policy, Step
+from controller.core.policy.model import Policy, Promotion, Step, Traffic
 from controller.core.values import WHOLE_BP
 
 CHECKPOINT_SECONDS = 30.0
@@ -42,7 +44,9 @@ def ladder(situation: Situation, run: Run) -> tuple[Step, ...]:
 def planned(run: Run, policy: Policy) -> tuple[Step, ...]:
     """The ladder as people read it: the run's steps (at first the policy's) and the bake."""
     steps = tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in run.ladder)
-    bake = Step(weight_bp=policy.bake.weight_bp, dwell_seconds=policy.bake.seconds)
+    # Rolled natively, the new version bakes with all requests.
+    most = policy.bake.weight_bp if run.promotion is Promotion.SHIFT else WHOLE_BP
+    bake = Step(weight_bp=most, dwell_seconds=policy.bake.seconds)
     return (*(steps or caps.ladder(policy, caps.Ceilings())), bake)
 
 
@@ -51,12 +55,17 @@ def rungs(situation: Situation, run: Run) -> int:
     return len(ladder(situation, run))
 
 
+def final(situation: Situation, run: Run) -> int:
+    """The rung that allows the Deployment to roll: after the bake, or right after the last step."""
+    return rungs(situation, run) + (run.promotion is Promotion.SHIFT)
+
+
 def rung(situation: Situation, run: Run, index: int) -> Step:
     """Weight and dwell of a rung: a step, the bake, or the whole."""
     steps = ladder(situation, run)
     if index < len(steps):
         return steps[index]
-    if index == len(steps):
+    if index == len(steps) and run.promotion is Promotion.SHIFT:
         bake = situation.plan.bake
         return Step(weight_bp=bake.weight_bp, dwell_seconds=bake.seconds)
     return Step(weight_bp=WHOLE_BP, dwell_seconds=0.0)
@@ -110,7 +119,7 @@ def fed(situation: Situation, memory: Memory) -> Memory:
     chosen = settings(situation, memory.run)
     found = memory.evidence
     for interval in situation.intervals:
-        found = evidence.observe(found, chosen, interval)
+        found = evidence.observe(found, chosen, _tracks(memory, interval))
     memory = replace(memory, evidence=found)
     last = memory.moments.checkpoint
     if last is not None and situation.now - last < CHECKPOINT_SECONDS:
@@ -118,16 +127,31 @@ def fed(situation: Situation, memory: Memory) -> Memory:
     return memory.with_run(evidence=found.to_json()).at(checkpoint=situation.now)
 
 
+def _tracks(memory: Memory, interval: Interval) -> Interval:
+    """While the Deployment rolls under traffic a gateway cannot tell its pods apart.
+
+    The Service leads to stable and new pods alike then, so all of it counts as the new version's:
+    the absolute limits speak, and there is nothing left to compare with.
+    """
+    if memory.phase not in ARMED or memory.run.traffic is not Traffic.GATEWAY:
+        return interval
+    everything = interval.canary.plus(interval.stable)
+    return replace(interval, canary=everything, stable=UNREPORTED)
+
+
 def verdict(situation: Situation, memory: Memory) -> Verdict:
     """What evidence and pod state say now."""
     chosen = settings(situation, memory.run)
+    armed = memory.phase in ARMED
     step = rung(situation, memory.run, memory.run.step)
+    rolled = [pod for pod in situation.rolled or () if not pod.orphan]
     return evidence.judge(
         memory.evidence or evidence.start(chosen),
         chosen,
         situation.clock,
-        dwell_seconds=step.dwell_seconds,
-        hard_trips=pods.hard_trips(situation.view.pods),
+        dwell_seconds=situation.plan.bake.seconds if armed else step.dwell_seconds,
+        hard_trips=pods.hard_trips([*situation.view.pods, *rolled]),
+        alone=armed,
     )
 
 

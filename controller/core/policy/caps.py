@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass
 
 from controller.core.policy.model import Policy, Step
+from controller.core.values import WHOLE_BP
 
 
 class CapSource(enum.Enum):
@@ -34,6 +35,25 @@ class Ceilings:
 
     namespace_bp: int | None = None
     cluster_bp: int | None = None
+
+
+def most_beside(pods: int, weight_bp: int) -> int:
+    """Most canary pods beside so many others whose share stays within a weight below the whole.
+
+    c pods of n + c have the share c / (n + c), so c is at most n * w / (1 - w), rounded down.
+    """
+    return pods * weight_bp // (WHOLE_BP - weight_bp)
+
+
+def share_beside(canary: int, pods: int) -> int:
+    """The share in basis points, rounded up, that so many canary pods have beside the others."""
+    together = canary + pods
+    return -(-canary * WHOLE_BP // together) if together else 0
+
+
+def pods_needed(weight_bp: int) -> int:
+    """How many pods it takes until a single canary pod beside them stays within the weight."""
+    return -(-(WHOLE_BP - weight_bp) // weight_bp)
 
 
 def least(step: Step, policy: Policy, ceilings: Ceilings) -> Cap:

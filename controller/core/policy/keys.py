@@ -12,7 +12,8 @@ POLICY_KEYS: Final[dict[str, str]] = {
     "steps": "the ladder: percent@least time, rising, like 5@2m,25@5m,50@5m",
     "max-weight": "cap on the canary's share before the promotion, in percent, like 25",
     "bake": "how long 95 % stay on the new version before the commit, like 10m",
-    "traffic": "auto or gateway: how requests are split",
+    "traffic": "how requests are split: gateway (by the weights of a route), replicas (by the "
+    "number of pods behind the same Service) or auto (by a route if one leads to the Service)",
     "route": "a check and no choice, like HTTPRoute/checkout: must be among the routes that lead "
     "to the Services, else the change is refused; every one of them is weighed",
     "service": "a check and no choice: must be among the Services that select the pods, else the "
@@ -25,7 +26,8 @@ POLICY_KEYS: Final[dict[str, str]] = {
     "metrics-deadline": "how long the metrics store may be silent before the weight goes to 0",
     "breaker": "least share of bad answers for the fast trip, like 10%",
     "after-trip": "latch (a person closes the breaker) or next-revision",
-    "promotion": "shift: the way to the new version",
+    "promotion": "shift (the judged pods carry everything meanwhile; needs a route) or roll (the "
+    "Deployment rolls natively under traffic, with the breaker armed)",
     "on-failure": "hold (paused on the stable pods) or revert (the old template is put back)",
     "paused": "true keeps the weight where it is",
 }
@@ -60,12 +62,6 @@ NOT_OFFERED: Final[dict[str, str]] = {
 
 CHECK_PREFIX: Final = "check."
 """A team's own PromQL, `check.<name>`: not offered yet either."""
-
-NOT_OFFERED_VALUES: Final[dict[tuple[str, str], str]] = {
-    ("traffic", "replicas"): "write gateway and put a route in front of the Service",
-    ("promotion", "roll"): "write shift, which needs room for both versions at once",
-}
-"""Values of known annotations that this version does not offer."""
 
 METRICS_PROVIDERS: Final[frozenset[str]] = frozenset({"traefik"})
 """Providers that this version has: the files that the metrics adapter reads, by name. As long as

@@ -26,13 +26,20 @@ class Traffic(enum.Enum):
     """How requests are split between the tracks."""
 
     AUTO = "auto"
+    """By a route where one leads to the Service, else by the number of pods."""
     GATEWAY = "gateway"
+    """By the weights of a route."""
+    REPLICAS = "replicas"
+    """By the number of pods: the canary's stand behind the same Service as the others."""
 
 
 class Promotion(enum.Enum):
     """How the new version becomes the one that serves."""
 
     SHIFT = "shift"
+    """The judged pods carry everything while the Deployment rolls with no traffic on it."""
+    ROLL = "roll"
+    """The Deployment rolls natively under traffic, with the breaker armed."""
 
 
 class AfterTrip(enum.Enum):
@@ -148,7 +155,8 @@ class Policy:
 
     after_trip: AfterTrip = AfterTrip.LATCH
     on_failure: OnFailure = OnFailure.HOLD
-    promotion: Promotion = Promotion.SHIFT
+    promotion: Promotion | None = None
+    """None: shift where a route splits the requests, roll where the number of pods does."""
     traffic: Traffic = Traffic.AUTO
 
     routes: tuple[RouteName, ...] = ()

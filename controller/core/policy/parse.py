@@ -73,6 +73,16 @@ def _contradictions(ours: Mapping[str, str], values: Mapping[str, Any]) -> list[
     found: list[Problem] = []
     if "policy" not in ours:
         found.append(_policy_missing())
+    if (values.get("traffic"), values.get("promotion")) == (Traffic.REPLICAS, Promotion.SHIFT):
+        found.append(
+            Problem(
+                key="promotion",
+                code="Contradiction",
+                message="promotion by shift moves the weights of a route, and traffic: replicas "
+                "does without one",
+                hint="write promotion: roll, or traffic: gateway",
+            )
+        )
     if values.get("policy") is Preset.OBSERVE and "max-weight" in ours:
         found.append(
             Problem(
@@ -96,9 +106,6 @@ def _read(key: str, text: str, *, suggest: bool) -> object:
             message=f"the value has {len(text)} characters",
             hint=f"write at most {grammar.MAX_TEXT}",
         )
-    instead = keys.NOT_OFFERED_VALUES.get((key, text.strip()))
-    if instead is not None:
-        return _not_offered(key, f"{key}={text.strip()}", instead)
     try:
         return _READERS[key](text)
     except Unreadable as fault:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.effects import RaiseWeight, Roll, SplitRef, StartCanary
+from controller.core.effects import Admit, RaiseWeight, Roll, SplitRef, StartCanary
 from controller.core.guard import permit
 from controller.core.guard.permit import Asked, Permit
 from controller.core.observation import Backend, Latches, Route
@@ -43,6 +43,7 @@ def asked(**changes: Any) -> Asked:
         epoch=3,
         routes=(route(),),
         ladder=(500, 2500, 5000),
+        final=4,
         granted=0,
         breaker="",
         paused="",
@@ -103,6 +104,23 @@ def test_the_roll_needs_the_bakes_pass() -> None:
     effect = Roll(target=TARGET, uid="u1", digest="d")
     assert not isinstance(permit.grant(asked(effect=effect, granted=3)), Permit)
     assert isinstance(permit.grant(asked(effect=effect, granted=4)), Permit)
+
+
+def test_a_roll_under_traffic_needs_the_last_step() -> None:
+    """Without a shift there is no bake before it."""
+    effect = Roll(target=TARGET, uid="u1", digest="d")
+    assert not isinstance(permit.grant(asked(effect=effect, final=3, granted=2)), Permit)
+    assert isinstance(permit.grant(asked(effect=effect, final=3, granted=3)), Permit)
+
+
+@pytest.mark.parametrize(("weight_bp", "granted", "allowed"), [(500, 0, True), (501, 0, False)])
+def test_opening_a_service_is_a_raise(weight_bp: int, granted: int, *, allowed: bool) -> None:
+    """The share that the pods make is held to the step, as a weight would be."""
+    effect = Admit(target=TARGET, services=(("checkout", "s1"),), weight_bp=weight_bp, step=0)
+    found = permit.grant(asked(effect=effect, granted=granted))
+    assert isinstance(found, Permit) is allowed
+    without = permit.grant(asked(effect=effect, granted=granted, endpoints_ready=False))
+    assert not isinstance(without, Permit)
 
 
 def test_a_route_without_the_canary_is_not_raised() -> None:

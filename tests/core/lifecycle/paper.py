@@ -72,6 +72,33 @@ class Paper:
     metrics_age: float | None = 0.0
     writes: list[str] = field(default_factory=list)
     made: int = 0
+    routed: bool = True
+    gradual: bool = False
+    """The Deployment rolls pod by pod instead of all at once."""
+    orphans: dict[str, int] = field(default_factory=dict)
+    """Pods by digest that no ReplicaSet owns any more."""
+
+    def pods_behind(self) -> dict[str, int]:
+        """Pods that the user's Service selects, by digest; the canary's among them."""
+        chosen = dict(self.selector)
+        found = {
+            digest: self.sets.get(digest, 0) + self.orphans.get(digest, 0) for digest in HASHES
+        }
+        if chosen.get(TRACK_LABEL) == CANARY_TRACK:
+            return {self.canary: self.canary_pods} if self.canary_pods else {}
+        if HASH_LABEL in chosen:
+            found = {key: n for key, n in found.items() if HASHES[key] == chosen[HASH_LABEL]}
+        elif self.canary:
+            found[self.canary] += self.canary_pods if self.canary_healthy else 0
+        return {digest: count for digest, count in found.items() if count > 0}
+
+    def exposure(self) -> int:
+        """The largest share that any path gives what is not stable, in basis points."""
+        pods = self.pods_behind()
+        total = sum(pods.values())
+        other = total - pods.get(OLD, 0)
+        through_service = -(-other * 10_000 // total) if total else 0
+        return max(self.share(), through_service) if self.routed else through_service
 
     def share(self) -> int:
         """The canary's share in basis points."""
@@ -93,13 +120,7 @@ class Paper:
 
     def behind_service(self) -> set[str]:
         """Digests of the pods that the user's Service selects."""
-        chosen = dict(self.selector)
-        pods = {digest for digest, count in self.sets.items() if count > 0}
-        if chosen.get(TRACK_LABEL) == CANARY_TRACK:
-            return {self.canary} if self.canary_pods else set()
-        if HASH_LABEL in chosen:
-            return {digest for digest in pods if HASHES[digest] == chosen[HASH_LABEL]}
-        return pods | ({self.canary} if self.canary_pods else set())
+        return set(self.pods_behind())
 
     def view(self) -> View:
         """The world as the controller's caches have it."""
@@ -139,7 +160,7 @@ class Paper:
                 ),
             ),
             canary_services=self._canary_services(),
-            routes=(self._route(),),
+            routes=(self._route(),) if self.routed else (),
             pods=tuple(self._pods()),
         )
 
@@ -227,7 +248,7 @@ class Paper:
         """What the next tick sees; scraped counts since the last one come along."""
         annotations = {PREFIX + key: text for key, text in self.annotations.items()}
         intervals: tuple[Interval, ...] = ()
-        if self.share() or (memory and memory.run.weight_bp):
+        if self.exposure() or (memory and memory.run.weight_bp):
             self.scraped += 1
             intervals = (self._interval(),)
         requests, self.requests = self.requests, ()
@@ -238,6 +259,7 @@ class Paper:
             latches=Latches(kills=self.kills, epoch=1),
             requests=requests,
             preflight=self.preflight,
+            rolled=tuple(self._rolled(memory)) if memory else None,
             intervals=intervals,
             scraped_at=self.scraped,
             metrics_age=self.metrics_age,
@@ -247,8 +269,26 @@ class Paper:
             drain_seconds=1.0,
         )
 
+    def _rolled(self, memory: Memory) -> list[Pod]:
+        """What the engine asks the API server for: pods by the hashes that the run knows."""
+        hashes = {*memory.run.orphans, memory.run.new_hash}
+        return [
+            Pod(
+                name=f"{digest}-{kind}-{number}",
+                uid=f"{digest}-{kind}-{number}",
+                phase="Running",
+                ready=True,
+                orphan=kind == "orphan",
+            )
+            for kind, pods in (("owned", self.sets), ("orphan", self.orphans))
+            for digest, count in pods.items()
+            if HASHES[digest] in hashes
+            for number in range(count)
+        ]
+
     def _interval(self) -> Interval:
-        canary = self.requests_per_second * self.share() // 10_000
+        share = self.share() if self.routed else self.exposure()
+        canary = self.requests_per_second * share // 10_000
         return Interval(
             at=self.scraped,
             seconds=1.0,
@@ -279,6 +319,12 @@ class Paper:
                 self.sets[effect.uid.removeprefix("rs-")] = 0
             case effects.DeleteReplicaSet():
                 del self.sets[effect.uid.removeprefix("rs-")]
+            case effects.OrphanReplicaSet():
+                digest = effect.uid.removeprefix("rs-")
+                self.orphans[digest] = self.orphans.get(digest, 0) + self.sets.pop(digest)
+            case effects.DeletePods():
+                for name, _ in effect.pods:
+                    self.orphans[name.rsplit("-", 2)[0]] -= 1
             case effects.Annotate():
                 changed = {**self.annotations, **effect.annotations}
                 self.annotations = {key: text for key, text in changed.items() if text is not None}
@@ -296,6 +342,10 @@ class Paper:
                 self.service_original = True
             case effects.FollowCanary():
                 self._select(effect.original, TRACK_LABEL, CANARY_TRACK)
+            case effects.Confine():
+                self._select(LABELS, HASH_LABEL, effect.hash)
+            case effects.Admit():
+                self.selector = LABELS
             case effects.UnpinService():
                 self.selector = effect.original
                 self.service_original = False
@@ -351,13 +401,22 @@ class Paper:
         if not self.exists:
             return
         if not self.paused:
-            self.sets = dict.fromkeys(self.sets, 0)
-            self.sets[self.digest] = self.replicas
+            self._roll()
         else:
             active = [digest for digest, count in self.sets.items() if count > 0]
             if len(active) <= 1 and self.sets:
                 newest = active[0] if active else next(iter(self.sets))
                 self.sets[newest] = self.replicas
+
+    def _roll(self) -> None:
+        new = self.sets.get(self.digest, 0)
+        step = new + 1 if self.gradual and new < self.replicas else self.replicas
+        others = {key: count for key, count in self.sets.items() if key != self.digest}
+        left = max(self.replicas - step, 0)
+        for key, count in others.items():
+            others[key] = min(count, left)
+            left -= others[key]
+        self.sets = {**others, self.digest: step}
 
     def pass_time(self, seconds: float = 1.0) -> None:
         """Time goes on and controllers act."""

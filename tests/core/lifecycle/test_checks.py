@@ -76,10 +76,23 @@ def facts(**changes: object) -> Change:
     return change
 
 
+def without_a_route(**annotations: str) -> Change:
+    """No route leads to the Service, and the policy says this besides."""
+
+    def change(situation: Situation) -> Situation:
+        wanted = {"policy": "fast", **annotations}
+        policy = parse.parse({PREFIX + key: text for key, text in wanted.items()})
+        view = replace(situation.view, routes=())
+        return replace(situation, policy=policy, view=view)
+
+    return change
+
+
 CASES = {
     "NoService": seen(services=()),
     "ServiceShared": of_service(shared_with=("cart",)),
-    "NoRoute": seen(routes=()),
+    "NoRoute": without_a_route(promotion="shift"),
+    "StepUnreachable": without_a_route(),
     "StrategyNotRolling": of_deployment(strategy="Recreate"),
     "PathNotWeighable": facts(unweighable=("Ingress shop/checkout",)),
     "AutoscalerUnfit": facts(autoscaler_problem="the autoscaler follows memory"),

@@ -22,7 +22,25 @@ def nothing(_paper: Paper, _memory: Memory) -> None:
     """No script."""
 
 
-def drive(paper: Paper, script: Script = nothing, *, crash_at: int | None = None) -> Memory:
+def promises(paper: Paper, memory: Memory) -> None:
+    """What must be true after every single write."""
+    if memory.phase not in COMMITTED | {Phase.RESTORING} and paper.exists:
+        assert paper.sets.get(OLD, 0) > 0 or memory.run.outcome == "promoted"
+    if paper.share() > 0:
+        assert paper.canary_pods > 0
+    if paper.share() < 10_000 and paper.exists:
+        assert paper.behind_service(), "the Service selects no pod"
+    if paper.canary_pods > 0 and memory.phase is not Phase.RESTORING and paper.exists:
+        assert paper.selector != LABELS, "canary pods under an unpinned Service"
+
+
+def drive(
+    paper: Paper,
+    script: Script = nothing,
+    *,
+    crash_at: int | None = None,
+    promises: Script = promises,
+) -> Memory:
     """Tick until the run rests; with `crash_at` the process dies before that effect."""
     memory = begun(paper)
     count = 0
@@ -49,18 +67,6 @@ def drive(paper: Paper, script: Script = nothing, *, crash_at: int | None = None
             return memory
         paper.pass_time()
     pytest.fail(f"the run does not end: {memory.phase} {decision.why}")
-
-
-def promises(paper: Paper, memory: Memory) -> None:
-    """What must be true after every single write."""
-    if memory.phase not in COMMITTED | {Phase.RESTORING} and paper.exists:
-        assert paper.sets.get(OLD, 0) > 0 or memory.run.outcome == "promoted"
-    if paper.share() > 0:
-        assert paper.canary_pods > 0
-    if paper.share() < 10_000 and paper.exists:
-        assert paper.behind_service(), "the Service selects no pod"
-    if paper.canary_pods > 0 and memory.phase is not Phase.RESTORING and paper.exists:
-        assert paper.selector != LABELS, "canary pods under an unpinned Service"
 
 
 def at_rest(paper: Paper) -> None:

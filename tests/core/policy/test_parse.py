@@ -165,14 +165,14 @@ def test_an_empty_value_is_a_problem_of_every_key(key: str) -> None:
 
 
 def test_all_problems_are_told_at_once() -> None:
-    found = problems(steps="x", max_weigth="5", bake="soon", notify="mail", traffic="replicas")
+    found = problems(steps="x", max_weigth="5", bake="soon", notify="mail", traffic="pods")
     assert {(p.key, p.code) for p in found} == {
         ("bake", "ValueInvalid"),
         ("max-weigth", "KeyUnknown"),
         ("notify", "NotSupported"),
         ("policy", "PolicyMissing"),
         ("steps", "ValueInvalid"),
-        ("traffic", "NotSupported"),
+        ("traffic", "ValueInvalid"),
     }
 
 
@@ -210,9 +210,10 @@ def test_what_is_not_offered_is_refused_in_words(key: str) -> None:
     assert problem.hint
 
 
-@pytest.mark.parametrize(("key", "text"), [("traffic", "replicas"), ("promotion", "roll")])
-def test_values_that_are_not_offered_are_refused_too(key: str, text: str) -> None:
-    assert only_problem(**{key: text}).code == "NotSupported"
+def test_a_shift_without_a_route_is_a_contradiction() -> None:
+    problem = only_problem(traffic="replicas", promotion="shift")
+    assert (problem.key, problem.code) == ("promotion", "Contradiction")
+    assert "promotion: roll" in problem.hint
 
 
 @pytest.mark.parametrize("key", sorted(STATUS_KEYS | REQUEST_KEYS))

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the canary gets, and how that is taken away or given: by a route, or by the number of pods.
+
+*Gateway*: the weights of routes between a Service and its twin. *Replicas*: the canary pods carry
+the labels of the user's Services. While those are pinned to the stable pods the canary gets
+nothing; opened, each pod gets the same, and c canary pods beside n others the share c / (n + c). So
+the pods for a step are started while the Services are closed, and one write opens them: exposure
+never passes through a share that no step names.
+"""
+
+from controller.core import effects
+from controller.core.effects import Urgent
+from controller.core.lifecycle.memory import Run
+from controller.core.lifecycle.situation import Situation
+from controller.core.observation import Service, unpinned
+from controller.core.policy import caps
+from controller.core.policy.model import Traffic
+from controller.core.values import HASH_LABEL
+
+
+def exposures(situation: Situation, run: Run) -> tuple[int, ...]:
+    """What each path gives the canary now, in basis points."""
+    if run.traffic is Traffic.GATEWAY:
+        return situation.shares(run.lanes)
+    return tuple(
+        0 if confined(service, run.stable_hash) else share(situation)
+        for service in services(situation, run)
+    )
+
+
+def share(situation: Situation) -> int:
+    """The canary's share of the pods that there shall be, in basis points, rounded up.
+
+    Counted by the wanted numbers: a stable pod that is unready for a moment is no reason to move.
+    """
+    canary = situation.view.canary
+    return caps.share_beside(canary.replicas if canary else 0, stable_pods(situation))
+
+
+def stable_pods(situation: Situation) -> int:
+    """Pods of the user's Deployment that there shall be."""
+    deployment = situation.view.deployment
+    return deployment.replicas if deployment is not None else 0
+
+
+def services(situation: Situation, run: Run) -> tuple[Service, ...]:
+    """The user's Services of this run that still exist."""
+    found = (situation.service(pin.service) for pin in run.pins)
+    return tuple(service for service in found if service is not None)
+
+
+def confined(service: Service, hash_: str) -> bool:
+    """Whether a Service selects the pods of that hash alone."""
+    return (HASH_LABEL, hash_) in service.selector
+
+
+def opened(situation: Situation, run: Run) -> bool:
+    """Whether every Service of the run selects pods by nothing but what its owner wrote."""
+    originals = {pin.service: pin.original for pin in run.pins}
+    return all(
+        service.selector == unpinned(service.selector, originals[service.name])
+        for service in services(situation, run)
+    )
+
+
+def zero(situation: Situation, run: Run, hash_: str = "") -> Urgent:
+    """The one write that takes everything from the canary: no answer of anybody is waited for.
+
+    Without a route the Services are confined to the pods of `hash_`, by default stable's.
+    """
+    if run.traffic is Traffic.GATEWAY:
+        return effects.ZeroWeight(splits=situation.splits(run.lanes))
+    names = tuple(pin.service for pin in run.pins)
+    return effects.Confine(target=run.target, services=names, hash=hash_ or run.stable_hash)
+
+
+def admit(situation: Situation, run: Run, weight_bp: int) -> effects.Admit:
+    """Open the Services, so that the canary pods get their share of what they serve."""
+    found = tuple((service.name, service.uid) for service in services(situation, run))
+    return effects.Admit(target=run.target, services=found, weight_bp=weight_bp, step=run.step)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What no cache holds and a tick has to ask for; without an answer it stays unasked."""
+
+from typing import Final
+
+import structlog
+
+from controller.core import errors
+from controller.core.lifecycle.memory import Memory
+from controller.core.lifecycle.table import ARMED, RESTING
+from controller.core.observation import Pod
+from controller.engine.desk import Card
+from controller.engine.feed import Feed
+from controller.ports.clock import Clock
+from controller.ports.cluster import Cluster
+
+PREFLIGHT_SECONDS: Final = 30.0
+"""How long the answers of the preflight count for a change that waits."""
+
+log = structlog.get_logger(__name__)
+
+
+class Asker:
+    """Asks the cluster and the metrics store on behalf of one tick."""
+
+    def __init__(self, *, cluster: Cluster, clock: Clock, feed: Feed) -> None:
+        """`feed` knows stable's history."""
+        self._cluster = cluster
+        self._clock = clock
+        self._feed = feed
+
+    async def before_run(self, card: Card) -> None:
+        """What is asked once per run, before anything is touched."""
+        now = self._clock.monotonic()
+        if card.preflight is None or now - card.preflight_at > PREFLIGHT_SECONDS:
+            try:
+                card.preflight = await self._cluster.preflight(card.target)
+                card.preflight_at = now
+            except errors.SwitchgearError as error:
+                log.warning("preflight", target=str(card.target), why=error.diagnostics())
+        if card.dispersion is None:
+            names = [service.name for service in self._cluster.view(card.target).services]
+            card.dispersion = await self._feed.dispersion(card.target, names)
+
+    async def rolled(self, memory: Memory) -> tuple[Pod, ...] | None:
+        """The pods of a roll under traffic and what an undone one left, which no cache follows."""
+        run = memory.run
+        fresh = [run.new_hash] if memory.phase in ARMED and run.new_hash else []
+        hashes = list(dict.fromkeys([*run.orphans, *fresh]))
+        if not hashes or memory.phase in RESTING:
+            return None
+        try:
+            return await self._cluster.read_pods(run.target, hashes)
+        except errors.SwitchgearError as error:
+            log.warning("pods not read", target=str(run.target), why=error.diagnostics())
+            return None
