@@ -43,6 +43,7 @@ class Setting:
 
 FLAGS: Final = {
     "namespaces": "namespace",
+    "providers": "provider",
     "prometheus_url": "prometheus",
     "cluster_cap_bp": "cluster-cap",
     "namespace_caps_bp": "namespace-cap",
@@ -58,7 +59,7 @@ class Settings:
     namespaces: tuple[str, ...]
     controller_namespace: str
     prometheus_url: str
-    provider: str
+    providers: tuple[str, ...]
     listen: tuple[str, int]
     token_file: Path | None
     cluster_cap_bp: int | None
@@ -181,10 +182,12 @@ TABLE: Final = (
         read=_url,
     ),
     Setting(
-        name="provider",
-        help="What the data plane calls its metrics: the name of a provider file.",
-        default="traefik",
+        name="providers",
+        help="Whose metrics judge where a policy names none: a gateway's provider and one for runs "
+        "without a gateway; repeatable, the first that fits counts.",
+        default=("traefik", "application"),
         read=_provider,
+        many=True,
     ),
     Setting(
         name="listen",

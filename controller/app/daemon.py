@@ -60,7 +60,7 @@ async def serve(settings: Settings) -> None:
     documents = KubeDocuments(calls, settings.controller_namespace)
     metrics = Prometheus(
         settings.prometheus_url,
-        providers.load()[settings.provider],
+        providers.choose(settings.providers),
         now=clock.wall,
     )
     engine = assemble(

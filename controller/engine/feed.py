@@ -6,7 +6,7 @@ since what it finds decides how soon a bad version loses its traffic. Each new s
 targets that it is about.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,13 +16,14 @@ from controller.core import errors
 from controller.core.evidence import dispersion
 from controller.core.evidence.dispersion import Dispersion
 from controller.core.evidence.samples import difference
-from controller.core.evidence.series import Cursor, Series, ServiceSeries
+from controller.core.evidence.series import Cursor, Series, TrackKey, TrackSeries
 from controller.core.evidence.tally import Interval
 from controller.core.lifecycle.memory import Memory, Run
-from controller.core.values import TargetRef, canary_name
+from controller.core.lifecycle.tracks import Tracks, tracks_of
+from controller.core.values import TargetRef
 from controller.engine.meters import Meters
 from controller.ports.clock import Clock
-from controller.ports.metrics import Batch, Metrics, ServiceKey
+from controller.ports.metrics import Batch, Metrics
 
 HISTORY_SECONDS: Final = 6 * 3600.0
 """How much of stable's past says how its errors cluster."""
@@ -56,8 +57,8 @@ class _Follower:
     """One run's place in the stream."""
 
     target: TargetRef
-    keys: tuple[tuple[ServiceKey, ServiceKey], ...]
-    """Pairs of (canary, stable) Services."""
+    tracks: Tracks
+    """May grow in mid-run; what was counted stays counted, since the cursor knows each series."""
     cursor: Cursor
     opened: bool
     replay_from: float | None
@@ -69,7 +70,7 @@ class Feed:
     """Follows the runs that may carry requests."""
 
     def __init__(self, *, metrics: Metrics, clock: Clock, meters: Meters) -> None:
-        """`metrics` answers for all Services at once."""
+        """`metrics` answers for all keys at once."""
         self._metrics = metrics
         self._clock = clock
         self._meters = meters
@@ -84,16 +85,19 @@ class Feed:
         self._wake = wake
 
     def follow(self, memory: Memory) -> None:
-        """Begin to follow a run (again: no effect)."""
+        """Begin to follow a run; again: take over its tracks as they stand now."""
         run = memory.run
-        if run.name in self._followers or not run.lanes:
+        tracks = tracks_of(run)
+        known = self._followers.get(run.name)
+        if known is not None:
+            known.tracks = tracks
             return
-        services = dict.fromkeys(lane.service for lane in run.lanes)
-        space = run.target.namespace
+        if not tracks.canary:
+            return
         last = memory.evidence.last_at if memory.evidence else None
         self._followers[run.name] = _Follower(
             target=run.target,
-            keys=tuple(((space, canary_name(name)), (space, name)) for name in services),
+            tracks=tracks,
             cursor=Cursor(),
             opened=False,
             replay_from=last if last is not None and last > 0 else None,
@@ -139,7 +143,8 @@ class Feed:
 
     async def look(self) -> None:
         """Ask once for everything that is followed and hand it out."""
-        keys = {key for item in self._followers.values() for pair in item.keys for key in pair}
+        followed = [item.tracks for item in self._followers.values()]
+        keys = {key for tracks in followed for key in (*tracks.canary, *tracks.stable)}
         try:
             batch = await self._metrics.samples(self._window(), keys)
         except errors.MetricsUnavailable as error:
@@ -166,8 +171,8 @@ class Feed:
             self._wake(follower.target)
 
     def _take(self, follower: _Follower, batch: Batch) -> None:
-        canary = _joined(batch, [pair[0] for pair in follower.keys])
-        stable = _joined(batch, [pair[1] for pair in follower.keys])
+        canary = _joined(batch, follower.tracks.canary)
+        stable = _joined(batch, follower.tracks.stable)
         newest = _newest((canary, stable))
         if follower.opened and newest is not None and newest == follower.scraped_at:
             return  # Most looks fall between two scrapes; differencing again would find nothing.
@@ -179,7 +184,8 @@ class Feed:
             follower.cursor = opening.cursor
         follower.opened = True
         follower.replay_from = None
-        found = difference(follower.cursor, canary, stable)
+        newborn = follower.tracks.newborn
+        found = difference(follower.cursor, canary, stable, newborn=newborn)
         follower.cursor = found.cursor
         follower.intervals.extend(found.intervals)
         if newest is not None and newest != follower.scraped_at:
@@ -191,22 +197,21 @@ class Feed:
         for problem in found.problems:
             log.info("odd samples", target=str(follower.target), problem=problem)
 
-    async def dispersion(self, target: TargetRef, services: Sequence[str]) -> Dispersion:
+    async def dispersion(self, keys: Iterable[TrackKey]) -> Dispersion:
         """How stable's errors cluster, from its history; the cautious default without one."""
-        for name in services:
-            key = (target.namespace, name)
+        for key in keys:
             try:
                 batch = await self._metrics.history(key, HISTORY_SECONDS)
             except errors.MetricsUnavailable as error:
                 return dispersion.unknown(error.message)
-            found = batch.services.get(key)
+            found = batch.series.get(key)
             if found is not None and found.requests:
                 return dispersion.from_history(found)
         return dispersion.unknown("stable has no history")
 
 
-def _joined(batch: Batch, keys: Iterable[ServiceKey]) -> ServiceSeries | None:
-    found = [batch.services[key] for key in keys if key in batch.services]
+def _joined(batch: Batch, keys: Iterable[TrackKey]) -> TrackSeries | None:
+    found = [batch.series[key] for key in keys if key in batch.series]
     if not found:
         return None
     if len(found) == 1:
@@ -219,27 +224,27 @@ def _joined(batch: Batch, keys: Iterable[ServiceKey]) -> ServiceSeries | None:
     )
 
 
-def _until(service: ServiceSeries | None, at: float) -> ServiceSeries | None:
-    if service is None:
+def _until(track: TrackSeries | None, at: float) -> TrackSeries | None:
+    if track is None:
         return None
 
     def early(series: Series) -> Series:
         return replace(series, samples=tuple(one for one in series.samples if one.at <= at))
 
     return replace(
-        service,
-        requests=tuple(early(series) for series in service.requests),
-        errors=tuple(early(series) for series in service.errors),
-        buckets=tuple((bound, early(series)) for bound, series in service.buckets),
+        track,
+        requests=tuple(early(series) for series in track.requests),
+        errors=tuple(early(series) for series in track.errors),
+        buckets=tuple((bound, early(series)) for bound, series in track.buckets),
     )
 
 
-def _newest(services: Iterable[ServiceSeries | None]) -> float | None:
+def _newest(tracks: Iterable[TrackSeries | None]) -> float | None:
     times = [
         series.samples[-1].at
-        for service in services
-        if service is not None
-        for series in service.requests
+        for track in tracks
+        if track is not None
+        for series in track.requests
         if series.samples
     ]
     return max(times, default=None)

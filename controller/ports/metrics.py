@@ -7,12 +7,9 @@ not with the number of canaries.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from controller.core.evidence.series import ServiceSeries
-
-ServiceKey: TypeAlias = tuple[str, str]
-"""(namespace, name) of a Service."""
+from controller.core.evidence.series import TrackKey, TrackSeries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,27 +18,28 @@ class Batch:
 
     Attributes:
         evaluated_at: When the store answered, by its own clock where it tells the time.
-        services: Series by Service. A Service of which the store knows nothing is missing here;
-            that is no error.
+        series: Series by key. A key of which the store knows nothing is missing here; that is no
+            error.
         warnings: What the store or the mapping found odd, each once.
     """
 
     evaluated_at: float
-    services: Mapping[ServiceKey, ServiceSeries] = field(default_factory=dict)
+    series: Mapping[TrackKey, TrackSeries] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
 class Metrics(Protocol):
     """Errors of every method: `MetricsUnavailable`. Each has a deadline of its own."""
 
-    async def samples(self, since_seconds: float, services: Collection[ServiceKey]) -> Batch:
-        """Raw samples of the last `since_seconds` for all these Services, stable and canary.
+    async def samples(self, since_seconds: float, keys: Collection[TrackKey]) -> Batch:
+        """Raw samples of the last `since_seconds` for all these keys, stable and canary.
 
-        One query per metric of the provider, however many Services are asked for. The window must
-        reach back to the newest sample that was counted, or what lies between is a gap.
+        One query per metric of each provider that is concerned, however many keys are asked for.
+        The window must reach back to the newest sample that was counted, or what lies between is a
+        gap.
         """
         ...
 
-    async def history(self, service: ServiceKey, seconds: float) -> Batch:
-        """The Service's past, thinned out, without latency: enough to see how errors cluster."""
+    async def history(self, key: TrackKey, seconds: float) -> Batch:
+        """The key's past, thinned out, without latency: enough to see how errors cluster."""
         ...

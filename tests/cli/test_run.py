@@ -114,7 +114,7 @@ def test_a_flag_wins_over_its_variable() -> None:
     assert found.cluster_cap_bp == 1250
     assert found.drain_seconds == 7.0
     assert found.token_file is None
-    assert found.provider == "traefik"
+    assert found.providers == ("traefik", "application")
 
 
 def test_help_lists_every_setting_with_its_variable() -> None:

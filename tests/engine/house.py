@@ -51,10 +51,9 @@ class House:
         calls = Calls(SimWire(self.world.api), clock)
         cluster = KubeCluster(calls)
         documents = KubeDocuments(calls, NAMESPACE)
-        provider = providers.load()["traefik"]
         metrics = Prometheus(
             "http://prometheus",
-            provider,
+            providers.choose(["traefik", "application"]),
             now=self.world.wall.timestamp,
             transport=SimPrometheus(self.world.prometheus),
         )

@@ -14,12 +14,13 @@ import httpx
 import pytest
 
 from controller.adapters.prometheus.client import MOST_IN_FLIGHT, Prometheus
-from controller.adapters.prometheus.providers import load
+from controller.adapters.prometheus.providers import choose
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.samples import Cursor, difference
+from controller.core.evidence.series import ServiceKey
 
-STABLE = ("shop", "checkout")
-CANARY = ("shop", "checkout-canary")
+STABLE = ServiceKey("shop", "checkout")
+CANARY = ServiceKey("shop", "checkout-canary")
 COUNTER = "traefik_service_requests_total"
 HISTOGRAM = "traefik_service_request_duration_seconds_bucket"
 AT = 1764000000.0
@@ -55,7 +56,7 @@ def query(request: httpx.Request) -> str:
 
 def client(handler: Handler, **more: Any) -> Prometheus:
     return Prometheus(
-        "http://metrics.test/prefix/", load()["traefik"], now=lambda: AT + 3,
+        "http://metrics.test/prefix/", choose(["traefik", "application"]), now=lambda: AT + 3,
         transport=httpx.MockTransport(handler), **more,
     )  # fmt: skip
 
@@ -88,10 +89,10 @@ async def test_samples_become_counts() -> None:
 
     store = client(handler)
     batch = await store.samples(10, [STABLE, CANARY])
-    cursor = difference(Cursor(), batch.services[CANARY], batch.services[STABLE]).cursor
+    cursor = difference(Cursor(), batch.series[CANARY], batch.series[STABLE]).cursor
     scrapes = 3
     batch = await store.samples(10, [STABLE, CANARY])
-    found = difference(cursor, batch.services[CANARY], batch.services[STABLE])
+    found = difference(cursor, batch.series[CANARY], batch.series[STABLE])
     assert [(i.canary.requests, i.canary.errors) for i in found.intervals] == [(10, 5)] * 2
     assert [i.stable.buckets for i in found.intervals] == [((0.1, 80), (math.inf, 90))] * 2
     assert batch.evaluated_at == AT + 3
@@ -108,16 +109,16 @@ async def test_one_query_per_metric_however_many_services() -> None:
         return good(request)
 
     store = client(handler)
-    crowd = [("shop", f"service-{number}") for number in range(300)]
+    crowd = [ServiceKey("shop", f"service-{number}") for number in range(300)]
     batch = await store.samples(15, [STABLE, CANARY, *crowd])
     assert len(asked) == store.queries == 2
-    assert set(batch.services) == {STABLE, CANARY}
+    assert set(batch.series) == {STABLE, CANARY}
     assert all(text.endswith('"}[15000ms]') for text in asked)
     asked.clear()
     few = await store.samples(15, [STABLE])
-    assert set(few.services) == {STABLE}
+    assert set(few.series) == {STABLE}
     assert "shop-checkout)" in asked[0]
-    assert (await store.samples(15, [])).services == {}
+    assert (await store.samples(15, [])).series == {}
     assert len(asked) == 2
 
 
@@ -132,12 +133,12 @@ async def test_history_is_thinned_out_at_the_store() -> None:
     assert asked[0].startswith(COUNTER + "{service=~")
     assert asked[0].endswith("[21600s:15s]")
     assert len(asked) == 1
-    assert batch.services[STABLE].buckets == ()
+    assert batch.series[STABLE].buckets == ()
 
 
 async def test_no_series_is_no_error() -> None:
     batch = await client(lambda _: matrix([])).samples(10, [STABLE])
-    assert batch.services == {}
+    assert batch.series == {}
 
 
 async def test_the_stores_own_clock_is_used_where_it_tells_the_time() -> None:
@@ -159,7 +160,7 @@ async def test_odd_values_are_passed_on_and_do_not_count() -> None:
 
     batch = await client(handler).samples(10, [STABLE])
     assert batch.warnings == ("a bucket without a bound was left out",)
-    series = batch.services[STABLE]
+    series = batch.series[STABLE]
     begun = difference(Cursor(), None, series)
     assert begun.cursor.at == AT + 4
     assert any("NaN" in problem for problem in begun.problems)
@@ -178,19 +179,19 @@ async def test_a_target_that_is_scraped_twice_counts_once() -> None:
         )
 
     batch = await client(handler).samples(10, [STABLE])
-    assert len(batch.services[STABLE].requests) == 2
+    assert len(batch.series[STABLE].requests) == 2
     assert any("scraped twice" in warning for warning in batch.warnings)
 
 
 async def test_warnings_reach_the_caller_once() -> None:
     batch = await client(
         lambda _: matrix([row(COUNTER, "checkout", [])], warnings=["a replica is missing"])
-    ).samples(10, [STABLE, ("a", "b-c"), ("a-b", "c")])
+    ).samples(10, [STABLE, ServiceKey("a", "b-c"), ServiceKey("a-b", "c")])
     assert batch.warnings == (
         "a/b-c and a-b/c read the same in this provider's metrics; no data",
         "a replica is missing",
     )
-    assert batch.services == {}
+    assert batch.series == {}
 
 
 def answers(status: int, body: bytes) -> Handler:
@@ -296,5 +297,5 @@ async def test_no_more_queries_in_flight_than_the_store_can_take() -> None:
 async def test_a_name_that_cannot_exist_is_refused_before_asking() -> None:
     store = client(good)
     with pytest.raises(MetricsUnavailable, match="cannot ask"):
-        await store.samples(10, [("shop", "no name")])
+        await store.samples(10, [ServiceKey("shop", "no name")])
     assert store.queries == 0

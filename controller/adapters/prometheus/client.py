@@ -3,7 +3,7 @@
 
 Queries are range selectors (`metric{...}[15s]`) evaluated at one instant: that returns the raw
 samples in the window with their scrape times, never an extrapolated rate. They go by POST, since
-the union of many Service names does not fit into a URL.
+the union of many names does not fit into a URL.
 """
 
 import asyncio
@@ -16,10 +16,12 @@ import httpx
 
 from controller.adapters.prometheus import wire
 from controller.adapters.prometheus.mapping import Sorter
-from controller.adapters.prometheus.providers import Names, Provider
+from controller.adapters.prometheus.names import Names, names_of
+from controller.adapters.prometheus.providers import Choice, Latency, Provider
 from controller.adapters.prometheus.wire import Row
 from controller.core.errors import MetricsUnavailable
-from controller.ports.metrics import Batch, ServiceKey
+from controller.core.evidence.series import TrackKey, TrackSeries
+from controller.ports.metrics import Batch
 
 MOST_IN_FLIGHT = 32
 """More would only queue up inside the store, whose own default is 20 at a time."""
@@ -33,15 +35,30 @@ HISTORY_DEADLINE_SECONDS = 30.0
 LARGEST_BODY = 64 * 1024 * 1024
 """About a million samples: 100 runs at 1 s scrapes. Beyond it the window or labels are wrong."""
 
-LONGEST_MATCHER = 4096
-"""Prometheus compiles the expression on every query; a longer list costs more than it saves."""
-
 HISTORY_POINTS = 1440
 """Samples per series of history: 6 h at 15 s, the length the dispersion was calibrated on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What one provider is asked for in one look."""
+
+    provider: Provider
+    names: Names
+
+    def query(self, latency: Latency | None, window: str, deadline: float) -> "_Query":
+        """For the histogram if `latency` is given, else for the counter of answers."""
+        metric = latency.metric if latency else self.provider.requests.metric
+        text = f"{metric}{{{self.names.matchers()}}}{window}"
+        return _Query(part=self, latency=latency, text=text, deadline=deadline)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Query:
+    """One query, and where its rows belong."""
+
+    part: _Part
+    latency: Latency | None
     text: str
     deadline: float
 
@@ -52,7 +69,7 @@ class Prometheus:
     def __init__(
         self,
         url: str,
-        provider: Provider,
+        providers: Choice,
         *,
         now: Callable[[], float],
         headers: dict[str, str] | None = None,
@@ -64,14 +81,14 @@ class Prometheus:
 
         Args:
             url: Address of the store, the part before `/api/v1`.
-            provider: What the data plane calls its metrics.
+            providers: What gateways and applications call their metrics, and whom to ask.
             now: Wall clock in seconds since the epoch, used where the store tells no time.
             headers: Sent with every query, such as credentials or a tenant.
             transport: Stands in for the network in tests.
             deadline_seconds: For one look, all its queries together.
             largest_body: Bytes of one answer.
         """
-        self._provider = provider
+        self._providers = providers
         self._now = now
         self._deadline = deadline_seconds
         self._largest = largest_body
@@ -92,40 +109,51 @@ class Prometheus:
         """Close the connections."""
         await self._client.aclose()
 
-    async def samples(self, since_seconds: float, services: Collection[ServiceKey]) -> Batch:
-        """See the port. The queries run side by side, one per metric of the provider."""
-        if not services:
-            return Batch(evaluated_at=self._now())
-        provider, names = self._provider, self._names(services)
+    async def samples(self, since_seconds: float, keys: Collection[TrackKey]) -> Batch:
+        """See the port. The queries run side by side, one per metric of each provider."""
+        parts, warnings = self._parts(keys)
         window = f"[{max(math.ceil(since_seconds * 1000), 1)}ms]"
-        metrics = [provider.requests.metric]
-        metrics += [provider.latency.metric] if provider.latency else []
-        queries = [
-            _Query(text=self._selector(metric, names) + window, deadline=self._deadline)
-            for metric in metrics
+        queries = [part.query(None, window, self._deadline) for part in parts]
+        queries += [
+            part.query(part.provider.latency, window, self._deadline)
+            for part in parts
+            if part.provider.latency
         ]
-        return await self._look(queries, names)
+        return await self._look(queries, warnings)
 
-    async def history(self, service: ServiceKey, seconds: float) -> Batch:
+    async def history(self, key: TrackKey, seconds: float) -> Batch:
         """See the port. A subquery thins the samples out at the store."""
-        names = self._names([service])
+        parts, warnings = self._parts([key])
         step = max(math.ceil(seconds / HISTORY_POINTS), 1)
-        selector = self._selector(self._provider.requests.metric, names)
-        text = f"{selector}[{math.ceil(seconds)}s:{step}s]"
-        return await self._look([_Query(text=text, deadline=HISTORY_DEADLINE_SECONDS)], names)
+        window = f"[{math.ceil(seconds)}s:{step}s]"
+        queries = [part.query(None, window, HISTORY_DEADLINE_SECONDS) for part in parts]
+        return await self._look(queries, warnings)
 
-    def _names(self, services: Collection[ServiceKey]) -> Names:
-        try:
-            return Names(self._provider, services)
-        except ValueError as error:
-            raise MetricsUnavailable(f"cannot ask for metrics: {error}") from error
+    def _parts(self, keys: Collection[TrackKey]) -> tuple[list[_Part], dict[str, None]]:
+        """The keys by provider, and what is to be said of those that get no data."""
+        asked: dict[str, list[TrackKey]] = {}
+        warnings: dict[str, None] = {}
+        for key in keys:
+            provider = self._providers.of(key)
+            if provider is None:
+                warnings[f"no provider is chosen that knows {key}; no data"] = None
+            else:
+                asked.setdefault(provider.name, []).append(key)
+        parts = []
+        for name, found in sorted(asked.items()):
+            provider = self._providers.known[name]
+            try:
+                names = names_of(provider, found)
+            except ValueError as error:
+                raise MetricsUnavailable(f"cannot ask for metrics: {error}") from error
+            warnings.update(dict.fromkeys(names.unreadable))
+            parts.append(_Part(provider=provider, names=names))
+        return parts, warnings
 
-    def _selector(self, metric: str, names: Names) -> str:
-        pattern = names.matcher(LONGEST_MATCHER).replace("\\", "\\\\").replace('"', '\\"')
-        return f'{metric}{{{self._provider.service.label}=~"{pattern}"}}'
-
-    async def _look(self, queries: list[_Query], names: Names) -> Batch:
+    async def _look(self, queries: list[_Query], warnings: dict[str, None]) -> Batch:
         """Run the queries and sort their rows; one that fails fails the look, never half of it."""
+        if not queries:
+            return Batch(evaluated_at=self._now(), warnings=tuple(warnings))
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._query(query)) for query in queries]
@@ -135,18 +163,23 @@ class Prometheus:
                 first = first.exceptions[0]
             raise first from None
         answers = [task.result() for task in tasks]
-        sorter = Sorter(provider=self._provider, names=names)
-        for same in names.ambiguous:
-            sorter.warnings[f"{same} read the same in this provider's metrics; no data"] = None
-        for _, warnings, _ in answers:
-            sorter.warnings.update(dict.fromkeys(warnings[:10]))
-        sorter.add_requests(answers[0][0])
-        if self._provider.latency and len(answers) > 1:
-            sorter.add_buckets(answers[1][0], self._provider.latency)
-        services = sorter.services()
+        sorters: dict[str, Sorter] = {}
+        for query, (rows, told, _) in zip(queries, answers, strict=True):
+            provider = query.part.provider
+            fresh = Sorter(provider=provider, names=query.part.names)
+            sorter = sorters.setdefault(provider.name, fresh)
+            warnings.update(dict.fromkeys(told[:10]))
+            if query.latency is None:
+                sorter.add_requests(rows)
+            else:
+                sorter.add_buckets(rows, query.latency)
+        series: dict[TrackKey, TrackSeries] = {}
+        for sorter in sorters.values():
+            series |= sorter.series()
+            warnings |= sorter.warnings
         # The earliest answer bounds how old the data are.
         evaluated = min(answered for _, _, answered in answers)
-        return Batch(evaluated_at=evaluated, services=services, warnings=tuple(sorter.warnings))
+        return Batch(evaluated_at=evaluated, series=series, warnings=tuple(warnings))
 
     async def _query(self, query: _Query) -> tuple[list[Row], list[str], float]:
         """Rows, warnings and the time of the answer.

@@ -1,37 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the rows of a query to series by Service."""
+"""From the rows of a query to series by key."""
 
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from controller.adapters.prometheus.providers import Latency, Names, Provider
+from controller.adapters.prometheus.names import Names
+from controller.adapters.prometheus.providers import Latency, Provider
 from controller.adapters.prometheus.wire import Row
-from controller.core.evidence.series import Sample, Series, ServiceSeries
-from controller.ports.metrics import ServiceKey
+from controller.core.evidence.series import Sample, Series, TrackKey, TrackSeries
 
 COPIES = frozenset({"job", "prometheus", "prometheus_replica", "replica", "endpoint", "container"})
 """Labels that tell two records of the *same* scrape target apart: it is scraped by two jobs, or by
 two replicas of the store behind one query endpoint. Counted both, each answer would count twice."""
 
+COPIES_OF_PODS = COPIES | {"service", "node"}
+"""A pod behind two Services is scraped by way of each of them."""
+
 
 @dataclass(slots=True)
 class Sorter:
-    """Collects series by Service; one for each look at the store."""
+    """Collects series by key, for one provider and one look at the store."""
 
     provider: Provider
     names: Names
     warnings: dict[str, None] = field(default_factory=dict)
-    _requests: dict[ServiceKey, list[Series]] = field(default_factory=dict)
-    _errors: dict[ServiceKey, list[Series]] = field(default_factory=dict)
-    _buckets: dict[ServiceKey, list[tuple[float, Series]]] = field(default_factory=dict)
+    _requests: dict[TrackKey, list[Series]] = field(default_factory=dict)
+    _errors: dict[TrackKey, list[Series]] = field(default_factory=dict)
+    _buckets: dict[TrackKey, list[tuple[float, Series]]] = field(default_factory=dict)
 
     def add_requests(self, rows: Iterable[Row]) -> None:
         """Take in the rows of the request counter."""
         for key, series in self._sorted(rows):
             self._requests.setdefault(key, []).append(series)
-            code = dict(series.labels).get(self.provider.requests.code_label, "")
-            if self.provider.is_error(code):
+            if self.provider.is_error(dict(series.labels)):
                 self._errors.setdefault(key, []).append(series)
 
     def add_buckets(self, rows: Iterable[Row], latency: Latency) -> None:
@@ -44,32 +46,36 @@ class Sorter:
             scaled = bound * latency.unit_seconds if math.isfinite(bound) else bound
             self._buckets.setdefault(key, []).append((scaled, series))
 
-    def services(self) -> dict[ServiceKey, ServiceSeries]:
+    def series(self) -> dict[TrackKey, TrackSeries]:
         """What was collected."""
         return {
-            key: ServiceSeries(
+            key: TrackSeries(
                 requests=tuple(self._requests.get(key, ())),
                 errors=tuple(self._errors.get(key, ())),
                 buckets=tuple(self._buckets.get(key, ())),
                 target_labels=self.provider.targets,
+                pod_label=self.provider.pods.pod if self.provider.pods else "",
             )
-            for key in sorted(self._requests.keys() | self._buckets.keys())
+            for key in self._requests.keys() | self._buckets.keys()
         }
 
-    def _sorted(self, rows: Iterable[Row]) -> Iterator[tuple[ServiceKey, Series]]:
-        """Rows of the Services asked for, each scrape target once, in a stable order."""
+    def _sorted(self, rows: Iterable[Row]) -> Iterator[tuple[TrackKey, Series]]:
+        """Rows of the keys asked for, each scrape target once, in a stable order."""
+        copies = COPIES_OF_PODS if self.provider.pods else COPIES
         taken: set[tuple[tuple[str, str], ...]] = set()
         for row in sorted(rows, key=lambda row: sorted(row.metric.items())):
-            key = self.names.service(row.metric.get(self.provider.service.label, ""))
-            if key is None or not row.values:
+            keys = self.names.keys(row.metric)
+            if not keys or not row.values:
                 continue
             labels = tuple(sorted(row.metric.items()))
-            same = tuple(pair for pair in labels if pair[0] not in COPIES)
+            same = tuple(pair for pair in labels if pair[0] not in copies)
             if same in taken:
                 self.warnings["the same target is scraped twice; one copy is counted"] = None
                 continue
             taken.add(same)
-            yield key, Series(labels=labels, samples=tuple(_samples(row)))
+            series = Series(labels=labels, samples=tuple(_samples(row)))
+            for key in keys:
+                yield key, series
 
 
 def _samples(row: Row) -> Iterator[Sample]:

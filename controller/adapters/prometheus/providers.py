@@ -6,18 +6,17 @@ a new field here, never a branch on a provider's name.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 import yaml
 
-from controller.ports.metrics import ServiceKey
+from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
 
 JOINED: Final = "{joined}"
-_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-_DASHES: Final = re.compile(r"[^a-z0-9]+")
 
 
 class Recognise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,11 +33,22 @@ class ServiceLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patterns: tuple[str, ...]
 
 
+class PodLabels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a series names the pod that counted it."""
+
+    namespace: str
+    pod: str
+
+
 class Requests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The counter of answers, and which of its series count as errors."""
+    """The counter of answers, and which of its series count as errors.
+
+    Libraries call the label of the status differently; the first of `code_labels` that a series has
+    counts.
+    """
 
     metric: str
-    code_label: str
+    code_labels: tuple[str, ...]
     error_codes: str
 
 
@@ -51,21 +61,56 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One provider file."""
+    """One provider file: of counters by Service or by pod, one of the two."""
 
     name: str
     title: str
     recognise: Recognise
-    service: ServiceLabel
     requests: Requests
     latency: Latency | None
     targets: tuple[str, ...]
     settle_seconds: float
+    service: ServiceLabel | None = None
+    pods: PodLabels | None = None
     caveats: tuple[str, ...] = ()
 
-    def is_error(self, code: str) -> bool:
-        """Whether an answer with this status counts as failed."""
-        return re.fullmatch(self.requests.error_codes, code) is not None
+    def answers(self, key: TrackKey) -> bool:
+        """Whether it has counters for keys of this kind."""
+        match key:
+            case ServiceKey():
+                return self.service is not None
+            case PodsKey():
+                return self.pods is not None
+            case _:
+                assert_never(key)
+
+    def is_error(self, labels: Mapping[str, str]) -> bool:
+        """Whether an answer counted under these labels failed."""
+        codes = (labels[name] for name in self.requests.code_labels if labels.get(name))
+        return re.fullmatch(self.requests.error_codes, next(codes, "")) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The providers of one daemon: all that are known by name, and the order of its own choice."""
+
+    known: Mapping[str, Provider]
+    auto: Sequence[str]
+
+    def of(self, key: TrackKey) -> Provider | None:
+        """The one to ask for a key; None if none that is named or chosen knows such keys."""
+        names = (key.provider,) if key.provider else self.auto
+        found = (self.known[name] for name in names if name in self.known)
+        return next((provider for provider in found if provider.answers(key)), None)
+
+
+def choose(auto: Sequence[str]) -> Choice:
+    """The shipped providers, with those first that are meant where a policy names none.
+
+    Raises:
+        ValueError: A provider file is not as it should be.
+    """
+    return Choice(known=load(), auto=tuple(auto))
 
 
 def load() -> dict[str, Provider]:
@@ -93,86 +138,15 @@ def parse(text: str, name: str) -> Provider:
     try:
         provider = msgspec.convert(yaml.safe_load(text), Provider)
         re.compile(provider.requests.error_codes)
+        patterns = provider.service.patterns if provider.service else ()
         groups = [
-            re.compile(pattern.replace(JOINED, "(?P<joined>x)")).groupindex
-            for pattern in provider.service.patterns
+            set(re.compile(pattern.replace(JOINED, "(?P<joined>x)")).groupindex)
+            for pattern in patterns
         ]
     except (yaml.YAMLError, msgspec.ValidationError, re.error) as error:
         raise ValueError(f"provider file {name}: {error}") from error
-    if not all("joined" in names or "service" in names for names in groups):
-        raise ValueError(f"provider file {name}: a pattern names no Service")
+    if (provider.service is None) is (provider.pods is None):
+        raise ValueError(f"provider file {name}: it needs service or pods, and not both")
+    if not all(found in ({"joined"}, {"namespace", "service"}) for found in groups):
+        raise ValueError(f"provider file {name}: a pattern names no Service with its namespace")
     return provider
-
-
-class Names:
-    """Tells which Service a label value means, for a given set of Services.
-
-    Label values in which namespace and name run into each other are not taken apart: `a-b-c` may be
-    `b-c` in `a` or `c` in `a-b`. They are looked up among the Services that are asked for; if two
-    of them read the same, neither gets the series, since a wrong one would be worse than none.
-    """
-
-    def __init__(self, provider: Provider, services: Collection[ServiceKey]) -> None:
-        """Prepare the look-up.
-
-        Raises:
-            ValueError: A name is not one that Kubernetes would have accepted.
-        """
-        for part in (part for service in services for part in service):
-            if not _NAME.fullmatch(part):
-                raise ValueError(f"{part!r} is no name of a namespace or Service")
-        joined: dict[str, list[ServiceKey]] = {}
-        for service in sorted(set(services)):
-            joined.setdefault(_DASHES.sub("-", "-".join(service)), []).append(service)
-        self.ambiguous = tuple(
-            " and ".join("/".join(service) for service in same)
-            for same in joined.values()
-            if len(same) > 1
-        )
-        self._joined: Mapping[str, ServiceKey] = {
-            name: same[0] for name, same in joined.items() if len(same) == 1
-        }
-        self._asked = frozenset(services)
-        self._patterns = tuple(
-            re.compile(pattern.replace(JOINED, "(?P<joined>[a-z0-9-]+?)"))
-            for pattern in provider.service.patterns
-        )
-        self._provider = provider
-        self._seen: dict[str, ServiceKey | None] = {}
-
-    def service(self, value: str) -> ServiceKey | None:
-        """The Service that this label value means, None if it is none of those asked for."""
-        if value not in self._seen:
-            self._seen[value] = self._find(value)
-        return self._seen[value]
-
-    def _find(self, value: str) -> ServiceKey | None:
-        for pattern in self._patterns:
-            match = pattern.fullmatch(value)
-            if match is None:
-                continue
-            groups = match.groupdict()
-            if "joined" in groups:
-                found = self._joined.get(groups["joined"])
-            else:
-                key = (groups.get("namespace") or "", groups["service"])
-                found = key if key in self._asked else None
-            if found is not None:
-                return found
-        return None
-
-    def matcher(self, longest: int) -> str:
-        """A PromQL regular expression for all these Services, without anchors.
-
-        Names are listed where that stays within `longest` characters; beyond it the expression
-        matches every Service of the provider, and the sorting is ours.
-        """
-        for names in ("|".join(sorted(self._joined)), "[a-z0-9-]+"):
-            inner = f"(?:{names})"
-            text = "|".join(
-                re.sub(r"\(\?P<[a-z]+>", "(", pattern.replace(JOINED, inner))
-                for pattern in self._provider.service.patterns
-            )
-            if len(text) <= longest:
-                return text
-        return text

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from controller.core.evidence.samples import Cursor, Sample, Series, ServiceSeries, difference
+from controller.core.evidence.samples import Cursor, Sample, Series, TrackSeries, difference
 from controller.core.evidence.settings import Settings
 
 Count: TypeAlias = tuple[int, int]
@@ -70,7 +70,7 @@ def unknown(why: str) -> Dispersion:
     return Dispersion(phi=DEFAULT_PHI, cap_scrapes=DEFAULT_CAP, known=False, words=words)
 
 
-def from_history(stable: ServiceSeries | None, pod_label: str = "") -> Dispersion:
+def from_history(stable: TrackSeries | None, pod_label: str = "") -> Dispersion:
     """Phi from raw series of stable's past.
 
     Args:
@@ -149,7 +149,7 @@ def _blocks(row: Sequence[Count], size: int) -> Iterator[Count]:
         yield sum(count[0] for count in block), sum(count[1] for count in block)
 
 
-def _row(stable: ServiceSeries) -> list[Count]:
+def _row(stable: TrackSeries) -> list[Count]:
     """Counts per scrape interval. The oldest scrape only serves as the first predecessor."""
     series = (*stable.requests, *stable.errors)
     first = min((one.samples[0].at for one in series if one.samples), default=0.0)
@@ -169,7 +169,7 @@ def _until(series: Series, at: float) -> Series:
     return Series(labels=series.labels, samples=early)
 
 
-def _of_pod(stable: ServiceSeries, label: str, pod: str) -> ServiceSeries:
+def _of_pod(stable: TrackSeries, label: str, pod: str) -> TrackSeries:
     def mine(series: Series) -> bool:
         return dict(series.labels).get(label, "") == pod
 

@@ -12,7 +12,9 @@ Rules of differencing, per series:
 - a value below its predecessor is a restarted counter: it counts from 0;
 - a series that appears at a scrape target known before was born there: it counts from 0, or the
   first error of a version would be lost, for that is what creates its series;
-- the first sample of a target that was never seen before has no predecessor and counts nothing;
+- the first sample of a target that was never seen before has no predecessor and counts nothing:
+  an old pod that only now is scraped would bring its whole past. Only where it is known that the
+  track's pods were born in this run does the first sample of a pod count from 0, once for each pod;
 - NaN, infinite and negative values are no samples.
 
 Grid: an interval ends at the first scrape that comes about one scrape interval after the last end;
@@ -30,10 +32,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from controller.core.evidence.series import Cursor, Sample, Series, ServiceSeries
+from controller.core.evidence.series import Cursor, Sample, Series, TrackSeries
 from controller.core.evidence.tally import INFINITE, UNREPORTED, Interval, Tally
 
-__all__ = ["Cursor", "Difference", "Sample", "Series", "ServiceSeries", "difference"]
+__all__ = ["Cursor", "Difference", "Sample", "Series", "TrackSeries", "difference"]
 
 MOST_SERIES = 4000
 """Series that one run may follow: two tracks, some gateways, some codes and methods, a histogram
@@ -73,6 +75,8 @@ class _Counter:
     bound: float
     key: str
     target: str
+    pod: str
+    """Digest of the pod that answered, empty where a gateway counted."""
     samples: tuple[Sample, ...]
 
 
@@ -86,7 +90,11 @@ class _Piece:
 
 
 def difference(
-    cursor: Cursor, canary: ServiceSeries | None, stable: ServiceSeries | None
+    cursor: Cursor,
+    canary: TrackSeries | None,
+    stable: TrackSeries | None,
+    *,
+    newborn: bool = False,
 ) -> Difference:
     """Count what is new since the cursor.
 
@@ -94,6 +102,8 @@ def difference(
         cursor: Where the last look ended; `Cursor()` for the first.
         canary: Raw series of the canary, None if the store knows none.
         stable: The same of stable.
+        newborn: The canary's pods were all born in this run: what a pod had answered when it was
+            first scraped, it answered in this run. Says nothing of series without pods.
     """
     problems: dict[str, None] = {}
     counters = [*_counters(canary, problems, canary=True), *_counters(stable, problems)]
@@ -107,7 +117,7 @@ def difference(
     ends = times[-1:] if cursor.at is None else _ends(cursor.at, times, gap)
     if not ends:
         return Difference(cursor, (), tuple(problems))
-    grown, pieces = _count(cursor, counters, ends[-1], problems)
+    grown, pieces = _count(cursor, counters, ends[-1], problems, newborn=newborn)
     if cursor.at is None:
         return Difference(grown, (), tuple(problems))
     starts = (cursor.at, *ends[:-1])
@@ -117,7 +127,7 @@ def difference(
 
 
 def _counters(
-    service: ServiceSeries | None, problems: dict[str, None], *, canary: bool = False
+    service: TrackSeries | None, problems: dict[str, None], *, canary: bool = False
 ) -> Iterator[_Counter]:
     if service is None:
         return
@@ -130,12 +140,14 @@ def _counters(
         place = tuple(pair for pair in series.labels if pair[0] in service.target_labels)
         # Answers and histograms come by different queries, which may straddle a scrape.
         query = "timed" if what == "bucket" else "answers"
+        pod = dict(series.labels).get(service.pod_label, "") if service.pod_label else ""
         yield _Counter(
             canary=canary,
             what=what,
             bound=bound,
             key=_digest("canary" if canary else "stable", what, repr(bound), series.labels),
             target=_digest(query, "", "", place),
+            pod=_digest(query, "pod", pod, ()) if pod else "",
             samples=_clean(series.samples, problems),
         )
 
@@ -184,7 +196,12 @@ def _ends(at: float, times: Sequence[float], gap: float) -> list[float]:
 
 
 def _count(
-    cursor: Cursor, counters: Sequence[_Counter], until: float, problems: dict[str, None]
+    cursor: Cursor,
+    counters: Sequence[_Counter],
+    until: float,
+    problems: dict[str, None],
+    *,
+    newborn: bool,
 ) -> tuple[Cursor, list[_Piece]]:
     """Difference every series up to `until`, and move the cursor there."""
     first: dict[str, float] = {}
@@ -199,11 +216,14 @@ def _count(
         fresh = [sample for sample in counter.samples if since < sample.at <= until]
         if not fresh:
             continue
-        if last is None and fresh[0].at > cursor.targets.get(counter.target, first[counter.target]):
+        appeared = fresh[0].at > cursor.targets.get(counter.target, first[counter.target])
+        born = newborn and counter.canary and counter.pod and counter.pod not in cursor.targets
+        if last is None and (appeared or born):
             last = Sample(since, 0.0)
         pieces += _pieces(counter, last, fresh, problems)
         series[counter.key] = fresh[-1]
-        targets[counter.target] = max(targets.get(counter.target, -math.inf), fresh[-1].at)
+        for place in filter(None, (counter.target, counter.pod)):
+            targets[place] = max(targets.get(place, -math.inf), fresh[-1].at)
     oldest = until - FORGET_SECONDS
     grown = Cursor(
         at=until,

@@ -1,8 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw counter samples as the metrics store gives them, and how far they have been counted."""
+"""Raw counter samples as the metrics store gives them, and how far they have been counted.
+
+A track of a run is a set of keys. Each names counters by what tells them apart from the other
+track's: the Service behind which the gateway counted them, or the pods that counted themselves.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceKey:
+    """The requests that a gateway sent to one Service.
+
+    `provider` names the provider to ask; empty leaves the choice to the daemon's settings.
+    """
+
+    namespace: str
+    service: str
+    provider: str = ""
+
+    def __str__(self) -> str:
+        """`Service namespace/name`."""
+        return f"Service {self.namespace}/{self.service}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PodsKey:
+    """The requests that the pods of one ReplicaSet of a Deployment answered.
+
+    An empty `hash` means the pods of every ReplicaSet of that Deployment, and of no other whose
+    name merely begins alike. `provider` as for a Service.
+    """
+
+    namespace: str
+    deployment: str
+    hash: str
+    provider: str = ""
+
+    def __str__(self) -> str:
+        """`pods of namespace/name-hash`, or of all hashes."""
+        return f"pods of {self.namespace}/{self.deployment}-{self.hash or '*'}"
+
+
+TrackKey: TypeAlias = ServiceKey | PodsKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +64,22 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceSeries:
-    """Everything the metrics store has on the answers of one Service.
+class TrackSeries:
+    """Everything the metrics store has on the answers of one key, or of one track.
 
     Attributes:
         requests: Counters of all answers, one for each code, method, gateway and so on.
         errors: The ones among them (or of a metric of their own) that count failed answers.
         buckets: Cumulative histogram counters with the upper bound in seconds, +Inf included.
         target_labels: Names of the labels that tell scrape targets apart.
+        pod_label: Name of the label with the pod that answered; empty where a gateway counted.
     """
 
     requests: tuple[Series, ...] = ()
     errors: tuple[Series, ...] = ()
     buckets: tuple[tuple[float, Series], ...] = ()
     target_labels: tuple[str, ...] = ("instance", "job", "pod")
+    pod_label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +89,7 @@ class Cursor:
     Attributes:
         at: End of the latest interval, None before the first look.
         series: For each series (by digest) its latest counted sample.
-        targets: For each scrape target (by digest) the time of its latest sample.
+        targets: For each scrape target and each pod (by digest) the time of its latest sample.
     """
 
     at: float | None = None

@@ -18,7 +18,8 @@ POLICY_KEYS: Final[dict[str, str]] = {
     "to the Services, else the change is refused; every one of them is weighed",
     "service": "a check and no choice: must be among the Services that select the pods, else the "
     "change is refused; every one of them is pinned",
-    "metrics": "auto or the provider that the daemon reads, traefik; another name is refused",
+    "metrics": "whose counters judge: auto (as the daemon is told), a gateway's (envoy, traefik) "
+    "or the pods' own (application, opentelemetry)",
     "error-rate": "absolute limit for the share of failed requests, like 1%",
     "latency": "absolute limits for latency, like p99<500ms",
     "min-requests": "canary requests that a step needs before it can pass, like 100",
@@ -63,9 +64,15 @@ NOT_OFFERED: Final[dict[str, str]] = {
 CHECK_PREFIX: Final = "check."
 """A team's own PromQL, `check.<name>`: not offered yet either."""
 
-METRICS_PROVIDERS: Final[frozenset[str]] = frozenset({"traefik"})
-"""Providers that this version has: the files that the metrics adapter reads, by name. As long as
-there is one, the daemon's is the one, so that a name can be judged without asking the daemon."""
+SERVICE_PROVIDERS: Final[frozenset[str]] = frozenset({"envoy", "traefik"})
+"""Providers whose counters tell Services apart: those of gateways."""
+
+POD_PROVIDERS: Final[frozenset[str]] = frozenset({"application", "opentelemetry"})
+"""Providers whose counters tell pods apart: those of the applications themselves."""
+
+METRICS_PROVIDERS: Final[frozenset[str]] = SERVICE_PROVIDERS | POD_PROVIDERS
+"""Providers that this version has: the files of the metrics adapter, by name. Every daemon can read
+them all, so that a name can be judged without asking it."""
 
 _SUGGESTED: Final = (*POLICY_KEYS, *REQUEST_KEYS)
 _MAX_KEY: Final = 63

@@ -170,7 +170,7 @@ def _provider(text: str) -> str:
     known = ", ".join(("auto", *sorted(keys.METRICS_PROVIDERS)))
     if word not in {"auto"} | keys.METRICS_PROVIDERS:
         raise Unreadable(
-            f"{grammar.shown(word)} is not the provider that the daemon reads",
+            f"{grammar.shown(word)} is no provider of metrics that is known",
             f"write one of {known}",
         )
     return word

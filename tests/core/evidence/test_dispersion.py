@@ -7,7 +7,7 @@ import pytest
 
 from controller.core.evidence.dispersion import estimate, from_history, unknown
 from controller.core.evidence.judge import Settings
-from controller.core.evidence.samples import Sample, Series, ServiceSeries
+from controller.core.evidence.samples import Sample, Series, TrackSeries
 from tests.core.evidence.traffic import Traffic
 
 
@@ -82,7 +82,7 @@ def test_history_is_read_from_raw_counters() -> None:
         return good, counter("500", pod, [errors for _, errors in rows])
 
     pairs = [of("a"), of("b")]
-    history = ServiceSeries(
+    history = TrackSeries(
         requests=tuple(one for pair in pairs for one in pair), errors=tuple(p[1] for p in pairs)
     )
     by_pod = from_history(history, "pod")

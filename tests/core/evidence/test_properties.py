@@ -19,7 +19,7 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
-from controller.core.evidence.samples import Cursor, Sample, Series, ServiceSeries, difference
+from controller.core.evidence.samples import Cursor, Sample, Series, TrackSeries, difference
 
 RULES = Settings(limits=Limits(max_error_rate=0.05, latency=((0.3, 0.01),)))
 
@@ -130,7 +130,7 @@ def test_however_the_looks_overlap_every_answer_counts_once(
         totals, bad = totals + good, bad + errors
         rows.append((float(number), float(totals), float(bad)))
 
-    def seen(begin: int, end: int) -> ServiceSeries:
+    def seen(begin: int, end: int) -> TrackSeries:
         span = rows[begin : end + 1]
         made = [
             Series(
@@ -139,7 +139,7 @@ def test_however_the_looks_overlap_every_answer_counts_once(
             )
             for place, code in ((1, "200"), (2, "500"))
         ]
-        return ServiceSeries(requests=tuple(made), errors=(made[1],))
+        return TrackSeries(requests=tuple(made), errors=(made[1],))
 
     cursor = difference(Cursor(), None, seen(0, 0)).cursor
     counted, failed, reached = 0, 0, 0

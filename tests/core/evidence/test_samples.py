@@ -10,7 +10,7 @@ from controller.core.evidence.samples import (
     Difference,
     Sample,
     Series,
-    ServiceSeries,
+    TrackSeries,
     difference,
 )
 
@@ -25,21 +25,21 @@ def series(values: Values, **labels: str) -> Series:
 
 def service(
     good: Values | None = None, bad: Values | None = None, *, instance: str = "gw-1"
-) -> ServiceSeries:
+) -> TrackSeries:
     found = {"200": good, "500": bad}
     made = {
         code: series(values, code=code, instance=instance)
         for code, values in found.items()
         if values is not None
     }
-    return ServiceSeries(
+    return TrackSeries(
         requests=tuple(made.values()),
         errors=tuple(one for code, one in made.items() if code == "500"),
     )
 
 
-def both(left: ServiceSeries, right: ServiceSeries) -> ServiceSeries:
-    return ServiceSeries(
+def both(left: TrackSeries, right: TrackSeries) -> TrackSeries:
+    return TrackSeries(
         requests=left.requests + right.requests,
         errors=left.errors + right.errors,
         buckets=left.buckets + right.buckets,
@@ -57,7 +57,7 @@ def steady(start: float, per_second: float, ats: Sequence[float]) -> dict[float,
     return {at: start + per_second * (at - ats[0]) for at in ats}
 
 
-def begun(stable: ServiceSeries, canary: ServiceSeries | None = None) -> Cursor:
+def begun(stable: TrackSeries, canary: TrackSeries | None = None) -> Cursor:
     return difference(Cursor(), canary, stable).cursor
 
 
@@ -154,7 +154,7 @@ def test_samples_out_of_order_or_twice_are_put_straight() -> None:
     cursor = begun(service({1: 100.0}))
     labels = (("code", "200"), ("instance", "gw-1"))
     samples = (Sample(3, 280), Sample(1, 100), Sample(2, 190), Sample(2, 999))
-    later = difference(cursor, None, ServiceSeries(requests=(Series(labels, samples),)))
+    later = difference(cursor, None, TrackSeries(requests=(Series(labels, samples),)))
     assert [i.stable.requests for i in later.intervals] == [90, 90]
     assert any("out of order" in problem for problem in later.problems)
 
@@ -186,15 +186,15 @@ def test_targets_at_other_phases_share_one_interval() -> None:
 def test_errors_never_exceed_requests() -> None:
     cursor = begun(service({1: 100.0}, {1: 0.0}))
     errors = series({1: 0.0, 2: 9.0}, code="500")
-    odd = ServiceSeries(requests=(series({1: 100.0, 2: 105.0}, code="200"),), errors=(errors,))
+    odd = TrackSeries(requests=(series({1: 100.0, 2: 105.0}, code="200"),), errors=(errors,))
     later = difference(cursor, None, odd)
     assert later.intervals[0].stable.errors <= later.intervals[0].stable.requests
 
 
 def test_buckets_become_a_histogram() -> None:
-    def histogram(*values: tuple[float, Values]) -> ServiceSeries:
+    def histogram(*values: tuple[float, Values]) -> TrackSeries:
         timed = tuple((bound, series(found, le=str(bound))) for bound, found in values)
-        return ServiceSeries(buckets=timed)
+        return TrackSeries(buckets=timed)
 
     start = histogram((0.1, {1: 1.0}), (INF, {1: 2.0}))
     cursor = begun(start)
@@ -207,7 +207,7 @@ def test_buckets_become_a_histogram() -> None:
 
 
 def test_too_many_series_are_cut_and_said() -> None:
-    crowd = ServiceSeries(
+    crowd = TrackSeries(
         requests=tuple(series({1: 1.0}, path=str(n)) for n in range(MOST_SERIES + 5))
     )
     first = difference(Cursor(), None, crowd)

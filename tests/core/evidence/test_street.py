@@ -18,7 +18,7 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
-from controller.core.evidence.samples import Cursor, Sample, Series, ServiceSeries, difference
+from controller.core.evidence.samples import Cursor, Sample, Series, TrackSeries, difference
 from tests.core.evidence.traffic import binomial
 
 Track = dict[str, list[Sample]]
@@ -48,7 +48,7 @@ class World:
             if not lost:
                 self.tracks[track].setdefault(code, []).append(Sample(self.at, total))
 
-    def seen(self, track: str, window: float) -> ServiceSeries | None:
+    def seen(self, track: str, window: float) -> TrackSeries | None:
         found = {
             code: Series(
                 (("code", code), ("instance", "gw")),
@@ -59,7 +59,7 @@ class World:
         if not found:
             return None
         errors = tuple(one for code, one in found.items() if code == "500")
-        return ServiceSeries(requests=tuple(found.values()), errors=errors)
+        return TrackSeries(requests=tuple(found.values()), errors=errors)
 
 
 def verdicts(

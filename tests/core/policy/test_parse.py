@@ -140,7 +140,7 @@ def test_observe_cannot_be_talked_into_touching_traffic() -> None:
         ("min-requests", "1.5", "whole number"),
         ("paused", "yes", "true nor false"),
         ("service", "Web Shop", "not a name"),
-        ("metrics", "istio", "write one of auto, traefik"),
+        ("metrics", "istio", "write one of auto, application, envoy"),
         ("metrics", "Traefik 3", "not a name"),
         ("route", "Ingress/web", "HTTPRoute"),
         ("route", "HTTPRoute/", "not a name"),

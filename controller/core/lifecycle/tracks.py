@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which counters a run is judged by: those of its canary against those of its stable version.
+
+Where a route splits the requests, the gateway counts them by Service, and the two Services are the
+tracks. Where both versions stand behind one Service, or the Deployment rolls under traffic, only
+what the pods count themselves tells the versions apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
+from controller.core.lifecycle.memory import Run
+from controller.core.policy import keys
+from controller.core.policy.model import Traffic
+from controller.core.values import canary_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracks:
+    """The keys of both tracks; no key is in both. Empty: there is nothing to follow."""
+
+    canary: tuple[TrackKey, ...] = ()
+    stable: tuple[TrackKey, ...] = ()
+
+    @property
+    def newborn(self) -> bool:
+        """Whether all pods of the canary track were born in the run, as far as pods are known."""
+        return any(isinstance(key, PodsKey) for key in self.canary)
+
+
+def tracks_of(run: Run) -> Tracks:
+    """The tracks of a run as it stands; they grow when the Deployment's new hash is known."""
+    services = tuple(dict.fromkeys(lane.service for lane in run.lanes))
+    if run.traffic is Traffic.GATEWAY and not services:
+        return Tracks()
+    return Tracks(canary=_canary(run, services), stable=stable_of(run, services))
+
+
+def stable_of(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
+    """Keys of the stable version, which has counters before the run has lanes.
+
+    Args:
+        run: The run.
+        services: Names of the Services that lead to the Deployment's pods.
+    """
+    space, provider = run.target.namespace, _named(run)
+    if by_pods(run):
+        return (PodsKey(space, run.target.name, run.stable_hash, provider),)
+    return tuple(ServiceKey(space, name, provider) for name in services)
+
+
+def by_pods(run: Run) -> bool:
+    """Whether the pods' own counters judge: there is no other choice, or a policy that says so."""
+    return run.traffic is Traffic.REPLICAS or _named(run) in keys.POD_PROVIDERS
+
+
+def _canary(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
+    space, provider = run.target.namespace, _named(run)
+    if not by_pods(run):
+        return tuple(ServiceKey(space, canary_name(name), provider) for name in services)
+    twin = PodsKey(space, run.target.canary, "", provider)
+    if not run.new_hash:
+        return (twin,)
+    return (twin, PodsKey(space, run.target.name, run.new_hash, provider))
+
+
+def _named(run: Run) -> str:
+    """The provider that the policy names, empty if the choice is the daemon's.
+
+    A gateway's counters cannot judge a run without a gateway, so that there its name is passed
+    over: the pods' own are asked for.
+    """
+    name = dict(run.annotations).get("metrics", "").strip()
+    usable = keys.POD_PROVIDERS if run.traffic is Traffic.REPLICAS else keys.METRICS_PROVIDERS
+    return name if name in usable else ""
