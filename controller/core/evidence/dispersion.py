@@ -70,19 +70,22 @@ def unknown(why: str) -> Dispersion:
     return Dispersion(phi=DEFAULT_PHI, cap_scrapes=DEFAULT_CAP, known=False, words=words)
 
 
-def from_history(stable: TrackSeries | None, pod_label: str = "") -> Dispersion:
-    """Phi from raw series of stable's past.
+def from_history(stable: TrackSeries | None) -> Dispersion:
+    """Phi from raw series of stable's past, pod by pod where they were counted by the pods.
 
-    Args:
-        stable: What the metrics store has; buckets are not looked at.
-        pod_label: Label that tells the application's pods apart, empty where the metrics come from
-            a gateway, which does not know them.
+    Pods come and go. Those that are there at the end are held against each other, over as long a
+    past as they share; a pod with less than half of the longest one's past is left out, or one that
+    has just been born would leave no past at all.
     """
     if stable is None or not stable.requests:
         return unknown("stable has no history")
-    pods = {dict(series.labels).get(pod_label, "") for series in stable.requests}
-    rows = {pod: _row(_of_pod(stable, pod_label, pod)) for pod in pods}
-    return estimate({pod: row for pod, row in rows.items() if row})
+    newest = max(one.samples[-1].at for one in stable.requests if one.samples)
+    pods = {
+        _pod(stable, one) for one in stable.requests if one.samples and one.samples[-1].at == newest
+    }
+    rows = {pod: _row(_of_pod(stable, pod)) for pod in sorted(pods)}
+    longest = max(len(row) for row in rows.values())
+    return estimate({pod: row for pod, row in rows.items() if row and 2 * len(row) >= longest})
 
 
 def estimate(rows: Mapping[str, Sequence[Count]]) -> Dispersion:
@@ -169,12 +172,14 @@ def _until(series: Series, at: float) -> Series:
     return Series(labels=series.labels, samples=early)
 
 
-def _of_pod(stable: TrackSeries, label: str, pod: str) -> TrackSeries:
-    def mine(series: Series) -> bool:
-        return dict(series.labels).get(label, "") == pod
+def _pod(stable: TrackSeries, series: Series) -> str:
+    """The pod that counted, empty where a gateway did."""
+    return dict(series.labels).get(stable.pod_label, "") if stable.pod_label else ""
 
+
+def _of_pod(stable: TrackSeries, pod: str) -> TrackSeries:
     return replace(
         stable,
-        requests=tuple(series for series in stable.requests if mine(series)),
-        errors=tuple(series for series in stable.errors if mine(series)),
+        requests=tuple(series for series in stable.requests if _pod(stable, series) == pod),
+        errors=tuple(series for series in stable.errors if _pod(stable, series) == pod),
     )

@@ -92,6 +92,18 @@ def _contradictions(ours: Mapping[str, str], values: Mapping[str, Any]) -> list[
                 hint="remove max-weight, or choose another policy",
             )
         )
+    if ours.get("traffic", "").strip() == "replicas" and (
+        values.get("metrics") in keys.SERVICE_PROVIDERS
+    ):
+        pods = " or ".join(sorted(keys.POD_PROVIDERS))
+        found.append(
+            Problem(
+                key="metrics",
+                code="Contradiction",
+                message="behind one Service a gateway's counters cannot tell two versions apart",
+                hint=f"write auto, {pods}",
+            )
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 """Phi: near 1 for independent errors, near the cluster size for clusters, else unknown."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -85,10 +86,43 @@ def test_history_is_read_from_raw_counters() -> None:
     history = TrackSeries(
         requests=tuple(one for pair in pairs for one in pair), errors=tuple(p[1] for p in pairs)
     )
-    by_pod = from_history(history, "pod")
+    by_pod = from_history(replace(history, pod_label="pod"))
     assert by_pod.known
     assert "299 intervals" in by_pod.words
     assert "2 pods" in by_pod.words
     whole = from_history(history)
     assert "neighbouring stretches" in whole.words
     assert whole.phi <= 2.0
+
+
+def counted(pod: str, row: list[tuple[int, int]], *, until: int) -> tuple[Series, Series]:
+    """The counters of one pod, whose last sample is at `until`, one a second."""
+    found = []
+    for at, code in ((0, "200"), (1, "500")):
+        total, samples = 0, [Sample(float(until - len(row)), 0.0)]
+        for number, counts in enumerate(row):
+            total += counts[1] if at else counts[0] - counts[1]
+            samples.append(Sample(float(until - len(row) + number + 1), float(total)))
+        found.append(Series((("code", code), ("pod", pod)), tuple(samples)))
+    return found[0], found[1]
+
+
+def test_pods_that_died_or_were_just_born_take_nothing_from_the_others_past() -> None:
+    source = random.Random(7)
+    pairs = [
+        counted("old-1", row(source, burst=1, count=400), until=400),
+        counted("old-2", row(source, burst=1, count=400), until=400),
+        counted("dead", row(source, burst=8, count=300), until=300),
+        counted("young", row(source, burst=1, count=5), until=400),
+    ]
+    history = TrackSeries(
+        requests=tuple(one for pair in pairs for one in pair),
+        errors=tuple(pair[1] for pair in pairs),
+        target_labels=("pod",),
+        pod_label="pod",
+    )
+    found = from_history(history)
+    assert found.known
+    assert "400 intervals" in found.words
+    assert "2 pods" in found.words
+    assert found.phi <= 2.0

@@ -272,3 +272,14 @@ def test_very_much_text_is_refused_at_once() -> None:
     assert not isinstance(found, Policy)
     assert len(found) == MAX_PROBLEMS + 1
     assert found[-1].message.startswith(str(20_000 - MAX_PROBLEMS))
+
+
+def test_a_gateways_counters_cannot_judge_where_there_is_no_gateway() -> None:
+    told = {PREFIX + "policy": "standard", PREFIX + "traffic": "replicas"}
+    found = parse({**told, PREFIX + "metrics": "traefik"})
+    assert not isinstance(found, Policy)
+    (problem,) = (one for one in found if one.key == "metrics")
+    assert problem.code == "Contradiction"
+    assert problem.hint == "write auto, application or opentelemetry"
+    fitting = parse({**told, PREFIX + "metrics": "opentelemetry"})
+    assert isinstance(fitting, Policy) or all(one.key != "metrics" for one in fitting)
