@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The request metrics of Traefik 3.7, to the letter of their names and labels.
+"""The request metrics of Traefik 3.7 and of an application's pods, by their names and labels.
 
-A series is born with its first event, not with a zero, and it dies with its service: once a service
-has left the configuration its series are exposed one last time and then dropped, so that a later
-canary starts from nothing.  Both are what a reader of raw counters must cope with.
+A series is born with its first event, not with a zero, and it dies with its subject.  Once a
+service has left the proxy's configuration its series are exposed one last time and then dropped, so
+that a later canary starts from nothing; a pod is scraped while it lives.  Both are what a reader of
+raw counters must cope with.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -26,7 +28,7 @@ Labels = tuple[tuple[str, str], ...]
 """Label pairs sorted by name, ``__name__`` first."""
 
 Key = tuple[str, str]
-"""Service label and status code."""
+"""Subject (the service label, or a pod) and status code."""
 
 
 class Era(Enum):
@@ -77,22 +79,76 @@ class _Row:
     seconds: float = 0.0
 
 
-class Counters:
-    """All request series of one proxy."""
+Naming = Callable[[str, str], tuple[Labels, ...]]
+"""From subject and code to the labels of the counter, the buckets, the sum and the count."""
 
-    def __init__(self, rng: random.Random) -> None:
+
+def proxy_series(service: str, code: str) -> tuple[Labels, ...]:
+    """What Traefik exposes for one service and code."""
+    labels = {"code": code, "method": "GET", "protocol": "http", "service": service}
+    duration = "traefik_service_request_duration_seconds"
+    return _series("traefik_service_requests_total", duration, labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodName:
+    """One life of a pod's container; with the next one its counters begin again."""
+
+    namespace: str
+    name: str
+    address: str
+    life: int
+
+    @property
+    def subject(self) -> str:
+        """A name for it, unique among all lives of all pods."""
+        return f"{self.namespace}/{self.name}/{self.address}/{self.life}"
+
+
+def pod_series(subject: str, code: str) -> tuple[Labels, ...]:
+    """What an application's pod exposes for one code, with the labels of its scrape target."""
+    namespace, pod, address, _ = subject.split("/")
+    labels = {
+        "code": code,
+        "instance": f"{address}:8080",
+        "job": "pods",
+        "namespace": namespace,
+        "pod": pod,
+    }
+    return _series("http_requests_total", "http_request_duration_seconds", labels)
+
+
+def _series(counter: str, duration: str, labels: dict[str, str]) -> tuple[Labels, ...]:
+    def series(name: str, le: str = "") -> Labels:
+        more = {"le": le} if le else {}
+        return (("__name__", name), *sorted({**labels, **more}.items()))
+
+    return (
+        series(counter),
+        *(series(f"{duration}_bucket", f"{bound:g}") for bound in BUCKETS),
+        series(f"{duration}_bucket", "+Inf"),
+        series(f"{duration}_sum"),
+        series(f"{duration}_count"),
+    )
+
+
+class Counters:
+    """All request series of one proxy, or of all pods."""
+
+    def __init__(self, rng: random.Random, naming: Naming = proxy_series) -> None:
         """No series exist yet."""
         self._rng = rng
+        self._naming = naming
         self._rows: dict[Key, _Row] = {}
         self._names: dict[Key, tuple[Labels, ...]] = {}
         self._condemned: set[str] = set()
         self._shares: dict[float, list[float]] = {}
 
-    def add(self, service: str, code: int, count: int, latency_ms: float) -> None:
+    def add(self, subject: str, code: int, count: int, latency_ms: float) -> None:
         """Count ``count`` answers with latencies around ``latency_ms``."""
         if count <= 0:
             return
-        row = self._rows.setdefault((service, str(code)), _Row())
+        row = self._rows.setdefault((subject, str(code)), _Row())
         row.requests += count
         row.seconds += count * latency_ms / 1000.0
         left, below = count, 0
@@ -106,6 +162,13 @@ class Counters:
         """Condemn the series of services that are configured no longer."""
         self._condemned = {service for service, _ in self._rows if service not in services}
 
+    def keep_alive(self, pods: Iterable[PodName]) -> None:
+        """Drop the series of all pods but these at once: who is dead is not scraped."""
+        living = {pod.subject for pod in pods}
+        for key in [key for key in self._rows if key[0] not in living]:
+            del self._rows[key]
+            self._names.pop(key, None)
+
     def reset(self) -> None:
         """Start again from nothing, as after a restart of the proxy."""
         self._rows.clear()
@@ -116,18 +179,18 @@ class Counters:
         found: list[tuple[Labels, float]] = []
         for key, row in self._rows.items():
             values = [row.requests, *row.buckets, row.requests, row.seconds, row.requests]
-            found.extend(zip(self._series(key), values, strict=True))
+            found.extend(zip(self._named(key), values, strict=True))
         for key in [key for key in self._rows if key[0] in self._condemned]:
             del self._rows[key]
         self._condemned.clear()
         return found
 
-    def total(self, service: str, code: str = "") -> int:
-        """The requests of one service, of one status code or of all."""
+    def total(self, subject: str, code: str = "") -> int:
+        """The requests of one subject, of one status code or of all."""
         return sum(
             row.requests
             for (name, have), row in self._rows.items()
-            if name == service and code in {"", have}
+            if name == subject and code in {"", have}
         )
 
     def _conditional(self, latency_ms: float) -> list[float]:
@@ -143,23 +206,8 @@ class Counters:
             self._shares[latency_ms] = found
         return found
 
-    def _series(self, key: Key) -> tuple[Labels, ...]:
+    def _named(self, key: Key) -> tuple[Labels, ...]:
         names = self._names.get(key)
         if names is None:
-            service, code = key
-            common = (("code", code), ("method", "GET"), ("protocol", "http"), ("service", service))
-
-            def series(name: str, le: str = "") -> Labels:
-                bound = (("le", le),) if le else ()
-                return (("__name__", name), common[0], *bound, *common[1:])
-
-            duration = "traefik_service_request_duration_seconds"
-            names = (
-                series("traefik_service_requests_total"),
-                *(series(f"{duration}_bucket", f"{bound:g}") for bound in BUCKETS),
-                series(f"{duration}_bucket", "+Inf"),
-                series(f"{duration}_sum"),
-                series(f"{duration}_count"),
-            )
-            self._names[key] = names
+            names = self._names[key] = self._naming(*key)
         return names

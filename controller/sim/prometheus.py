@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Prometheus that scrapes the simulated proxy and answers instant queries about it.
+"""A Prometheus that scrapes the simulated proxy and pods and answers instant queries about them.
 
 It understands plain selectors only, instant or with a range, because raw samples with their scrape
 times are all that is asked for.  Everything around the samples is as the real one does it: births,
@@ -55,7 +55,7 @@ class Faults:
     delay: float = 30.0
     """Seconds of :attr:`Trouble.SLOW`."""
     hide: str = ""
-    """Series whose ``service`` contains this text are missing."""
+    """Series whose ``service`` or ``pod`` contains this text are missing."""
     frozen: bool = False
     """Scrapes stop without a word: answers are older and older."""
     target_down: bool = False
@@ -135,7 +135,9 @@ class Prometheus:
             seen.add(labels)
             series = self._series.get(labels)
             if series is None:
-                series = self._series[labels] = _Series(dict(sorted((*labels, *self._target))))
+                # What has a target of its own says so itself; the rest is the proxy's.
+                named = {**dict(self._target), **dict(labels)}
+                series = self._series[labels] = _Series(dict(sorted(named.items())))
             series.append(now, value)
         for labels, series in self._series.items():
             if labels not in seen and series.live:
@@ -214,7 +216,8 @@ class Prometheus:
     def _hidden(self, series: _Series) -> bool:
         if self.faults.trouble is Trouble.EMPTY:
             return True
-        return bool(self.faults.hide) and self.faults.hide in series.labels.get("service", "")
+        named = (series.labels.get("service", ""), series.labels.get("pod", ""))
+        return bool(self.faults.hide) and any(self.faults.hide in name for name in named)
 
     def _window(self, series: _Series, begin: float, end: float) -> list[list[object]]:
         """The samples after ``begin`` and up to ``end``: ranges are open on the left."""

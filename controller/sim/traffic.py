@@ -19,7 +19,7 @@ from controller.sim.controllers.base import Cluster
 from controller.sim.controllers.endpoints import ready_addresses, service_of
 from controller.sim.controllers.gateway import KINDS, Backend, Gateway, Programmed, RouteKey
 from controller.sim.controllers.pod_runtime import Server
-from controller.sim.counters import BackendName, Counters, Era
+from controller.sim.counters import BackendName, Counters, Era, Labels, PodName, pod_series
 
 ServiceKey = tuple[str, str]
 """Namespace and name of a Service."""
@@ -107,8 +107,12 @@ class Traffic:
         era: Era = Era.ROUTE,
         gateway_name: tuple[str, str] = ("edge", "edge"),
         entrypoint: str = "web",
+        pod_metrics: bool = False,
     ) -> None:
-        """``servers`` are the pretended processes by address; ``gateway_name`` is for labels."""
+        """``servers`` are the pretended processes by address; ``gateway_name`` is for labels.
+
+        With ``pod_metrics`` every pod counts its own answers, whichever way the requests came.
+        """
         self.cluster = cluster
         self.gateway = gateway
         self.era = era
@@ -116,6 +120,8 @@ class Traffic:
         self.outcomes: Counter[Outcome] = Counter()
         self.timeline: deque[Span] = deque(maxlen=TIMELINE)
         self._rng = dice.source(cluster.rng.random())
+        source = dice.source(cluster.rng.random()) if pod_metrics else None
+        self.pods = Counters(source, pod_series) if source else None
         self._servers = servers
         self._gateway_name = gateway_name
         self._entrypoint = entrypoint
@@ -193,6 +199,15 @@ class Traffic:
             port=backend.port,
             index=backend.index,
         ).label(self.era)
+
+    def scrape(self) -> list[tuple[Labels, float]]:
+        """What the proxy exposes now, and every pod that lives."""
+        self.advance()
+        found = self.counters.scrape()
+        if self.pods is not None:
+            self.pods.keep_alive(server.pod for server in self._servers.values() if server.alive)
+            found += self.pods.scrape()
+        return found
 
     # --- what changes -----------------------------------------------------------------------------
 
@@ -321,21 +336,27 @@ class Traffic:
             return [("", Cause.NO_ENDPOINTS, count)]
         found: list[tuple[str, Cause, int]] = []
         even = dict.fromkeys(pool.servers, 1.0)
-        groups: Counter[tuple[str, float, float]] = Counter()
+        groups: Counter[tuple[str, float, float, PodName | None]] = Counter()
         for address, share in pool.dice.split(count, even).items():
             server = pool.servers[address]
             if server is None or not server.alive:
                 self._count(pool, 502, share, PROXY_ERROR_MS)
                 found.append(("", Cause.DEAD_POD, share))
             else:
-                groups[server.version, server.error_rate, server.latency_ms] += share
-        for (version, error_rate, latency), share in groups.items():
+                # Like servers are drawn for together, unless somebody counts each by itself.
+                pod = server.pod if self.pods is not None else None
+                groups[server.version, server.error_rate, server.latency_ms, pod] += share
+        for (version, error_rate, latency, pod), share in groups.items():
             bad = dice.binomial(self._rng, share, error_rate)
-            self._count(pool, 500, bad, latency)
-            self._count(pool, 200, share - bad, latency)
+            self._count(pool, 500, bad, latency, pod)
+            self._count(pool, 200, share - bad, latency, pod)
             found.extend([(version, Cause.APPLICATION, bad), (version, Cause.OK, share - bad)])
         return [item for item in found if item[2]]
 
-    def _count(self, pool: _Pool, code: int, count: int, latency_ms: float) -> None:
+    def _count(
+        self, pool: _Pool, code: int, count: int, latency_ms: float, pod: PodName | None = None
+    ) -> None:
         if pool.service:
             self.counters.add(pool.service, code, count, latency_ms)
+        if pod is not None and self.pods is not None:
+            self.pods.add(pod.subject, code, count, latency_ms)

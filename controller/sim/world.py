@@ -82,7 +82,8 @@ class World:
 
     ``runtime`` stands behind the pods (pretended processes by default); with another one, or with
     ``gateway=False``, traffic and Prometheus are the caller's.  ``program_lag`` are the seconds by
-    which the data plane runs behind the routes.
+    which the data plane runs behind the routes.  With ``pod_metrics`` Prometheus also scrapes the
+    pods, which count what they answer.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class World:
         program_lag: tuple[float, float] = PROGRAM_LAG,
         era: Era = Era.ROUTE,
         gateway: bool = True,
+        pod_metrics: bool = False,
         allow_loopback_endpoints: bool = False,
     ) -> None:
         """Build all parts; with ``start`` they begin to work at once."""
@@ -108,7 +110,7 @@ class World:
         self.cluster = Cluster(store=self.store, wall=self.wall, rng=self.rng, loop=loop)
         self.virtual = VirtualRuntime()
         self.runtime: PodRuntime = runtime or self.virtual
-        self._options = (scrape_interval, program_lag, era, gateway)
+        self._options = (scrape_interval, program_lag, era, gateway, pod_metrics)
         self._moved_at = loop.time()
         self._ends: list[Callable[[], None]] = [self.store.subscribe(self._observe)]
         self.controllers: list[Controller[Any]] = []
@@ -117,7 +119,7 @@ class World:
 
     def start(self) -> None:
         """Let controllers, kubelet, gateway, traffic and Prometheus begin."""
-        interval, lag, era, with_gateway = self._options
+        interval, lag, era, with_gateway, pod_metrics = self._options
         self.controllers = [kind(self.cluster) for kind in _KINDS]
         self.kubelet = Kubelet(self.cluster, self.runtime)
         self.gateway = Gateway(self.cluster, lag)
@@ -133,9 +135,10 @@ class World:
             self.virtual.servers,
             era=era,
             gateway_name=manifests.GATEWAY,
+            pod_metrics=pod_metrics,
         )
         self.virtual.before_change.append(self.traffic.changed)
-        self.prometheus = Prometheus(self._expose, self.wall, interval=interval)
+        self.prometheus = Prometheus(self.traffic.scrape, self.wall, interval=interval)
         if with_gateway:
             self.prometheus.start()
 
@@ -191,12 +194,19 @@ class World:
         rate: float = 100.0,
         direct_rate: float = 0.0,
         name: str = "checkout",
+        route: bool = True,
         **how: Any,
     ) -> None:
-        """The usual scene: Deployment, Service and HTTPRoute in ``shop``, with clients."""
+        """The usual scene: Deployment, Service and HTTPRoute in ``shop``, with clients.
+
+        Without ``route`` all clients call the Service directly, ``rate`` and ``direct_rate`` alike.
+        """
         self.create(manifests.deployment("shop", name, **how))
         self.create(manifests.service("shop", name))
-        self.create(manifests.route("shop", name))
+        if not route:
+            rate, direct_rate = 0.0, rate + direct_rate
+        else:
+            self.create(manifests.route("shop", name))
         await self.settle()
         if rate:
             self.traffic.through(("shop", name), rate)
@@ -313,10 +323,6 @@ class World:
     def _observe(self, event: Event) -> None:
         if event.resource.plural in _MOVING:
             self._moved_at = self.cluster.loop.time()
-
-    def _expose(self) -> list[tuple[tuple[tuple[str, str], ...], float]]:
-        self.traffic.advance()
-        return self.traffic.counters.scrape()
 
     # --- what became of it ------------------------------------------------------------------------
 

@@ -38,9 +38,10 @@ BOUNDS = Bounds(settle_seconds=2.5, drain_seconds=3.0, ready_seconds=120.0, roll
 class House:
     """One controller in one world."""
 
-    def __init__(self, world: World, bounds: Bounds = BOUNDS) -> None:
+    def __init__(self, world: World, bounds: Bounds = BOUNDS, *, routed: bool = True) -> None:
         """Nothing runs until `start`."""
         self.world = world
+        self.routed = routed
         self.bounds = bounds
         self._task: asyncio.Task[None] | None = None
         self.engine: Engine | None = None
@@ -154,10 +155,11 @@ class House:
         world = self.world
         assert world.get("services", "shop", name)["spec"]["selector"] == {"app": name}
         assert "switchgear.dev/original" not in json.dumps(world.get("services", "shop", name))
-        route = world.get("httproutes", "shop", name)
-        backends = route["spec"]["rules"][0]["backendRefs"]
-        assert [(item["name"], item.get("weight", 1)) for item in backends] == [(name, 1)]
-        assert "switchgear.dev" not in json.dumps(route["metadata"].get("annotations", {}))
+        if self.routed:
+            route = world.get("httproutes", "shop", name)
+            backends = route["spec"]["rules"][0]["backendRefs"]
+            assert [(item["name"], item.get("weight", 1)) for item in backends] == [(name, 1)]
+            assert "switchgear.dev" not in json.dumps(route["metadata"].get("annotations", {}))
         names = {item["metadata"]["name"] for item in world.store.list("deployments", "shop")}
         assert f"{name}-canary" not in names
         names = {item["metadata"]["name"] for item in world.store.list("services", "shop")}
@@ -168,13 +170,26 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(
-    *, rate: float = 400.0, direct_rate: float = 0.0, seed: int = 1, start: bool = True, **how: Any
+    *,
+    rate: float = 400.0,
+    direct_rate: float = 0.0,
+    seed: int = 1,
+    start: bool = True,
+    route: bool = True,
+    **how: Any,
 ) -> AsyncIterator[House]:
-    """The usual scene with a controller that has adopted the target `shop/checkout`."""
-    async with World(seed=seed, namespaces=("shop", NAMESPACE), scrape_interval=1.0) as world:
+    """The usual scene with a controller that has adopted the target `shop/checkout`.
+
+    Without `route` the clients call the Service directly, and the pods count what they answer.
+    """
+    async with World(
+        seed=seed, namespaces=("shop", NAMESPACE), scrape_interval=1.0, pod_metrics=not route
+    ) as world:
         annotations = how.pop("annotations", POLICY)
-        await world.shop(rate=rate, direct_rate=direct_rate, annotations=annotations, **how)
-        found = House(world)
+        await world.shop(
+            rate=rate, direct_rate=direct_rate, route=route, annotations=annotations, **how
+        )
+        found = House(world, routed=route)
         if start:
             await found.start()
             await found.until(

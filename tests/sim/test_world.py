@@ -11,6 +11,7 @@ import pytest
 
 from controller.sim import clock, manifests
 from controller.sim.controllers.objects import condition
+from controller.sim.traffic import Cause
 from controller.sim.world import World
 
 
@@ -189,5 +190,77 @@ def test_a_world_that_never_rests_is_named() -> None:
         with pytest.raises(TimeoutError):
             await world.settle(within=30)
         task.cancel()
+
+    run(body)
+
+
+def _pod_counts(world: World) -> dict[str, float]:
+    """Requests by pod, as the pods expose them now."""
+    found: dict[str, float] = {}
+    for labels, value in world.traffic.scrape():
+        named = dict(labels)
+        if named["__name__"] == "http_requests_total":
+            found[named["pod"]] = found.get(named["pod"], 0.0) + value
+    return found
+
+
+def test_without_a_route_clients_spread_over_the_endpoints_and_the_pods_count() -> None:
+    async def body(world: World) -> None:
+        await world.shop(rate=90.0, replicas=3, route=False, env={"ERROR_RATE": 0.2})
+        await asyncio.sleep(10)
+        assert world.store.list("httproutes", "shop") == []
+        counts = _pod_counts(world)
+        assert set(counts) == {pod["metadata"]["name"] for pod in world.pods()}
+        assert set(counts.values()) == {300.0}
+        assert world.answered() == {"v1": 900}
+        failed = sum(
+            value
+            for labels, value in world.traffic.scrape()
+            if {("__name__", "http_requests_total"), ("code", "500")} <= set(labels)
+        )
+        said = sum(
+            count
+            for outcome, count in world.traffic.outcomes.items()
+            if outcome.cause is Cause.APPLICATION
+        )
+        assert failed == said > 0
+
+    run(body, pod_metrics=True)
+
+
+def test_a_pod_that_dies_is_scraped_no_more_and_a_restarted_one_counts_from_zero() -> None:
+    async def body(world: World) -> None:
+        await world.shop(rate=100.0, replicas=2, route=False)
+        await asyncio.sleep(10)
+        before = _pod_counts(world)
+        victim, other = sorted(before)
+        world.delete("pods", "shop", victim)
+        await world.settle()
+        after = _pod_counts(world)
+        assert victim not in after
+        assert after[other] > before[other]
+        (newcomer,) = set(after) - {other}
+        assert after[newcomer] < before[victim]
+
+    run(body, pod_metrics=True)
+
+    async def crashing(world: World) -> None:
+        await world.shop(rate=100.0, replicas=1, route=False, env={"CRASH": 1, "CRASH_SECONDS": 20})
+        await asyncio.sleep(10)
+        first = _pod_counts(world)
+        assert first
+        await world.until(
+            lambda: 0 < sum(_pod_counts(world).values()) < sum(first.values()), within=60
+        )
+        assert set(_pod_counts(world)) == set(first)
+
+    run(crashing, pod_metrics=True)
+
+
+def test_pods_count_nothing_unless_asked_to() -> None:
+    async def body(world: World) -> None:
+        await world.shop(direct_rate=50.0)
+        await asyncio.sleep(10)
+        assert _pod_counts(world) == {}
 
     run(body)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.sim.apiserver.errors import JsonObject
+from controller.sim.counters import PodName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,7 @@ def environment(pod: JsonObject) -> dict[str, str]:
 class Server:
     """One pretended application process."""
 
+    pod: PodName
     version: str
     error_rate: float
     latency_ms: float
@@ -101,6 +103,7 @@ class VirtualRuntime:
         """Called before a server appears, dies or changes its behaviour."""
         self._addresses: dict[str, str] = {}
         self._next = 10
+        self._lives = 0
 
     def schedulable(self, pod: JsonObject) -> bool:
         """Everything but a pod that asks to stay Pending."""
@@ -114,7 +117,12 @@ class VirtualRuntime:
             raise StartError("ErrImagePull", f'failed to pull image "{image}": not found')
         address = self._address(pod)
         self._announce()
+        self._lives += 1
+        meta = pod["metadata"]
         self.servers[address] = Server(
+            pod=PodName(
+                namespace=meta["namespace"], name=meta["name"], address=address, life=self._lives
+            ),
             version=version_of(pod),
             error_rate=float(env.get("ERROR_RATE", "0")),
             latency_ms=float(env.get("LATENCY_MS", "20")),
