@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every provider on what the real thing exposed, twice, with known requests in between.
+
+Recorded: Envoy 1.37 with the cluster names that Contour and Envoy Gateway give it,
+`prometheus-fastapi-instrumentator` (codes by class), the test application (codes), and
+OpenTelemetry's Prometheus exporter. Bounds and metrics that nobody asks for were left out.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller.adapters.prometheus.client import Prometheus
+from controller.adapters.prometheus.providers import choose
+from controller.core.evidence.samples import Cursor, difference
+from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
+from controller.core.evidence.tally import Tally
+from controller.sim.promql import parse
+
+RECORDED = Path(__file__).parent / "recorded"
+AT = 1764000000.0
+
+Target = Mapping[str, str]
+
+
+def pod(name: str) -> Target:
+    return {"namespace": "shop", "pod": name, "instance": f"{name}:8080", "job": "pods"}
+
+
+class Store:
+    """Scrapes recordings, and answers selectors over them."""
+
+    def __init__(self, provider: str, targets: Mapping[str, list[Target]]) -> None:
+        """For each recording the targets at which it was found."""
+        self.targets = targets
+        self.scrapes = 1
+        self.client = Prometheus(
+            "http://metrics.test",
+            choose([provider]),
+            now=lambda: AT + self.scrapes,
+            transport=httpx.MockTransport(self._answer),
+        )
+
+    def _series(self) -> Iterator[tuple[dict[str, str], list[tuple[float, str]]]]:
+        found: dict[tuple[tuple[str, str], ...], list[tuple[float, str]]] = {}
+        for name, targets in self.targets.items():
+            for number in range(1, self.scrapes + 1):
+                # Without their types, or the parser would give counters another name.
+                lines = (RECORDED / f"{name}_{number}.txt").read_text().splitlines(keepends=True)
+                text = "".join(line for line in lines if not line.startswith("#"))
+                for family in text_string_to_metric_families(text):
+                    for sample in family.samples:
+                        for target in targets:
+                            labels = {"__name__": sample.name, **sample.labels, **target}
+                            key = tuple(sorted(pair for pair in labels.items() if pair[1]))
+                            found.setdefault(key, []).append((AT + number, repr(sample.value)))
+        for key, values in found.items():
+            yield dict(key), values
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        selector = parse(parse_qs(request.content.decode())["query"][0])
+        rows = [
+            {"metric": labels, "values": values}
+            for labels, values in self._series()
+            if selector.matches(labels)
+        ]
+        data = {"resultType": "matrix", "result": rows}
+        return httpx.Response(200, json={"status": "success", "data": data})
+
+    async def between(self, canary: TrackKey, stable: TrackKey) -> tuple[Tally, Tally]:
+        """The counts of both tracks between the first and the second recording."""
+        batch = await self.client.samples(10, [canary, stable])
+        cursor = difference(Cursor(), batch.series[canary], batch.series[stable]).cursor
+        self.scrapes = 2
+        batch = await self.client.samples(10, [canary, stable])
+        assert batch.warnings == ()
+        found = difference(cursor, batch.series[canary], batch.series[stable])
+        (interval,) = found.intervals
+        return interval.canary, interval.stable
+
+
+@pytest.mark.parametrize(("namespace", "requests", "errors"), [("shop", 200, 13), ("bank", 120, 9)])
+async def test_envoy_by_service(namespace: str, requests: int, errors: int) -> None:
+    """In the recording Contour's clusters lead to `shop`, those of Envoy Gateway to `bank`."""
+    store = Store("envoy", {"envoy": [{"instance": "gw:8002", "job": "envoy"}]})
+    canary, stable = await store.between(
+        ServiceKey(namespace, "checkout-canary"), ServiceKey(namespace, "checkout")
+    )
+    assert canary.requests + stable.requests == requests
+    assert canary.errors + stable.errors == errors
+    assert stable.requests > canary.requests > canary.errors > stable.errors > 0
+    bounds = [bound for bound, _ in stable.buckets]
+    assert bounds[0] == pytest.approx(0.001)
+    assert 0.25 in bounds
+    assert bounds[-1] == math.inf
+    assert stable.slower_than(0.25) == 0
+
+
+async def test_envoy_counts_what_found_no_endpoint_or_a_dead_one() -> None:
+    store = Store("envoy", {"envoy": [{"instance": "gw:8002", "job": "envoy"}]})
+    dead, empty = await store.between(ServiceKey("shop", "dead"), ServiceKey("shop", "empty"))
+    assert (dead.requests, dead.errors) == (4, 4)
+    assert (empty.requests, empty.errors) == (3, 3)
+
+
+CANARY_PODS = PodsKey("shop", "checkout-canary", "")
+STABLE_PODS = PodsKey("shop", "checkout", "5d9c7b6f48")
+CANARY_POD = pod("checkout-canary-6b9f7c8d55-x2x4z")
+STABLE_POD = pod("checkout-5d9c7b6f48-bb2d4")
+
+
+async def test_applications_that_count_by_code_and_by_class() -> None:
+    store = Store("application", {"application": [CANARY_POD], "application_code": [STABLE_POD]})
+    canary, stable = await store.between(CANARY_PODS, STABLE_PODS)
+    # Fifty that were asked for, and the scrape.
+    assert (canary.requests, canary.errors) == (51, 10)
+    assert (stable.requests, stable.errors) == (150, 16)
+    assert canary.timed == 51
+    assert stable.timed == 150
+    assert stable.slower_than(0.1) == 0
+
+
+async def test_opentelemetry() -> None:
+    store = Store("opentelemetry", {"opentelemetry": [CANARY_POD, STABLE_POD]})
+    canary, stable = await store.between(CANARY_PODS, STABLE_PODS)
+    assert (canary.requests, canary.errors) == (60, 10)
+    assert (canary.timed, canary.slower_than(0.05)) == (60, 20)
+    assert stable == canary
+
+
+async def test_each_pod_counts_and_those_of_others_do_not() -> None:
+    others = ["checkout-6f7c8d9b45-bb2d4", "cart-5d9c7b6f48-bb2d4", "checkout-canary-x2x4z"]
+    elsewhere = {**STABLE_POD, "namespace": "bank"}
+    store = Store(
+        "application",
+        {
+            "application": [CANARY_POD, pod("checkout-canary-6b9f7c8d55-zzzzz")],
+            "application_code": [
+                STABLE_POD,
+                pod("checkout-5d9c7b6f48-cc2d4"),
+                elsewhere,
+                *map(pod, others),
+            ],
+        },
+    )
+    canary, stable = await store.between(CANARY_PODS, STABLE_PODS)
+    assert (canary.requests, canary.errors) == (102, 20)
+    assert (stable.requests, stable.errors) == (300, 32)
+
+
+async def test_a_pod_behind_two_services_is_scraped_twice_and_counts_once() -> None:
+    by_way_of: list[Target] = [
+        {**STABLE_POD, "service": name, "job": name} for name in ("checkout", "api")
+    ]
+    store = Store("application", {"application": [CANARY_POD], "application_code": by_way_of})
+    batch = await store.client.samples(10, [STABLE_PODS])
+    assert batch.warnings == ("the same target is scraped twice; one copy is counted",)
+    assert [dict(one.labels)["code"] for one in batch.series[STABLE_PODS].requests] == [
+        "200",
+        "500",
+    ]
