@@ -17,7 +17,7 @@ from controller.adapters.prometheus.client import MOST_IN_FLIGHT, Prometheus
 from controller.adapters.prometheus.providers import choose
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.samples import Cursor, difference
-from controller.core.evidence.series import ServiceKey
+from controller.core.evidence.series import PodsKey, ServiceKey
 
 STABLE = ServiceKey("shop", "checkout")
 CANARY = ServiceKey("shop", "checkout-canary")
@@ -120,6 +120,50 @@ async def test_one_query_per_metric_however_many_services() -> None:
     assert "shop-checkout)" in asked[0]
     assert (await store.samples(15, [])).series == {}
     assert len(asked) == 2
+
+
+async def test_each_provider_is_asked_for_its_own_keys_in_the_same_look() -> None:
+    asked: list[str] = []
+    pods = PodsKey("shop", "checkout", "5d9c7b6f48")
+    name = "checkout-5d9c7b6f48-x2x4z"
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        text = query(request)
+        asked.append(text)
+        if text.startswith("http_requests_total"):
+            labels = {"namespace": "shop", "pod": name, "status": "503"}
+            counter = {"__name__": "http_requests_total", **labels}
+            return matrix([{"metric": counter, "values": [[AT, "7"]]}])
+        return matrix([]) if text.startswith("http_request_duration") else good(request)
+
+    batch = await client(handler).samples(10, [STABLE, CANARY, pods])
+    assert sorted(text.partition("{")[0] for text in asked) == [
+        "http_request_duration_seconds_bucket",
+        "http_requests_total",
+        HISTOGRAM,
+        COUNTER,
+    ]
+    assert set(batch.series) == {STABLE, CANARY, pods}
+    assert len(batch.series[pods].errors) == 1
+    assert batch.series[pods].pod_label == "pod"
+    asked.clear()
+    await client(handler).history(pods, 3600)
+    assert [text.partition("{")[0] for text in asked] == ["http_requests_total"]
+
+
+async def test_a_key_that_no_chosen_provider_knows_gets_no_data_and_is_named() -> None:
+    store = Prometheus(
+        "http://metrics.test", choose(["traefik"]), now=lambda: AT + 3,
+        transport=httpx.MockTransport(good),
+    )  # fmt: skip
+    batch = await store.samples(10, [STABLE, PodsKey("shop", "checkout", "5d9c7b6f48")])
+    assert set(batch.series) == {STABLE}
+    assert batch.warnings == (
+        "no provider is chosen that knows pods of shop/checkout-5d9c7b6f48; no data",
+    )
+    assert store.queries == 2
+    alone = await store.samples(10, [PodsKey("shop", "checkout", "")])
+    assert (alone.series, store.queries) == ({}, 2)
 
 
 async def test_history_is_thinned_out_at_the_store() -> None:
