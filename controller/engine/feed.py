@@ -38,6 +38,9 @@ MOST_WINDOW: Final = 900.0
 """Seconds of samples that one look asks for: four scrapes and what was missed while it failed. More
 would only be sent and parsed again: the cursors remember what was counted for an hour."""
 
+MOST_WARNINGS: Final = 50
+"""Warnings of one look that are logged; more say the same of other targets."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -79,6 +82,7 @@ class Feed:
         self._answered: float | None = None
         self._batch: Batch | None = None
         self._scrape = 5.0
+        self._told: frozenset[str] = frozenset()
 
     def on_scrape(self, wake: Callable[[TargetRef], None]) -> None:
         """Call `wake` for each target that a new scrape is about."""
@@ -154,8 +158,16 @@ class Feed:
             return
         self._batch = batch
         self._answered = self._clock.monotonic()
+        self._tell(batch)
         for follower in tuple(self._followers.values()):
             self._take(follower, batch)
+
+    def _tell(self, batch: Batch) -> None:
+        """Log what the store or the mapping found odd, when it is new."""
+        for warning in batch.warnings[:MOST_WARNINGS]:
+            if warning not in self._told:
+                log.warning("metrics are odd", what=warning)
+        self._told = frozenset(batch.warnings[:MOST_WARNINGS])
 
     def _window(self) -> float:
         missed = 0.0 if self._answered is None else self._clock.monotonic() - self._answered

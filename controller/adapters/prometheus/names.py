@@ -18,12 +18,9 @@ _DASHES: Final = re.compile(r"[^a-z0-9]+")
 _DRAWN: Final = "[bcdfghjklmnpqrstvwxz2456789]"
 """The letters that Kubernetes draws hashes and suffixes from: no vowels, so no words."""
 
-_POD: Final = re.compile(rf"(?P<deployment>.+)-(?P<hash>{_DRAWN}{{1,10}})-{_DRAWN}{{5}}")
+_HASH: Final = f"{_DRAWN}{{1,10}}"
 
-_LONGEST_STEM: Final = 58
-"""Kubernetes cuts what stands before the drawn suffix of a pod's name to so many characters."""
-
-_LONGEST_HASH: Final = 10
+_POD: Final = re.compile(f"(?P<deployment>.+)-(?P<hash>{_HASH})-{_DRAWN}{{5}}")
 
 LONGEST_SERVICES: Final = 4096
 """Characters of a list of Services. Prometheus compiles the expression on every query; beyond it
@@ -156,7 +153,7 @@ class PodNames:
         _check(part for key in pods for part in (key.namespace, key.deployment))
         _check(key.hash for key in pods if key.hash)
         self._labels = labels
-        cut = {key for key in pods if _is_cut(key)}
+        cut = {key for key in pods if key.is_cut}
         self.unreadable = tuple(
             f"the names of the {key} are so long that Kubernetes cuts the hash; no data"
             for key in sorted(cut)
@@ -179,20 +176,14 @@ class PodNames:
 
     def matchers(self) -> str:
         """See `Names`. Pods are listed by ReplicaSet where that is short, else by namespace."""
-        any_hash = f"{_DRAWN}{{1,{_LONGEST_HASH}}}"
-        stems = _listed({f"{key.deployment}-{key.hash or any_hash}" for key in self._pods})
+        stems = _listed({f"{key.deployment}-{key.hash or _HASH}" for key in self._pods})
         if len(stems) > LONGEST_PODS:
-            stems = f".+-{any_hash}"
+            stems = f".+-{_HASH}"
         spaces = _listed({key.namespace for key in self._pods})
         return (
             f'{self._labels.namespace}=~"{_quoted(spaces)}",'
             f'{self._labels.pod}=~"{_quoted(f"(?:{stems})-{_DRAWN}{{5}}")}"'
         )
-
-
-def _is_cut(key: PodsKey) -> bool:
-    longest = len(key.hash) if key.hash else _LONGEST_HASH
-    return len(key.deployment) + 1 + longest + 1 > _LONGEST_STEM
 
 
 def _check(parts: Iterable[str]) -> None:

@@ -7,7 +7,12 @@ track's: the Service behind which the gateway counted them, or the pods that cou
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+_LONGEST_STEM: Final = 58
+"""Kubernetes cuts what stands before the drawn suffix of a pod's name to so many characters."""
+
+_LONGEST_HASH: Final = 10
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,12 +44,21 @@ class PodsKey:
     hash: str
     provider: str = ""
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the names of such pods are so long that Kubernetes cuts the hash out of them."""
+        longest = len(self.hash) if self.hash else _LONGEST_HASH
+        return len(self.deployment) + 1 + longest + 1 > _LONGEST_STEM
+
     def __str__(self) -> str:
         """`pods of namespace/name-hash`, or of all hashes."""
         return f"pods of {self.namespace}/{self.deployment}-{self.hash or '*'}"
 
 
 TrackKey: TypeAlias = ServiceKey | PodsKey
+
+LONGEST_NAME: Final = _LONGEST_STEM - _LONGEST_HASH - 2
+"""Characters of a Deployment's name with which its pods can be told by their names."""
 
 
 @dataclass(frozen=True, slots=True)

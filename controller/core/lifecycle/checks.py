@@ -6,13 +6,16 @@ stays held on the stable pods, and the checks are asked again when something has
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
+from controller.core.evidence.series import LONGEST_NAME
 from controller.core.guard.permit import Refusal
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
+from controller.core.lifecycle.tracks import by_pods
 from controller.core.observation import Deployment
-from controller.core.policy import caps
+from controller.core.policy import caps, keys
 from controller.core.policy.model import Policy, Promotion, Traffic
 from controller.core.values import MANAGED_BY, PREFIX, WHOLE_BP, canary_name, percent
 
@@ -100,6 +103,24 @@ def _workload(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refus
     if not policy.observes_only and caps.ceiling(policy, situation.ceilings).limit_bp == 0:
         yield Refusal(
             code="CapZero", message="a cap of 0 leaves no traffic to judge; raise `max-weight`"
+        )
+
+
+def _counters(situation: Situation, run: Run, policy: Policy) -> Iterator[Refusal]:
+    """Whether there is something by which the two versions can be told apart."""
+    chosen = traffic(situation)
+    if chosen is Traffic.REPLICAS and policy.metrics in keys.SERVICE_PROVIDERS:
+        yield Refusal(
+            code="MetricsUnfit",
+            message=f"without a route the counters of {policy.metrics} cannot tell two versions "
+            f"apart; write {PREFIX}metrics: {' or '.join(sorted(keys.POD_PROVIDERS))}",
+        )
+    if by_pods(replace(run, traffic=chosen)) and len(run.target.canary) > LONGEST_NAME:
+        yield Refusal(
+            code="NameTooLong",
+            message=f"the pods of {run.target.canary} would have names that Kubernetes cuts, so "
+            "that by their own counters the two versions could not be told apart; give the "
+            f"Deployment a name of at most {LONGEST_NAME - len(canary_name(''))} characters",
         )
 
 
@@ -240,6 +261,7 @@ def _names(situation: Situation, _run: Run, _policy: Policy) -> Iterator[Refusal
 _CHECKS: Final[tuple[Callable[[Situation, Run, Policy], Iterator[Refusal]], ...]] = (
     _latches,
     _workload,
+    _counters,
     _services,
     _replicas,
     _routes,

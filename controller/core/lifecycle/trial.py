@@ -15,8 +15,9 @@ from controller.core.evidence.tally import UNREPORTED, Interval
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.table import ARMED
+from controller.core.lifecycle.tracks import by_pods
 from controller.core.policy import caps
-from controller.core.policy.model import Policy, Promotion, Step, Traffic
+from controller.core.policy.model import Policy, Promotion, Step
 from controller.core.values import WHOLE_BP
 
 CHECKPOINT_SECONDS = 30.0
@@ -133,7 +134,7 @@ def _tracks(memory: Memory, interval: Interval) -> Interval:
     The Service leads to stable and new pods alike then, so all of it counts as the new version's:
     the absolute limits speak, and there is nothing left to compare with.
     """
-    if memory.phase not in ARMED or memory.run.traffic is not Traffic.GATEWAY:
+    if memory.phase not in ARMED or by_pods(memory.run):
         return interval
     everything = interval.canary.plus(interval.stable)
     return replace(interval, canary=everything, stable=UNREPORTED)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from controller.core.evidence.series import LONGEST_NAME
 from controller.core.policy import keys, manifests
 from controller.core.policy.manifests import WEIGHABLE, Path, Service, Workload, World
 from controller.core.policy.model import Policy, Problem
@@ -180,6 +181,20 @@ def _singleton(case: Case) -> Iterator[Problem]:
             )
 
 
+def _long_name(case: Case) -> Iterator[Problem]:
+    by_pods = case.policy.metrics in keys.POD_PROVIDERS or case.policy.traffic.value == "replicas"
+    name = canary_name(case.workload.name)
+    if by_pods and len(name) > LONGEST_NAME:
+        yield Problem(
+            key="metrics",
+            code="NameTooLong",
+            message=f"the pods of {name} would have names that Kubernetes cuts, so that by their "
+            "own counters the two versions could not be told apart",
+            hint=f"give the Deployment a name of at most {LONGEST_NAME - len(canary_name(''))} "
+            "characters, or have a gateway's counters judge",
+        )
+
+
 def _services(case: Case) -> Iterator[Problem]:
     names = {service.name for service in case.services}
     bare = {s.name for s in case.world.services if not s.selector} & _meant(case)
@@ -300,6 +315,7 @@ RULES: Final[tuple[Callable[[Case], Iterator[Problem]], ...]] = (
     _cap,
     _strategy,
     _singleton,
+    _long_name,
     _services,
     _shared,
     _routes,

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.lifecycle import machine
+from controller.core.lifecycle import checks, machine
 from controller.core.lifecycle.memory import Ending, Memory
 from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.table import Phase
 from controller.core.observation import Preflight, View
 from controller.core.policy import parse
-from controller.core.values import PREFIX
-from tests.core.lifecycle.paper import LABELS, Paper, begun
+from controller.core.values import PREFIX, TargetRef
+from tests.core.lifecycle.paper import LABELS, TARGET, Paper, begun
 
 Change = Callable[[Situation], Situation]
 
@@ -162,3 +162,18 @@ def test_a_quarantined_template_does_not_start_by_itself() -> None:
     paper = Paper()
     _, codes = refused(paper, lambda s: replace(s, quarantined=(paper.digest,)))
     assert codes == ["Quarantined"]
+
+
+@pytest.mark.parametrize(("length", "too_long"), [(39, False), (40, True)])
+def test_without_a_gateway_a_name_that_kubernetes_cuts_is_refused(
+    length: int, too_long: bool
+) -> None:
+    """Its pods could not be told from the canary's."""
+    paper = Paper()
+    memory = begun(paper)
+    run = replace(memory.run, traffic="replicas", target=TargetRef(TARGET.namespace, "c" * length))
+    codes = [found.code for found in checks.refusals(paper.situation(memory), run)]
+    assert ("NameTooLong" in codes) is too_long
+    gateway = replace(run, traffic="gateway")
+    codes = [found.code for found in checks.refusals(paper.situation(memory), gateway)]
+    assert "NameTooLong" not in codes

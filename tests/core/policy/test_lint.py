@@ -314,3 +314,26 @@ def test_no_manifest_makes_the_linter_raise(data: st.DataObject) -> None:
     world = manifests.read(objects.values(), complete=data.draw(st.booleans()))
     for workload in world.workloads:
         assert all(problem.message for problem in lint.lint(workload, world, Timing()))
+
+
+@pytest.mark.parametrize(
+    ("length", "metrics", "codes"),
+    [
+        (39, "application", []),
+        (40, "application", ["NameTooLong"]),
+        (40, "opentelemetry", ["NameTooLong"]),
+        (40, "traefik", []),
+        (40, "auto", []),
+    ],
+)
+def test_pods_whose_names_kubernetes_cuts_cannot_judge(
+    length: int, metrics: str, codes: list[str]
+) -> None:
+    objects = healthy()
+    annotate(objects, metrics=metrics)
+    name = objects["deployment"]["metadata"]["name"] = "c" * length
+    world = manifests.read(objects.values(), complete=True)
+    workload = next(found for found in world.workloads if found.name == name)
+    problems = lint.lint(workload, world, Timing())
+    assert [problem.code for problem in problems] == codes
+    assert all("at most 39 characters" in str(problem) for problem in problems)
