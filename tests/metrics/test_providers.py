@@ -142,11 +142,22 @@ def test_a_provider_may_name_both_parts_itself() -> None:
     assert names.service("shop/checkout") == STABLE
     assert names.service("shop/cart") is None
     assert re.fullmatch(names.matcher(), "shop/checkout")
+    assert not re.fullmatch(names.matcher(), "shop/cart")
+    assert not re.fullmatch(names.matcher(), "bank/checkout")
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("name: x", "nom: x"), ("5..", "5("), ("(?P<service>", "("), ("[pod]", "{"), ("title: X", "")],
+    [
+        ("name: x", "nom: x"),
+        ("5..", "5("),
+        ("(?P<service>", "("),
+        ("[pod]", "{"),
+        ("title: X", ""),
+        ("(?P<namespace>[a-z]+)/", ""),
+        ("targets:", "pods: {namespace: n, pod: p}\ntargets:"),
+        ("service: {label", "other: {label"),
+    ],
 )
 def test_a_file_with_a_mistake_is_refused_by_its_name(old: str, new: str) -> None:
     with pytest.raises(ValueError, match=r"x\.yaml"):

@@ -206,13 +206,23 @@ def test_buckets_become_a_histogram() -> None:
     assert difference(cursor, None, without_total).intervals[0].stable.buckets == ()
 
 
-def test_too_many_series_are_cut_and_said() -> None:
-    crowd = TrackSeries(
-        requests=tuple(series({1: 1.0}, path=str(n)) for n in range(MOST_SERIES + 5))
-    )
-    first = difference(Cursor(), None, crowd)
-    assert len(first.cursor.series) == MOST_SERIES
-    assert any("only" in problem for problem in first.problems)
+def test_too_many_series_lose_their_latency_first_and_then_count_nothing() -> None:
+    def crowd(requests: int, buckets: int, at: float) -> TrackSeries:
+        return TrackSeries(
+            requests=tuple(series({at: at}, path=str(n)) for n in range(requests)),
+            buckets=tuple((INF, series({at: at}, path=str(n))) for n in range(buckets)),
+        )
+
+    half = MOST_SERIES // 2
+    first = difference(Cursor(), None, crowd(half, half + 1, 1.0))
+    assert len(first.cursor.series) == half
+    assert first.problems == (f"more than {MOST_SERIES} series; latency is left out",)
+    second = difference(first.cursor, None, crowd(half, half + 1, 2.0))
+    assert [(i.stable.requests, i.stable.buckets) for i in second.intervals] == [(half, ())]
+    nothing = difference(second.cursor, None, crowd(MOST_SERIES + 1, 0, 3.0))
+    assert nothing.intervals == ()
+    assert nothing.cursor == second.cursor
+    assert "nothing is counted" in nothing.problems[-1]
 
 
 def test_silent_series_are_forgotten() -> None:
