@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from controller.adapters.clock import LoopClock
 from controller.adapters.prometheus import providers
 from controller.adapters.prometheus.client import Prometheus
@@ -56,7 +58,8 @@ class Watch:
 
     def restart(self) -> None:
         """A new process: all it has is the evidence that was made durable."""
-        evidence = replace(start(Settings()), last_at=self.intervals[-1].at)
+        last = self.intervals[-1].at if self.intervals else 0.0
+        evidence = replace(start(Settings()), last_at=last)
         self.feed = Feed(metrics=self.metrics, clock=LoopClock(), meters=Meters())
         self.feed.follow(Memory(run=self.run, moments=Moments(entered=0.0), evidence=evidence))
 
@@ -220,5 +223,26 @@ def test_the_tail_after_a_restart_of_the_controller_is_counted_once() -> None:
         assert watch.intervals[before].begins == last
         assert watch.counted("canary") == watch.answered("v2")
         assert watch.counted("stable") == watch.answered("v1")
+
+    watched(body)
+
+
+def test_a_run_that_no_chosen_provider_can_count_is_told_once() -> None:
+    async def body(watch: Watch) -> None:
+        blind = Prometheus(
+            "http://prometheus",
+            providers.choose(["traefik"]),
+            now=watch.world.wall.timestamp,
+            transport=SimPrometheus(watch.world.prometheus),
+        )
+        watch.metrics = blind
+        watch.restart()
+        with capture_logs() as logs:
+            await watch.seconds(5)
+        told = [entry["what"] for entry in logs if entry["event"] == "metrics are odd"]
+        assert len(told) == 2
+        assert any("pods of shop/checkout-canary-*" in what for what in told)
+        assert watch.intervals == []
+        await blind.close()
 
     watched(body)
