@@ -20,6 +20,7 @@ from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import start
 from controller.core.evidence.tally import Interval
 from controller.core.lifecycle.memory import Memory, Moments, Run
+from controller.core.policy.model import Traffic
 from controller.core.values import TargetRef
 from controller.engine.feed import Feed
 from controller.engine.meters import Meters
@@ -125,7 +126,7 @@ def watched(body: Callable[[Watch], Coroutine[Any, Any, None]], *, replicas: int
                     stable_hash=hash_of(world, "v1"),
                     stable_digest="old",
                     digest="new",
-                    traffic="replicas",
+                    traffic=Traffic.REPLICAS,
                 ),
             )
             watch.follow()

@@ -164,16 +164,39 @@ def test_a_quarantined_template_does_not_start_by_itself() -> None:
     assert codes == ["Quarantined"]
 
 
+def routeless(**changes: object) -> Change:
+    """Nothing leads to the Service, and the policy has these changes."""
+
+    def change(situation: Situation) -> Situation:
+        assert not isinstance(situation.policy, tuple)
+        policy = replace(situation.policy, **changes)  # type: ignore[arg-type]
+        return replace(situation, policy=policy, view=replace(situation.view, routes=()))
+
+    return change
+
+
 @pytest.mark.parametrize(("length", "too_long"), [(39, False), (40, True)])
-def test_without_a_gateway_a_name_that_kubernetes_cuts_is_refused(
+def test_without_a_route_a_name_that_kubernetes_cuts_is_refused(
     length: int, too_long: bool
 ) -> None:
     """Its pods could not be told from the canary's."""
-    paper = Paper()
-    memory = begun(paper)
-    run = replace(memory.run, traffic="replicas", target=TargetRef(TARGET.namespace, "c" * length))
-    codes = [found.code for found in checks.refusals(paper.situation(memory), run)]
+    memory = begun(Paper())
+    run = replace(memory.run, target=TargetRef(TARGET.namespace, "c" * length))
+    situation = Paper().situation(memory)
+    codes = [found.code for found in checks.refusals(routeless()(situation), run)]
     assert ("NameTooLong" in codes) is too_long
-    gateway = replace(run, traffic="gateway")
-    codes = [found.code for found in checks.refusals(paper.situation(memory), gateway)]
-    assert "NameTooLong" not in codes
+    assert "NameTooLong" not in [found.code for found in checks.refusals(situation, run)]
+
+
+def test_without_a_route_the_counters_of_a_gateway_are_refused() -> None:
+    memory = begun(Paper())
+    situation = Paper().situation(memory)
+
+    def codes(metrics: str) -> list[str]:
+        change = routeless(metrics=metrics)
+        return [found.code for found in checks.refusals(change(situation), memory.run)]
+
+    assert "MetricsUnfit" in codes("traefik")
+    assert "MetricsUnfit" in codes("envoy")
+    assert "MetricsUnfit" not in codes("application")
+    assert "MetricsUnfit" not in codes("auto")

@@ -8,6 +8,7 @@ import pytest
 from controller.core.evidence.series import PodsKey, ServiceKey
 from controller.core.lifecycle.memory import Lane, Run
 from controller.core.lifecycle.tracks import Tracks, stable_of, tracks_of
+from controller.core.policy.model import Traffic
 from controller.core.values import RouteRef, TargetRef
 
 RUN = Run(
@@ -48,14 +49,14 @@ def test_a_run_behind_a_gateway_without_lanes_has_nothing_to_follow() -> None:
 
 
 def test_without_a_gateway_the_pods_are_the_tracks() -> None:
-    found = tracks_of(replace(RUN, traffic="replicas"))
+    found = tracks_of(replace(RUN, traffic=Traffic.REPLICAS))
     assert found.stable == (STABLE_PODS,)
     assert found.canary == (CANARY_PODS,)
     assert found.newborn
 
 
 def test_while_the_deployment_rolls_its_new_pods_are_canaries_too() -> None:
-    found = tracks_of(replace(RUN, traffic="replicas", new_hash="6f7c8d9b45"))
+    found = tracks_of(replace(RUN, traffic=Traffic.REPLICAS, new_hash="6f7c8d9b45"))
     assert found.canary == (CANARY_PODS, PodsKey("shop", "checkout", "6f7c8d9b45"))
     assert found.stable == (STABLE_PODS,)
     assert not set(found.canary) & set(found.stable)
@@ -72,5 +73,5 @@ def test_the_policy_may_name_whose_counters_judge() -> None:
 
 @pytest.mark.parametrize("provider", ["auto", "", "traefik", "envoy", "of another version"])
 def test_without_a_gateway_only_pods_are_asked_whatever_is_named(provider: str) -> None:
-    found = tracks_of(named(replace(RUN, traffic="replicas"), provider))
+    found = tracks_of(named(replace(RUN, traffic=Traffic.REPLICAS), provider))
     assert found.stable == (STABLE_PODS,)
