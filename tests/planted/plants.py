@@ -56,6 +56,13 @@ PLANTS = (
         tests=("tests/core/evidence/test_samples.py",),
     ),
     Plant(
+        name="the past of a stable pod counts",
+        file="controller/core/evidence/samples.py",
+        right="born = newborn and counter.canary and",
+        wrong="born = newborn and",
+        tests=("tests/core/evidence/test_newborn.py",),
+    ),
+    Plant(
         name="evidence used twice",
         file="controller/core/evidence/observe.py",
         right="if interval.at <= evidence.last_at or interval.begins < evidence.last_at - SLACK",
