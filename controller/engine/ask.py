@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What no cache holds and a tick has to ask for; without an answer it stays unasked."""
 
-from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -11,7 +10,6 @@ from controller.core.lifecycle import tracks
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.table import ARMED, RESTING
 from controller.core.observation import Pod
-from controller.core.policy.model import Traffic
 from controller.engine.desk import Card
 from controller.engine.feed import Feed
 from controller.ports.clock import Clock
@@ -42,11 +40,8 @@ class Asker:
             except errors.SwitchgearError as error:
                 log.warning("preflight", target=str(card.target), why=error.diagnostics())
         if card.dispersion is None and card.memory is not None:
-            view, run = self._cluster.view(card.target), card.memory.run
-            names = [service.name for service in view.services]
-            # The run itself will know when the checks have passed; without a route it is clear.
-            expected = run if view.routes else replace(run, traffic=Traffic.REPLICAS)
-            keys = tracks.stable_of(expected, names)
+            names = [service.name for service in self._cluster.view(card.target).services]
+            keys = tracks.stable_of(card.memory.run, names)
             card.dispersion = await self._feed.dispersion(keys)
 
     async def rolled(self, memory: Memory) -> tuple[Pod, ...] | None:

@@ -158,7 +158,7 @@ CASES: dict[str, tuple[Callable[[World], None], str]] = {
     "no Service": (_no_service, "NoService"),
     "Service without selector": (_no_selector, "NoService"),
     "Service that selects other pods": (_other_selector, "NoService"),
-    "no route": (_no_route, "NoRoute"),
+    "no route": (_no_route, "StepUnreachable"),
     "route not accepted": (_not_accepted, "RouteNotAccepted"),
     "Recreate": (_recreate, "StrategyNotRolling"),
     "Ingress": (_ingress, "PathNotWeighable"),

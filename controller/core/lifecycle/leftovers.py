@@ -147,7 +147,9 @@ def _served(
     wanted: list[Safer] = []
     for service in pinned:
         pins = set(service.selector) - set(service.own_selector)
-        if serving and pins and pins != {(HASH_LABEL, serving)}:
+        # One that is open leads to canary pods as well, which are about to go.
+        astray = pins or (canary is not None and canary.ours and canary.replicas > 0)
+        if serving and astray and pins != {(HASH_LABEL, serving)}:
             wanted.append(
                 effects.PinService(
                     target=target,

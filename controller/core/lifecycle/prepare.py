@@ -8,6 +8,7 @@ canary stands in the routes at weight 0, accepted, before it gets a single pod.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from controller.core import effects
 from controller.core.effects import Effect
@@ -87,7 +88,15 @@ def hold(situation: Situation, memory: Memory) -> Decision:
     if strays:
         names = ", ".join(item.name for item in strays)
         return Decision(memory=memory, why=f"waiting for the pods of {names} to go")
-    return Decision(memory=memory.moved(Event.FROZEN, situation.now), why="the change is held")
+    after = memory.moved(Event.FROZEN, situation.now, **_ways(situation))
+    return Decision(memory=after, why="the change is held")
+
+
+def _ways(situation: Situation) -> dict[str, Any]:
+    """How requests are split and the new version is promoted, as things stand now."""
+    if isinstance(situation.policy, tuple):
+        return {}
+    return {"traffic": checks.traffic(situation), "promotion": checks.promotion(situation)}
 
 
 def check(situation: Situation, memory: Memory) -> Decision:
@@ -113,11 +122,11 @@ def check(situation: Situation, memory: Memory) -> Decision:
     )
 
 
-def _originals(situation: Situation, run: Run) -> dict[str, object]:
+def _originals(situation: Situation, run: Run) -> dict[str, Any]:
     """Everything as it stands before the first touch."""
     view = situation.view
     deployment = view.deployment
-    traffic = checks.traffic(situation)
+    ways = _ways(situation)
     lanes = tuple(
         Lane(
             route=route.ref,
@@ -127,12 +136,11 @@ def _originals(situation: Situation, run: Run) -> dict[str, object]:
         )
         for route in view.routes
         for service in view.services
-        if route.names(service.name) and traffic is Traffic.GATEWAY
+        if route.names(service.name) and ways["traffic"] is Traffic.GATEWAY
     )
     stable = next((item for item in view.replica_sets if item.hash == run.stable_hash), None)
     return {
-        "traffic": traffic,
-        "promotion": checks.promotion(situation),
+        **ways,
         "pins": tuple(Pin(service=item.name, original=item.own_selector) for item in view.services),
         "lanes": lanes,
         "replicas": deployment.replicas if deployment else 0,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.core.evidence.series import LONGEST_NAME
-from controller.core.policy import keys, manifests
+from controller.core.policy import caps, keys, manifests
 from controller.core.policy.manifests import WEIGHABLE, Path, Service, Workload, World
-from controller.core.policy.model import Policy, Problem
+from controller.core.policy.model import Policy, Problem, Promotion, Traffic
 from controller.core.policy.parse import is_target, parse
 from controller.core.values import PREFIX, canary_name, percent
 
@@ -54,6 +54,19 @@ class Case:
         """Everything that leads to one of these Services."""
         names = {(service.namespace, service.name) for service in self.services}
         return tuple(path for path in self.world.paths if path.backends & names)
+
+    @property
+    def routes(self) -> tuple[Path, ...]:
+        """Routes to one of these Services whose weights split the requests."""
+        return tuple(path for path in self.paths if path.kind in WEIGHABLE)
+
+    @property
+    def by_pods(self) -> bool:
+        """Whether the number of pods splits the requests, as far as the manifests show it."""
+        if self.policy.traffic is not Traffic.AUTO:
+            return self.policy.traffic is Traffic.REPLICAS
+        unrouted = self.world.knows_routes and not self.routes and not self.policy.routes
+        return unrouted and bool(self.services)
 
 
 def lint(workload: Workload, world: World, timing: Timing) -> tuple[Problem, ...]:
@@ -182,7 +195,7 @@ def _singleton(case: Case) -> Iterator[Problem]:
 
 
 def _long_name(case: Case) -> Iterator[Problem]:
-    by_pods = case.policy.metrics in keys.POD_PROVIDERS or case.policy.traffic.value == "replicas"
+    by_pods = case.policy.metrics in keys.POD_PROVIDERS or case.policy.traffic is Traffic.REPLICAS
     name = canary_name(case.workload.name)
     if by_pods and len(name) > LONGEST_NAME:
         yield Problem(
@@ -257,7 +270,7 @@ def _shared(case: Case) -> Iterator[Problem]:
 def _routes(case: Case) -> Iterator[Problem]:
     if not case.world.knows_routes or (case.world.knows_services and not case.services):
         return
-    ours = [path for path in case.paths if path.kind in WEIGHABLE]
+    ours = case.routes
     for wanted in case.policy.routes:
         kinds = {path.kind for path in ours if path.name == wanted.name}
         if not kinds or (wanted.kind is not None and wanted.kind.value not in kinds):
@@ -267,17 +280,35 @@ def _routes(case: Case) -> Iterator[Problem]:
                 message=f"the route {wanted.name} does not exist or does not lead to the Service",
                 hint="write the name of a HTTPRoute or GRPCRoute whose backend is the Service",
             )
-    if not ours and not case.policy.routes and case.world.knows_services:
+    needed = not case.by_pods or case.policy.promotion is Promotion.SHIFT
+    if needed and not ours and not case.policy.routes and case.world.knows_services:
         yield Problem(
             key="route",
             code="NoRoute",
             message="no HTTPRoute or GRPCRoute leads to the Service",
-            hint="create one whose backend is the Service",
+            hint="create one whose backend is the Service, or write traffic: replicas and "
+            "promotion: roll",
+        )
+
+
+def _whole_pods(case: Case) -> Iterator[Problem]:
+    first, pods = case.policy.steps[0].weight_bp, case.workload.replicas
+    if case.policy.observes_only or not case.by_pods or not pods:
+        return
+    if caps.most_beside(pods, first) == 0:
+        least = percent(caps.share_beside(1, pods))
+        yield Problem(
+            key="steps",
+            code="StepUnreachable",
+            message=f"without a route 1 canary pod beside {pods} gets {least} of the requests, "
+            f"more than the first step's {percent(first)}",
+            hint=f"write steps from {least} on, run at least {caps.pods_needed(first)} pods, or "
+            "lead the Service through a HTTPRoute",
         )
 
 
 def _other_paths(case: Case) -> Iterator[Problem]:
-    for path in case.paths:
+    for path in () if case.by_pods else case.paths:
         if path.kind not in WEIGHABLE:
             yield Problem(
                 key="route",
@@ -319,6 +350,7 @@ RULES: Final[tuple[Callable[[Case], Iterator[Problem]], ...]] = (
     _services,
     _shared,
     _routes,
+    _whole_pods,
     _other_paths,
     _names_taken,
 )

@@ -91,7 +91,7 @@ def without_a_route(**annotations: str) -> Change:
 CASES = {
     "NoService": seen(services=()),
     "ServiceShared": of_service(shared_with=("cart",)),
-    "NoRoute": without_a_route(promotion="shift"),
+    "NoRoute": without_a_route(promotion="shift", steps="20@10s"),
     "StepUnreachable": without_a_route(),
     "StrategyNotRolling": of_deployment(strategy="Recreate"),
     "PathNotWeighable": facts(unweighable=("Ingress shop/checkout",)),

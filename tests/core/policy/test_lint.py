@@ -130,6 +130,11 @@ def _shared_service(objects: Manifests) -> None:
     objects["other"]["metadata"] = {"name": "basket", "namespace": "shop"}
 
 
+def _no_route_but_by_route(objects: Manifests) -> None:
+    _no_route(objects)
+    objects["deployment"]["metadata"]["annotations"][PREFIX + "traffic"] = "gateway"
+
+
 def _no_route(objects: Manifests) -> None:
     del objects["route"]
 
@@ -212,7 +217,8 @@ def _stateful(objects: Manifests) -> None:
         (_service_without_selector, "ServiceWithoutSelector"),
         (_other_service_named, "ServiceNotSelecting"),
         (_shared_service, "ServiceShared"),
-        (_no_route, "NoRoute"),
+        (_no_route, "StepUnreachable"),
+        (_no_route_but_by_route, "NoRoute"),
         (_route_elsewhere, "RouteMissing"),
         (_route_of_another_kind, "RouteMissing"),
         (_ingress, "PathNotWeighable"),
