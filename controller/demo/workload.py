@@ -9,9 +9,10 @@ Environment: `POD_IP`, `PORT` (8080), `POD_NAME`, `VERSION`; `ERROR_RATE` (0..1,
 `LATENCY_MS` (2, mean of an exponential distribution), `SLOW_RATE` (0..1) of answers that take
 `SLOW_MS` (500) instead, `READY_SECONDS` (0) before it listens, `DRAIN_SECONDS` (0) for which it
 goes on serving after SIGTERM, `CRASH=1` to exit with code 1 at start, `CRASH_SECONDS` to do so
-later, `OOM_SECONDS` after which it is killed as the kernel kills whoever has no memory left. It
-writes one line, `ready`, when it listens, and ends when its standard input does. `/healthz` is
-always well, `/metrics` tells requests and their duration in Prometheus' format; neither is counted.
+later, `OOM_SECONDS` after which it is killed as the kernel kills whoever has no memory left;
+`CPU_MS` (5) and `MEMORY_MB` (50) that it claims to use per request and at all. It writes one line,
+`ready`, when it listens, and ends when its standard input does. `/healthz` is always well,
+`/metrics` tells requests, duration and use in Prometheus' format; neither is counted.
 """
 
 import asyncio
@@ -49,6 +50,8 @@ class Behaviour:
     latency: float = 0.002
     slow_rate: float = 0.0
     slow: float = 0.5
+    cpu_seconds: float = 0.005
+    memory_bytes: float = 5e7
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> "Behaviour":
@@ -60,6 +63,8 @@ class Behaviour:
             latency=float(env.get("LATENCY_MS", "2")) / 1000,
             slow_rate=float(env.get("SLOW_RATE", "0")),
             slow=float(env.get("SLOW_MS", "500")) / 1000,
+            cpu_seconds=float(env.get("CPU_MS", "5")) / 1000,
+            memory_bytes=float(env.get("MEMORY_MB", "50")) * 1e6,
         )
 
     def delay(self) -> float:
@@ -101,8 +106,9 @@ class Meters:
         self.buckets[bisect.bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 
-    def text(self) -> str:
-        """All series."""
+    def text(self, behaviour: Behaviour) -> str:
+        """All series; what it claims to use hangs on the requests that it answered."""
+        used = sum(self.buckets) * behaviour.cpu_seconds
         name = "http_request_duration_seconds"
         bounds = (*map(str, BOUNDS), "+Inf")
         return "".join(
@@ -115,6 +121,8 @@ class Meters:
                     for bound, n in zip(bounds, itertools.accumulate(self.buckets), strict=True)
                 ),
                 f"{name}_sum {self.seconds}\n{name}_count {sum(self.buckets)}\n",
+                f"# TYPE app_cpu_seconds_total counter\napp_cpu_seconds_total {used}\n",
+                f"# TYPE app_memory_bytes gauge\napp_memory_bytes {behaviour.memory_bytes}\n",
             )
         )
 
@@ -171,7 +179,7 @@ class Connection(asyncio.Protocol):
         if head.startswith(b"get /healthz "):
             self._reply(head, self._behaviour.answer("well\n"))
         elif head.startswith(b"get /metrics "):
-            self._reply(head, self._behaviour.answer(self._meters.text()))
+            self._reply(head, self._behaviour.answer(self._meters.text(self._behaviour)))
         else:
             seconds = self._behaviour.delay()
             asyncio.get_running_loop().call_later(seconds, self._work, head, seconds)

@@ -53,6 +53,11 @@ class Lab:
         return self.cluster.traefik
 
     @property
+    def envoy(self) -> str:
+        """Address of Envoy; its Gateway is `lab/envoy`."""
+        return self.cluster.envoy
+
+    @property
     def prometheus_url(self) -> str:
         """Prometheus, which scrapes the data planes and all annotated pods each second."""
         return self.cluster.prometheus_url

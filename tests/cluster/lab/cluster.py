@@ -5,11 +5,11 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from controller.demo.process import Child
-from tests.cluster.lab import certificates, manifests, parts
+from tests.cluster.lab import addresses, certificates, manifests, parts
 from tests.cluster.lab.api import Api, Object
 from tests.cluster.lab.build import Programs
 
@@ -27,36 +27,62 @@ async def up(programs: Programs, folder: Path) -> AsyncIterator[Object]:
     async with contextlib.AsyncExitStack() as stack:
         children: list[Child] = []
 
-        def keep(child: Child) -> Child:
+        def keep(child: Child) -> None:
             stack.push_async_callback(child.stop)
             children.append(child)
-            return child
 
         keep(await parts.etcd(programs, folder))
-        server = keep(await parts.api_server(programs, folder))
+        server = await parts.api_server(programs, folder)
+        keep(server)
         api = Api(folder / "pki")
         stack.push_async_callback(api.close)
         await parts.serves(server, api)
         keep(await parts.controllers(programs, folder))
         keep(await parts.kubelet(folder))
         await _objects(api, programs)
-        traefik, prometheus = await asyncio.gather(
-            parts.traefik(programs, folder, await _token(api, "traefik")),
-            parts.prometheus(programs, folder, await _token(api, "prometheus")),
+        await asyncio.gather(
+            _traefik(api, programs, folder, keep),
+            _envoy(api, programs, folder, keep),
+            _prometheus(api, programs, folder, keep),
         )
-        keep(traefik)
-        keep(prometheus)
-        await _accepted(api, "traefik")
         yield {
             "folder": str(folder),
             "seconds": round(time.monotonic() - begun, 1),
             "kubeconfig": str(folder / "pki" / "admin.kubeconfig"),
             "controlplane": str(programs.controlplane),
             "kubectl_program": str(programs.kubectl),
-            "prometheus_url": f"http://{parts.PROMETHEUS}",
-            "traefik": parts.TRAEFIK,
+            "prometheus_url": f"http://{addresses.PROMETHEUS}",
+            "traefik": addresses.TRAEFIK,
+            "envoy": addresses.ENVOY,
             "pids": {child.name: child.pid for child in children},
         }
+
+
+Keep = Callable[[Child], None]
+
+
+async def _traefik(api: Api, programs: Programs, folder: Path, keep: Keep) -> None:
+    await _made(api, *manifests.gateway_class("traefik", "traefik.io/gateway-controller"))
+    await _made(api, *manifests.gateway("traefik", int(addresses.TRAEFIK.rpartition(":")[2])))
+    keep(await parts.traefik(programs, folder, await _token(api, "traefik")))
+    await _accepted(api, "traefik")
+
+
+async def _envoy(api: Api, programs: Programs, folder: Path, keep: Keep) -> None:
+    await _made(api, *manifests.gateway_class("envoy", "projectcontour.io/gateway-controller"))
+    await _made(api, *manifests.gateway("envoy", addresses.ENVOY_LISTENER))
+    token = await _token(api, "contour")
+    kubeconfig = certificates.kubeconfig(folder / "pki", "contour", token=token)
+    keep(await parts.contour(programs, folder, kubeconfig))
+    keep(await parts.envoy(programs, folder))
+    await _accepted(api, "envoy")
+
+
+async def _prometheus(api: Api, programs: Programs, folder: Path, keep: Keep) -> None:
+    keep(await parts.prometheus(programs, folder, await _token(api, "prometheus")))
+    for where, found in manifests.measures():
+        await api.make(where, found)
+    keep(await parts.measures(folder))
 
 
 async def _objects(api: Api, programs: Programs) -> None:
@@ -68,8 +94,6 @@ async def _objects(api: Api, programs: Programs) -> None:
         await api.make(where, found)
     for crd in crds:
         await _established(api, f"{path}/{crd['metadata']['name']}")
-    await _made(api, *manifests.gateway_class("traefik", "traefik.io/gateway-controller"))
-    await _made(api, *manifests.gateway("traefik", int(parts.TRAEFIK.rpartition(":")[2])))
 
 
 async def _made(api: Api, path: str, found: Object) -> None:

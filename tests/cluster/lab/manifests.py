@@ -4,6 +4,7 @@
 import json
 from typing import Final
 
+from tests.cluster.lab import addresses
 from tests.cluster.lab.api import SERVER, Object
 
 SYSTEM: Final = "lab"
@@ -33,6 +34,15 @@ RULES: Final[dict[str, list[Object]]] = {
         _rule(GATEWAY_GROUP, ["*"], _READ),
         _STATUS,
     ],
+    "contour": [
+        _rule("", ["namespaces", "services", "secrets", "configmaps"], _READ),
+        _rule("discovery.k8s.io", ["endpointslices"], _READ),
+        _rule("networking.k8s.io", ["ingresses"], _READ),
+        _rule(GATEWAY_GROUP, ["*"], _READ),
+        _rule("projectcontour.io", ["*"], _READ),
+        _rule("", ["events"], ["create", "get", "update"]),
+        _STATUS,
+    ],
     "prometheus": [_rule("", ["pods", "services", "endpoints", "nodes"], _READ)],
 }
 """What each part may do at the API server, as the charts of these products have it."""
@@ -56,6 +66,38 @@ def accounts() -> list[tuple[str, Object]]:
                 {**meta, "roleRef": {**role, "name": f"lab-{name}"}, "subjects": [subject]},
             ),
         ]
+    return made
+
+
+def measures() -> list[tuple[str, Object]]:
+    """What makes the API server ask us for metrics."""
+    name = "measures"
+    services = f"/api/v1/namespaces/{SYSTEM}/services"
+    slices = f"/apis/discovery.k8s.io/v1/namespaces/{SYSTEM}/endpointslices"
+    port = {"port": addresses.MEASURES_PORT, "name": "https"}
+    made: list[tuple[str, Object]] = [
+        (services, {"metadata": {"name": name}, "spec": {"ports": [{**port, "port": 443}]}}),
+        (
+            slices,
+            {
+                "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [addresses.ADVERTISED], "conditions": {"ready": True}}],
+                "ports": [port],
+            },
+        ),
+    ]
+    for group, version in (("metrics.k8s.io", "v1beta1"), ("custom.metrics.k8s.io", "v1beta2")):
+        spec = {
+            "service": {"namespace": SYSTEM, "name": name, "port": 443},
+            "group": group,
+            "version": version,
+            "insecureSkipTLSVerify": True,
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+        }
+        api = {"metadata": {"name": f"{version}.{group}"}, "spec": spec}
+        made.append(("/apis/apiregistration.k8s.io/v1/apiservices", api))
     return made
 
 
@@ -121,11 +163,11 @@ def prometheus(credentials: str, authority: str) -> str:
     config = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
         "scrape_configs": [
-            {"job_name": "traefik", "static_configs": [{"targets": ["127.0.0.1:8082"]}]},
+            {"job_name": "traefik", "static_configs": [{"targets": [addresses.TRAEFIK_METRICS]}]},
             {
                 "job_name": "envoy",
                 "metrics_path": "/stats/prometheus",
-                "static_configs": [{"targets": ["127.0.0.1:8002"]}],
+                "static_configs": [{"targets": [addresses.ENVOY_METRICS]}],
             },
             pods,
         ],

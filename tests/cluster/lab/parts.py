@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How each part of the lab is started, and how one knows that it is ready.
+"""How each part of the lab is started, and how one knows that it is ready."""
 
-Every lab has a network to itself, so ports are fixed.
-"""
-
+import asyncio
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import httpx
 
 from controller.demo.process import Child
-from tests.cluster.lab import manifests
+from tests.cluster.lab import addresses, manifests, toolchain
 from tests.cluster.lab.api import SERVER, Api, until_ready
 from tests.cluster.lab.build import Programs
 
@@ -20,10 +19,6 @@ READY_SECONDS = 60.0
 """Alone the slowest part takes five; two labs and a build on two cores make it four times that."""
 
 PROBE_SECONDS = 2.0
-
-TRAEFIK: Final = "127.0.0.1:8000"
-TRAEFIK_METRICS: Final = "127.0.0.1:8082"
-PROMETHEUS: Final = "127.0.0.1:9090"
 
 CONTROLLERS: Final = (
     "deployment-controller",
@@ -80,7 +75,7 @@ async def api_server(programs: Programs, folder: Path) -> Child:
             "--etcd-servers=http://127.0.0.1:2379",
             "--bind-address=0.0.0.0",
             "--secure-port=6443",
-            "--advertise-address=10.77.0.1",
+            f"--advertise-address={addresses.ADVERTISED}",
             "--service-cluster-ip-range=10.96.0.0/16",
             f"--client-ca-file={pki / 'ca.crt'}",
             f"--tls-cert-file={pki / 'apiserver.crt'}",
@@ -136,6 +131,12 @@ async def kubelet(folder: Path) -> Child:
     return await Child.start("kubelet", command, log=folder / "kubelet.log")
 
 
+async def measures(folder: Path) -> Child:
+    """The metrics APIs for autoscalers; the API server finds them when they are there."""
+    command = (sys.executable, "-m", "tests.cluster.lab.measures", folder / "pki")
+    return await Child.start("measures", command, log=folder / "measures.log")
+
+
 async def traefik(programs: Programs, folder: Path, token: str) -> Child:
     """Traefik as implementation of the Gateway API, as its chart would run it."""
     child = await Child.start(
@@ -145,8 +146,8 @@ async def traefik(programs: Programs, folder: Path, token: str) -> Child:
             "--global.checknewversion=false",
             "--global.sendanonymoususage=false",
             "--log.level=INFO",
-            f"--entrypoints.web.address=:{TRAEFIK.rpartition(':')[2]}",
-            f"--entrypoints.metrics.address={TRAEFIK_METRICS}",
+            f"--entrypoints.web.address=:{addresses.TRAEFIK.rpartition(':')[2]}",
+            f"--entrypoints.metrics.address={addresses.TRAEFIK_METRICS}",
             "--ping=true",
             "--ping.entrypoint=metrics",
             "--metrics.prometheus=true",
@@ -159,7 +160,63 @@ async def traefik(programs: Programs, folder: Path, token: str) -> Child:
         ),
         log=folder / "traefik.log",
     )
-    await answers(child, f"http://{TRAEFIK_METRICS}/ping")
+    await answers(child, f"http://{addresses.TRAEFIK_METRICS}/ping")
+    return child
+
+
+async def contour(programs: Programs, folder: Path, kubeconfig: Path) -> Child:
+    """The control plane of Envoy."""
+    config = folder / "contour.yaml"
+    reference = {"name": "envoy", "namespace": manifests.SYSTEM}
+    config.write_text(json.dumps({"gateway": {"gatewayRef": reference}}), encoding="utf-8")
+    child = await Child.start(
+        "contour",
+        (
+            *(programs.contour, "serve"),
+            "--insecure",
+            "--disable-leader-election",
+            f"--config-path={config}",
+            f"--kubeconfig={kubeconfig}",
+            *_listens("xds", addresses.CONTOUR_XDS),
+            *_listens("http", addresses.CONTOUR_HTTP),
+            *_listens("health", addresses.CONTOUR_HEALTH),
+            *_listens("stats", addresses.ENVOY_METRICS.split(":")),
+        ),
+        log=folder / "contour.log",
+    )
+    await answers(child, f"http://{':'.join(addresses.CONTOUR_HEALTH)}/healthz")
+    return child
+
+
+def _listens(what: str, address: Sequence[str]) -> tuple[str, str]:
+    host, port = address
+    return f"--{what}-address={host}", f"--{what}-port={port}"
+
+
+async def envoy(programs: Programs, folder: Path) -> Child:
+    """The proxy itself, which learns everything from Contour."""
+    bootstrap = folder / "envoy.json"
+    await asyncio.to_thread(
+        toolchain.run,
+        *(programs.contour, "bootstrap", bootstrap),
+        *_listens("xds", addresses.CONTOUR_XDS),
+        *("--admin-address", folder / "envoy.admin"),
+        seconds=READY_SECONDS,
+    )
+    child = await Child.start(
+        "envoy",
+        (
+            programs.envoy,
+            *("-c", bootstrap),
+            *("--service-cluster", manifests.SYSTEM),
+            *("--service-node", "lab"),
+            *("--concurrency", "1"),
+            *("--log-level", "warning"),
+            "--disable-hot-restart",
+        ),
+        log=folder / "envoy.log",
+    )
+    await answers(child, f"http://{addresses.ENVOY_METRICS}/stats/prometheus")
     return child
 
 
@@ -177,12 +234,12 @@ async def prometheus(programs: Programs, folder: Path, token: str) -> Child:
             programs.prometheus,
             f"--config.file={config}",
             f"--storage.tsdb.path={folder / 'tsdb'}",
-            f"--web.listen-address={PROMETHEUS}",
+            f"--web.listen-address={addresses.PROMETHEUS}",
             "--log.level=warn",
         ),
         log=folder / "prometheus.log",
     )
-    await answers(child, f"http://{PROMETHEUS}/-/ready")
+    await answers(child, f"http://{addresses.PROMETHEUS}/-/ready")
     return child
 
 

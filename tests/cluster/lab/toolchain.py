@@ -55,9 +55,14 @@ def run(
     return done.stdout
 
 
+def wheel_folder(requirement: str) -> Path:
+    """Where `install` puts a wheel."""
+    return cache() / requirement.replace("==", "-")
+
+
 def install(requirement: str) -> Path:
     """An environment in the cache with one pinned wheel in it; returns its folder."""
-    folder = cache() / requirement.replace("==", "-")
+    folder = wheel_folder(requirement)
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         run(sys.executable, "-m", "venv", folder, seconds=INSTALL_SECONDS)

@@ -33,7 +33,8 @@ class Cluster:
     kubectl_program: Path
     prometheus_url: str
     traefik: str
-    """Address of the data plane, as `host:port`."""
+    envoy: str
+    """Addresses of the data planes, as `host:port`."""
     pids: dict[str, int]
     """Of the lab's own parts."""
     _made: set[str] = field(default_factory=set)
