@@ -79,7 +79,7 @@ async def _envoy(api: Api, programs: Programs, folder: Path, keep: Keep) -> None
 
 
 async def _prometheus(api: Api, programs: Programs, folder: Path, keep: Keep) -> None:
-    keep(await parts.prometheus(programs, folder, await _token(api, "prometheus")))
+    keep(await parts.prometheus(programs, folder))
     for where, found in manifests.measures():
         await api.make(where, found)
     keep(await parts.measures(folder))

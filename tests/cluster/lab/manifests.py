@@ -5,7 +5,7 @@ import json
 from typing import Final
 
 from tests.cluster.lab import addresses
-from tests.cluster.lab.api import SERVER, Object
+from tests.cluster.lab.api import Object
 
 SYSTEM: Final = "lab"
 """Namespace of the data planes and of Prometheus."""
@@ -43,7 +43,6 @@ RULES: Final[dict[str, list[Object]]] = {
         _rule("", ["events"], ["create", "get", "update"]),
         _STATUS,
     ],
-    "prometheus": [_rule("", ["pods", "services", "endpoints", "nodes"], _READ)],
 }
 """What each part may do at the API server, as the charts of these products have it."""
 
@@ -127,18 +126,15 @@ def gateway(name: str, port: int) -> tuple[str, Object]:
     }
 
 
-def prometheus(credentials: str, authority: str) -> str:
-    """Prometheus' configuration: the data planes, and every pod that asks to be scraped."""
-    discovery = {
-        "role": "pod",
-        "api_server": SERVER,
-        "authorization": {"credentials_file": credentials},
-        "tls_config": {"ca_file": authority},
-    }
+def prometheus(targets: str) -> str:
+    """Prometheus' configuration: the data planes, and every pod that asks to be scraped.
+
+    `targets` is the file in which the kubelet names pods.
+    """
     annotation = "__meta_kubernetes_pod_annotation_prometheus_io_"
     pods = {
         "job_name": "pods",
-        "kubernetes_sd_configs": [discovery],
+        "file_sd_configs": [{"files": [targets], "refresh_interval": "5s"}],
         "relabel_configs": [
             {"source_labels": [f"{annotation}scrape"], "action": "keep", "regex": "true"},
             {

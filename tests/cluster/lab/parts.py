@@ -220,14 +220,11 @@ async def envoy(programs: Programs, folder: Path) -> Child:
     return child
 
 
-async def prometheus(programs: Programs, folder: Path, token: str) -> Child:
+async def prometheus(programs: Programs, folder: Path) -> Child:
     """Prometheus with a scrape each second."""
-    credentials = folder / "prometheus.token"
-    credentials.write_text(token, encoding="utf-8")
     config = folder / "prometheus.yml"
-    config.write_text(
-        manifests.prometheus(str(credentials), str(folder / "pki" / "ca.crt")), encoding="utf-8"
-    )
+    targets = str(folder / "pods" / "targets.json")
+    config.write_text(manifests.prometheus(targets), encoding="utf-8")
     child = await Child.start(
         "prometheus",
         (

@@ -17,10 +17,13 @@ from pathlib import Path
 import aiohttp
 
 from tests.cluster.lab.api import Api, Object
-from tests.cluster.lab.kubelet import nodes
+from tests.cluster.lab.kubelet import discovery, nodes
 from tests.cluster.lab.kubelet.pod import Pod
 
 AGAIN_SECONDS = 0.2
+DISCOVERY_SECONDS = 0.2
+"""Prometheus is told of pods at most this often."""
+
 FIRST_ADDRESS, LAST_ADDRESS = 1 << 8, 0xFEFF
 """Within 10.77.0.0/16; the first 256 are for nodes and the lab itself."""
 
@@ -37,6 +40,8 @@ class Kubelet:
         self._folder = folder
         self._numbers = itertools.cycle(range(FIRST_ADDRESS, LAST_ADDRESS))
         self._nodes: dict[str, Object] = {}
+        self._moved = asyncio.Event()
+        self._moved.set()
         self.pods: dict[str, Pod] = {}
 
     async def run(self) -> None:
@@ -45,6 +50,14 @@ class Kubelet:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow("/api/v1/nodes", self._node))
             group.create_task(self._follow("/api/v1/pods", self._pod))
+            group.create_task(self._tell_prometheus())
+
+    async def _tell_prometheus(self) -> None:
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            discovery.write(self._folder / "targets.json", [p.seen for p in self.pods.values()])
+            await asyncio.sleep(DISCOVERY_SECONDS)
 
     async def _follow(self, path: str, take: Take) -> None:
         while True:
@@ -69,6 +82,7 @@ class Kubelet:
             for uid in self.pods.keys() - there:
                 await self.pods.pop(uid).vanish()
             return
+        self._moved.set()
         uid = found["metadata"]["uid"]
         pod = self.pods.get(uid)
         if kind == "DELETED":
