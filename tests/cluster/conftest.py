@@ -94,11 +94,13 @@ class Lab:
     ) -> traffic.Traffic:
         """Requests until the test ends, through the data plane that the application's route uses.
 
-        Returns when the first answers have come.
+        They begin when the route is in force, and it returns when the first answers have come.
         """
+        address = address or str(getattr(self.cluster, app.gateway))
+        await until(lambda: self._in_force(address, app.host), 20.0, f"a route for {app.host}")
         running = traffic.running(
             app,
-            address=address or getattr(self.cluster, app.gateway),
+            address=address,
             pki=self.cluster.pki,
             log=self.folder / f"load-{next(_serial)}.log",
             rate=rate,
@@ -107,6 +109,11 @@ class Lab:
         found = await self.stack.enter_async_context(running)
         await found.until_answered(10)
         return found
+
+    async def _in_force(self, address: str, host: str) -> bool:
+        async with httpx.AsyncClient(trust_env=False, timeout=5.0) as http:
+            answer = await http.get(f"http://{address}/", headers={"Host": host})
+        return "x-version" in answer.headers
 
     async def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series of an instant query."""

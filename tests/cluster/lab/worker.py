@@ -33,16 +33,27 @@ class Cluster:
     kubectl_program: Path
     prometheus_url: str
     traefik: str
-    envoy: str
-    """Addresses of the data planes, as `host:port`."""
+    """Address of Traefik as `host:port`."""
     pids: dict[str, int]
     """Of the lab's own parts."""
+    process: subprocess.Popen[bytes]
     _made: set[str] = field(default_factory=set)
+    _envoy: str = ""
 
     @property
     def pki(self) -> Path:
         """Folder of certificates and kubeconfigs."""
         return self.folder / "pki"
+
+    @property
+    def envoy(self) -> str:
+        """Address of Envoy, which is started with Contour when it is first asked for."""
+        if not self._envoy:
+            assert self.process.stdin is not None
+            self.process.stdin.write(b"envoy\n")
+            self.process.stdin.flush()
+            self._envoy = str(_read(self.process, self.folder)["envoy"])
+        return self._envoy
 
     def kubectl(self, *args: str | Path, stdin: str = "", kubeconfig: Path | None = None) -> str:
         """Run kubectl and return what it wrote; raises Refusal with its complaint."""
@@ -124,15 +135,11 @@ def started(folder: Path) -> Iterator[Cluster]:
             start_new_session=True,
         )
     with process:
-        assert process.stdout is not None
         try:
-            line = process.stdout.readline()
-            if not line:
-                message = (folder / "lab.log").read_text(encoding="utf-8")
-                raise RuntimeError(f"the lab did not start:\n{message}")
-            found = json.loads(line)
+            found = _read(process, folder)
             paths = ("folder", "kubeconfig", "controlplane", "kubectl_program")
-            yield Cluster(**{**found, **{name: Path(found[name]) for name in paths}})
+            found |= {name: Path(found[name]) for name in paths}
+            yield Cluster(process=process, **found)
         finally:
             assert process.stdin is not None
             process.stdin.close()
@@ -140,3 +147,14 @@ def started(folder: Path) -> Iterator[Cluster]:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _read(process: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]:
+    """The next line that the lab says; raises RuntimeError if it ended instead."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        message = (folder / "lab.log").read_text(encoding="utf-8")
+        raise RuntimeError(f"the lab ended:\n{message}")
+    found: dict[str, Any] = json.loads(line)
+    return found
