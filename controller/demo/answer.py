@@ -2,6 +2,7 @@
 """One answer over HTTP/1.1 as a client needs it: its status, who made it, and whether to go on."""
 
 import asyncio
+import ssl
 from dataclasses import dataclass
 
 from controller.demo.counts import Track
@@ -49,10 +50,12 @@ def count(tracks: dict[str, Track], answer: Answer, *, slow: bool) -> None:
         track.good += 1
 
 
-async def fetch(host: str, port: int, path: str, *, whole: bool = False) -> bytes:
+async def fetch(
+    host: str, port: int, path: str, *, whole: bool = False, tls: ssl.SSLContext | None = None
+) -> bytes:
     """GET over a connection of its own: the body, or all bytes with `whole`; raises OSError."""
     async with asyncio.timeout(REQUEST_SECONDS):
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = await asyncio.open_connection(host, port, ssl=tls)
         try:
             head = f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
             writer.write(head.encode())

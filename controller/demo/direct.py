@@ -8,6 +8,7 @@ a second old, and opens a connection for each call.
 import asyncio
 import json
 import random
+import ssl
 import time
 import urllib.parse
 from collections.abc import Callable
@@ -33,6 +34,8 @@ class Direct:
     slow_seconds: float
     slot: Callable[[], Slot]
     """The slot that counts now."""
+    tls: ssl.SSLContext | None = None
+    """How an API server that is reached by https is trusted, and told who asks."""
     endpoints: list[tuple[str, int]] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -56,7 +59,10 @@ class Direct:
         while True:
             try:
                 body = await fetch(
-                    url.hostname or "", url.port or 80, f"{path}?labelSelector={selector}"
+                    url.hostname or "",
+                    url.port or 80,
+                    f"{path}?labelSelector={selector}",
+                    tls=self.tls,
                 )
                 self.endpoints = addresses(json.loads(body))
             except (OSError, ValueError, KeyError):

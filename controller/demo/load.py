@@ -10,6 +10,7 @@ that drawing and measuring cannot delay it, and writes one line of counts each t
 import argparse
 import asyncio
 import os
+import ssl
 import sys
 import time
 from collections import deque
@@ -115,6 +116,8 @@ class Load:
     port: int
     rate: float
     slow_seconds: float
+    name: str = ""
+    """What clients call it; its address if empty."""
     under_way: int = 0
     slot: Slot = field(default_factory=lambda: Slot(end=0.0))
     _idle: deque[Client] = field(default_factory=deque)
@@ -123,9 +126,8 @@ class Load:
     @property
     def request(self) -> bytes:
         """The bytes of every request."""
-        return (
-            f"GET / HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nUser-Agent: demo\r\n\r\n".encode()
-        )
+        name = self.name or f"{self.host}:{self.port}"
+        return f"GET / HTTP/1.1\r\nHost: {name}\r\nUser-Agent: demo\r\n\r\n".encode()
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -191,7 +193,11 @@ async def main(arguments: argparse.Namespace) -> None:
     """Run both clients and write slots until standard input ends."""
     host, _, port = arguments.gateway.rpartition(":")
     load = Load(
-        host=host, port=int(port), rate=arguments.rate, slow_seconds=arguments.slow_ms / 1000
+        host=host,
+        port=int(port),
+        rate=arguments.rate,
+        slow_seconds=arguments.slow_ms / 1000,
+        name=arguments.name,
     )
     direct = Direct(
         api=arguments.api,
@@ -200,6 +206,7 @@ async def main(arguments: argparse.Namespace) -> None:
         rate=arguments.direct_rate,
         slow_seconds=load.slow_seconds,
         slot=lambda: load.slot,
+        tls=_tls(arguments.api_credentials) if arguments.api_credentials else None,
     )
     loop = asyncio.get_running_loop()
     loop.add_reader(sys.stdin.fileno(), lambda: os.read(0, 64) or os._exit(0))
@@ -212,12 +219,24 @@ async def main(arguments: argparse.Namespace) -> None:
             sys.stdout.buffer.flush()
 
 
+def _tls(files: list[str]) -> ssl.SSLContext:
+    """From the files of an authority, a certificate and its key."""
+    authority, certificate, key = files
+    context = ssl.create_default_context(cafile=authority)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Bounded load, counted as clients see it.")
     parser.add_argument("--gateway", required=True, help="host:port of the gateway")
+    parser.add_argument("--name", default="", help="what clients call it, in the Host header")
     parser.add_argument("--rate", type=float, default=400.0, help="requests per second")
     parser.add_argument("--slow-ms", type=float, default=300.0, help="answers above it are slow")
     parser.add_argument("--api", required=True, help="base URL of the API server")
+    parser.add_argument(
+        "--api-credentials", nargs=3, metavar="FILE", help="authority, certificate and key"
+    )
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--service", required=True)
     parser.add_argument("--direct-rate", type=float, default=20.0, help="direct calls per second")

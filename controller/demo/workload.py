@@ -2,28 +2,42 @@
 """The application inside a pod: a small HTTP server whose faults are set by its environment.
 
 One process per pod. It is run as a script, so that it imports nothing but the standard library and
-starts in a tenth of a second. It deliberately does not drain: SIGTERM keeps its default action and
-ends the process with whatever is open, since that is what many real applications do.
+starts in a tenth of a second. Unless it is told to drain, SIGTERM keeps its default action and ends
+the process with whatever is open, since that is what many real applications do.
 
 Environment: `POD_IP`, `PORT` (8080), `POD_NAME`, `VERSION`; `ERROR_RATE` (0..1, answered with 500),
 `LATENCY_MS` (2, mean of an exponential distribution), `SLOW_RATE` (0..1) of answers that take
-`SLOW_MS` (500) instead, `READY_SECONDS` (0) before it listens, `CRASH=1` to exit with code 1 at
-start. It writes one line, `ready`, when it listens, and ends when its standard input does.
+`SLOW_MS` (500) instead, `READY_SECONDS` (0) before it listens, `DRAIN_SECONDS` (0) for which it
+goes on serving after SIGTERM, `CRASH=1` to exit with code 1 at start, `CRASH_SECONDS` to do so
+later, `OOM_SECONDS` after which it is killed as the kernel kills whoever has no memory left;
+`CPU_MS` (5) and `MEMORY_MB` (50) that it claims to use per request and at all. It writes one line,
+`ready`, when it listens, and ends when its standard input does. `/healthz` is always well,
+`/metrics` tells requests, duration and use in Prometheus' format; neither is counted.
 """
 
 import asyncio
+import bisect
+import itertools
 import os
 import random
+import signal
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_HEAD = 16_384
 """Bytes of a request's head; longer ones come from nobody that this server is meant for."""
 
 MAX_WAITING = 100
 """Pipelined requests of one connection that may wait; more ends the connection."""
+
+
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Seconds; Prometheus' client libraries have these."""
+
+
+_CLOSE = "Connection: close\r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +50,8 @@ class Behaviour:
     latency: float = 0.002
     slow_rate: float = 0.0
     slow: float = 0.5
+    cpu_seconds: float = 0.005
+    memory_bytes: float = 5e7
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> "Behaviour":
@@ -47,6 +63,8 @@ class Behaviour:
             latency=float(env.get("LATENCY_MS", "2")) / 1000,
             slow_rate=float(env.get("SLOW_RATE", "0")),
             slow=float(env.get("SLOW_MS", "500")) / 1000,
+            cpu_seconds=float(env.get("CPU_MS", "5")) / 1000,
+            memory_bytes=float(env.get("MEMORY_MB", "50")) * 1e6,
         )
 
     def delay(self) -> float:
@@ -56,27 +74,68 @@ class Behaviour:
         # Capped at ten times the mean: a healthy version should have no accidental outliers.
         return min(random.expovariate(1.0), 10.0) * self.latency
 
-    def answer(self) -> bytes:
-        """The whole response of one request."""
-        failing = random.random() < self.error_rate  # noqa: S311 - faults, no secrets
+    def fails(self) -> bool:
+        """Whether the next answer is an error."""
+        return random.random() < self.error_rate  # noqa: S311 - faults, no secrets
+
+    def answer(self, body: str, *, failing: bool = False, last: bool = False) -> bytes:
+        """The whole response of one request; the `last` one closes its connection."""
         status = b"500 Internal Server Error" if failing else b"200 OK"
-        body = f"{self.version} {self.pod}\n".encode()
+        content = body.encode()
         return b"HTTP/1.1 %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n%b\r\n%b" % (
             status,
-            len(body),
-            f"X-Version: {self.version}\r\nX-Pod: {self.pod}\r\n".encode(),
-            body,
+            len(content),
+            f"X-Version: {self.version}\r\nX-Pod: {self.pod}\r\n{_CLOSE * last}".encode(),
+            content,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Meters:
+    """What the application knows about itself while it runs."""
+
+    draining: bool = False
+    """Asked to end: connections are closed after the answer that is due."""
+    codes: Counter[int] = field(default_factory=lambda: Counter({200: 0, 500: 0}))
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    seconds: float = 0.0
+
+    def count(self, code: int, seconds: float) -> None:
+        """Add one answer."""
+        self.codes[code] += 1
+        self.buckets[bisect.bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+    def text(self, behaviour: Behaviour) -> str:
+        """All series; what it claims to use hangs on the requests that it answered."""
+        used = sum(self.buckets) * behaviour.cpu_seconds
+        name = "http_request_duration_seconds"
+        bounds = (*map(str, BOUNDS), "+Inf")
+        return "".join(
+            (
+                "# TYPE http_requests_total counter\n",
+                *(f'http_requests_total{{code="{c}"}} {n}\n' for c, n in self.codes.items()),
+                f"# TYPE {name} histogram\n",
+                *(
+                    f'{name}_bucket{{le="{bound}"}} {n}\n'
+                    for bound, n in zip(bounds, itertools.accumulate(self.buckets), strict=True)
+                ),
+                f"{name}_sum {self.seconds}\n{name}_count {sum(self.buckets)}\n",
+                f"# TYPE app_cpu_seconds_total counter\napp_cpu_seconds_total {used}\n",
+                f"# TYPE app_memory_bytes gauge\napp_memory_bytes {behaviour.memory_bytes}\n",
+            )
         )
 
 
 class Connection(asyncio.Protocol):
     """One client: requests are answered one after another, in the order in which they came."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, meters: Meters) -> None:
         self._behaviour = behaviour
+        self._meters = meters
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._waiting: deque[bool] = deque()
+        self._waiting: deque[bytes] = deque()
         self._busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -88,7 +147,7 @@ class Connection(asyncio.Protocol):
         """Take whole requests out of the stream; each waits for those before it."""
         self._buffer += data
         while (head := self._take()) is not None:
-            self._waiting.append(b"\r\nconnection: close" in head)
+            self._waiting.append(head)
         if len(self._buffer) > MAX_HEAD or len(self._waiting) > MAX_WAITING:
             self._close()
         elif not self._busy:
@@ -113,17 +172,32 @@ class Connection(asyncio.Protocol):
         return head
 
     def _next(self) -> None:
-        if self._waiting:
-            self._busy = True
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._behaviour.delay(), self._reply, self._waiting.popleft())
+        if not self._waiting:
+            return
+        head = self._waiting.popleft()
+        self._busy = True
+        if head.startswith(b"get /healthz "):
+            self._reply(head, self._behaviour.answer("well\n"))
+        elif head.startswith(b"get /metrics "):
+            self._reply(head, self._behaviour.answer(self._meters.text(self._behaviour)))
+        else:
+            seconds = self._behaviour.delay()
+            asyncio.get_running_loop().call_later(seconds, self._work, head, seconds)
 
-    def _reply(self, last: bool) -> None:  # noqa: FBT001 - called by a timer, which has no names
+    def _work(self, head: bytes, seconds: float) -> None:
+        behaviour = self._behaviour
+        failing = behaviour.fails()
+        self._meters.count(500 if failing else 200, seconds)
+        body = f"{behaviour.version} {behaviour.pod}\n"
+        last = self._meters.draining
+        self._reply(head, behaviour.answer(body, failing=failing, last=last))
+
+    def _reply(self, head: bytes, answer: bytes) -> None:
         self._busy = False
         if self._transport is None or self._transport.is_closing():
             return
-        self._transport.write(self._behaviour.answer())
-        if last:
+        self._transport.write(answer)
+        if self._meters.draining or b"\r\nconnection: close" in head:
             self._close()
         else:
             self._next()
@@ -136,16 +210,35 @@ class Connection(asyncio.Protocol):
 async def serve(env: Mapping[str, str]) -> None:
     """Listen at the pod's address until the process ends; raises OSError if it is taken."""
     loop = asyncio.get_running_loop()
-    behaviour = Behaviour.of(env)
+    behaviour, meters = Behaviour.of(env), Meters()
     # The parent holds the other end: when it dies, however it dies, no server is left behind.
     loop.add_reader(sys.stdin.fileno(), lambda: os.read(0, 64) or os._exit(0))
     await asyncio.sleep(float(env.get("READY_SECONDS", "0")))
+    if "DRAIN_SECONDS" in env:
+        loop.add_signal_handler(signal.SIGTERM, _drain, meters, float(env["DRAIN_SECONDS"]))
+    for name, end in _ENDS.items():
+        if name in env:
+            loop.call_later(float(env[name]), end)
     server = await loop.create_server(
-        lambda: Connection(behaviour), env["POD_IP"], int(env.get("PORT", "8080")), backlog=512
+        lambda: Connection(behaviour, meters),
+        env["POD_IP"],
+        int(env.get("PORT", "8080")),
+        backlog=512,
     )
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await server.serve_forever()
+
+
+def _drain(meters: Meters, seconds: float) -> None:
+    meters.draining = True
+    asyncio.get_running_loop().call_later(seconds, os._exit, 0)
+
+
+_ENDS = {
+    "CRASH_SECONDS": lambda: os._exit(1),
+    "OOM_SECONDS": lambda: os.kill(os.getpid(), signal.SIGKILL),
+}
 
 
 if __name__ == "__main__":

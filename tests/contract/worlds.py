@@ -9,13 +9,12 @@
         ...
 
 `@contract` makes one test per world: `sim` (the simulated server in process, in virtual time),
-`http` (the same over HTTP on loopback) and, when `SWITCHGEAR_CONTRACT_KUBECONFIG` names a
-kubeconfig, `real`. Each test gets a namespace of its own, `world.namespace`; in the real cluster it
-is deleted afterwards. Behaviour of controllers (a Deployment that rolls, garbage collection) is
+`http` (the same over HTTP on loopback) and, in the lane of the cluster (`make test-cluster`),
+`real`. Each test gets a namespace of its own, `world.namespace`; in the real cluster it is deleted
+afterwards. Behaviour of controllers (a Deployment that rolls, garbage collection) is
 tested with `@contract(controllers=True)`: the simulated worlds then run theirs; a real cluster
 always does. Wait for such behaviour with `await world.eventually(...)`, which polls with a deadline
-in the time of the world. Pods become ready by themselves in the simulated worlds; in a real cluster
-without kubelets something has to play their part.
+in the time of the world. Pods become ready by themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -41,8 +39,8 @@ from controller.sim.apiserver.server import ApiServer
 from controller.sim.apiserver.store import Store
 from tests.contract.port import Answer, InProcess, OverHttp, Port, http_client, real_client
 
-REAL = os.environ.get("SWITCHGEAR_CONTRACT_KUBECONFIG", "")
-WORLDS = ("sim", "http", *(("real",) if REAL else ()))
+SIMULATED = ("sim", "http")
+REAL = "real"
 # Ten minutes of virtual time cost nothing; a test that needs more waits for what never comes.
 VIRTUAL_LIMIT = 600.0
 
@@ -54,6 +52,7 @@ DIALECTS = {
 }
 Object = dict[str, Any]
 Test = Callable[["World"], Awaitable[None]]
+Contract = Callable[[str, pytest.FixtureRequest], None]
 _serial = itertools.count()
 
 
@@ -202,9 +201,9 @@ async def _simulated(kind: str, *, controllers: bool) -> AsyncIterator[World]:
 
 
 @contextlib.asynccontextmanager
-async def _real() -> AsyncIterator[World]:
-    async with real_client(Path(REAL)) as client:
-        world = await _fresh("real", OverHttp(client))
+async def _real(kubeconfig: Path) -> AsyncIterator[World]:
+    async with real_client(kubeconfig) as client:
+        world = await _fresh(REAL, OverHttp(client))
         # Pods may not be made before the namespace's default service account exists.
         account = world.path("serviceaccounts", "default")
 
@@ -226,9 +225,8 @@ async def _fresh(kind: str, port: Port) -> World:
     return world
 
 
-def _run(kind: str, test: Test, *, controllers: bool) -> None:
+def _run(opened: contextlib.AbstractAsyncContextManager[World], test: Test, kind: str) -> None:
     async def main() -> None:
-        opened = _real() if kind == "real" else _simulated(kind, controllers=controllers)
         async with opened as world:
             await test(world)
 
@@ -238,10 +236,13 @@ def _run(kind: str, test: Test, *, controllers: bool) -> None:
         asyncio.run(main())
 
 
-def _made(test: Test, *, controllers: bool) -> Callable[[str], None]:
-    @pytest.mark.parametrize("kind", WORLDS)
-    def run(kind: str) -> None:
-        _run(kind, test, controllers=controllers)
+def _made(test: Test, *, controllers: bool) -> Contract:
+    def run(kind: str, request: pytest.FixtureRequest) -> None:
+        if kind == REAL:
+            opened = _real(request.getfixturevalue("cluster").kubeconfig)
+        else:
+            opened = _simulated(kind, controllers=controllers)
+        _run(opened, test, kind)
 
     run.__name__ = run.__qualname__ = getattr(test, "__name__", "test")
     run.__doc__, run.__module__ = test.__doc__, test.__module__
@@ -249,16 +250,16 @@ def _made(test: Test, *, controllers: bool) -> Callable[[str], None]:
 
 
 @overload
-def contract(test: Test, /) -> Callable[[str], None]: ...
+def contract(test: Test, /) -> Contract: ...
 
 
 @overload
-def contract(*, controllers: bool) -> Callable[[Test], Callable[[str], None]]: ...
+def contract(*, controllers: bool) -> Callable[[Test], Contract]: ...
 
 
 def contract(
     test: Test | None = None, /, *, controllers: bool = False
-) -> Callable[[str], None] | Callable[[Test], Callable[[str], None]]:
+) -> Contract | Callable[[Test], Contract]:
     """Make one test per world of a coroutine that takes a World."""
     if test is not None:
         return _made(test, controllers=controllers)

@@ -122,3 +122,31 @@ async def test_it_ends_when_its_parent_is_gone() -> None:
         assert process.stdin is not None
         process.stdin.close()
         assert await process.wait() == 0
+
+
+async def test_it_tells_what_it_answered_and_counts_no_probe() -> None:
+    async with pod(ERROR_RATE="1", LATENCY_MS="0") as (process, port):
+        await ready(process)
+        ask = b"GET / HTTP/1.1\r\n\r\n" * 3 + b"GET /healthz HTTP/1.1\r\n\r\n"
+        heads = await converse(port, ask, 4)
+        assert [head.split()[1] for head in heads] == ["500", "500", "500", "200"]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n")
+        text = (await reader.read(-1)).decode()
+        writer.close()
+    assert 'http_requests_total{code="500"} 3\n' in text
+    assert 'http_request_duration_seconds_bucket{le="+Inf"} 3\n' in text
+    assert "http_request_duration_seconds_count 3\n" in text
+
+
+async def test_it_drains_when_it_is_told_to() -> None:
+    async with pod(DRAIN_SECONDS="0.3") as (process, port):
+        await ready(process)
+        process.terminate()
+        assert (await converse(port, b"GET / HTTP/1.1\r\n\r\n", 1))[0].startswith("HTTP/1.1 200")
+        assert await process.wait() == 0
+
+
+async def test_it_dies_as_out_of_memory() -> None:
+    async with pod(OOM_SECONDS="0") as (process, _):
+        assert await process.wait() == -signal.SIGKILL

@@ -106,6 +106,8 @@ class Daemon:
     kubeconfig: Path
     prometheus: str
     port: int = field(default_factory=free_port)
+    options: tuple[str, ...] = RUN
+    """What it is told besides."""
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -121,7 +123,7 @@ class Daemon:
                 f"--kubeconfig={self.kubeconfig}",
                 f"--prometheus={self.prometheus}",
                 f"--listen=127.0.0.1:{self.port}",
-                *RUN,
+                *self.options,
                 cwd=ROOT,
                 env=dict(os.environ),
                 stdin=asyncio.subprocess.DEVNULL,

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a test on the real control plane starts from; README.md shows how it is used."""
+
+import contextlib
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cluster.lab import traffic
+from tests.cluster.lab.application import App, until
+from tests.cluster.lab.worker import Cluster
+from tests.contract.port import OverHttp, Port, real_client
+from tests.support.realtime import Daemon
+
+QUICK = (
+    "--settle-seconds=2.5",
+    "--drain-seconds=1",
+    "--ready-seconds=60",
+    "--roll-seconds=120",
+)
+"""Traefik takes up to two seconds until a weight is in force; the rest is as quick as it can be."""
+
+_serial = itertools.count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """A namespace of a test's own, and a second one for the daemon's documents."""
+
+    name: str
+    system: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Lab:
+    """The cluster of this worker, as one test sees it."""
+
+    cluster: Cluster
+    api: Port
+    """Raw requests as administrator."""
+    folder: Path
+    """For what this test writes."""
+    stack: contextlib.AsyncExitStack
+
+    @property
+    def traefik(self) -> str:
+        """Address of Traefik as `host:port`; its Gateway is `lab/traefik`."""
+        return self.cluster.traefik
+
+    @property
+    def envoy(self) -> str:
+        """Address of Envoy; its Gateway is `lab/envoy`."""
+        return self.cluster.envoy
+
+    @property
+    def prometheus_url(self) -> str:
+        """Prometheus, which scrapes the data planes and all annotated pods each second."""
+        return self.cluster.prometheus_url
+
+    def daemon(
+        self,
+        space: Space,
+        *,
+        kubeconfig: Path | None = None,
+        name: str = "daemon",
+        options: tuple[str, ...] = QUICK,
+    ) -> Daemon:
+        """`switchgear run` for a space; it is started by the test and ended after it.
+
+        It watches the namespace of the space and keeps its documents in the other one.
+        """
+        folder = self.folder / name
+        folder.mkdir()
+        daemon = Daemon(
+            folder=folder,
+            kubeconfig=kubeconfig or self.cluster.kubeconfig,
+            prometheus=self.prometheus_url,
+            options=(
+                *options,
+                f"--namespace={space.name}",
+                f"--controller-namespace={space.system}",
+            ),
+        )
+        self.stack.push_async_callback(daemon.close)
+        return daemon
+
+    async def load(
+        self, app: App, *, rate: float = 100.0, direct_rate: float = 30.0, address: str = ""
+    ) -> traffic.Traffic:
+        """Requests until the test ends, through the data plane that the application's route uses.
+
+        They begin when the route is in force, and it returns when the first answers have come.
+        """
+        address = address or str(getattr(self.cluster, app.gateway))
+        await until(lambda: self._in_force(address, app.host), 20.0, f"a route for {app.host}")
+        running = traffic.running(
+            app,
+            address=address,
+            pki=self.cluster.pki,
+            log=self.folder / f"load-{next(_serial)}.log",
+            rate=rate,
+            direct_rate=direct_rate,
+        )
+        found = await self.stack.enter_async_context(running)
+        await found.until_answered(10)
+        return found
+
+    async def _in_force(self, address: str, host: str) -> bool:
+        async with httpx.AsyncClient(trust_env=False, timeout=5.0) as http:
+            answer = await http.get(f"http://{address}/", headers={"Host": host})
+        return "x-version" in answer.headers
+
+    async def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series of an instant query."""
+        async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+            answer = await http.get(f"{self.prometheus_url}/api/v1/query", params={"query": promql})
+        found = answer.raise_for_status().json()["data"]["result"]
+        return [(series["metric"], float(series["value"][1])) for series in found]
+
+
+@pytest.fixture
+async def lab(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Lab]:
+    """The cluster of this worker; whatever the test starts through it ends with the test."""
+    async with (
+        real_client(cluster.kubeconfig) as client,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        yield Lab(cluster=cluster, api=OverHttp(client), folder=tmp_path, stack=stack)
+
+
+@pytest.fixture
+async def space(lab: Lab) -> AsyncIterator[Space]:
+    """A fresh namespace, deleted afterwards with the one for the daemon's documents."""
+    name = f"t{next(_serial)}-{secrets.token_hex(3)}"
+    found = Space(name=name, system=f"{name}-system")
+    for namespace in (found.name, found.system):
+        answer = await lab.api.request(
+            "POST",
+            "/api/v1/namespaces",
+            {},
+            {"Content-Type": "application/json"},
+            f'{{"metadata": {{"name": "{namespace}"}}}}'.encode(),
+        )
+        assert answer.status == 201, answer.content
+
+    async def accounts() -> bool:
+        """Pods may not be made before the namespace's default service account exists."""
+        path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+        return (await lab.api.request("GET", path, {}, {}, b"")).status == 200
+
+    await until(accounts, 20.0, "the default service account")
+    try:
+        yield found
+    finally:
+        for namespace in (found.name, found.system):
+            await lab.api.request("DELETE", f"/api/v1/namespaces/{namespace}", {}, {}, b"")
+
+
+@pytest.fixture
+def app(lab: Lab, space: Space) -> Callable[..., App]:
+    """Makes applications in the space; they are deployed by their `start`."""
+
+    def make(name: str = "checkout", gateway: str = "traefik") -> App:
+        return App(port=lab.api, namespace=space.name, name=name, gateway=gateway)
+
+    return make

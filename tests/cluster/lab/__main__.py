@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab by hand, and as tests start it.
+
+    python -m tests.cluster.lab build          everything that has to be built or fetched, once
+    python -m tests.cluster.lab up FOLDER      a cluster, until Ctrl-C or the end of standard input
+
+`up` makes a network of its own unless it is told `--here`, prints one line of JSON that says where
+everything is, and removes nothing: the logs of all parts stay in FOLDER.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from controller.demo.errors import DemoError
+from tests.cluster.lab import build, cluster, network
+from tests.cluster.lab.toolchain import Unavailable
+
+MAX_WORDS = 8
+"""Nobody sends more than one and waits for the answer."""
+
+
+async def _up(folder: Path) -> None:
+    programs = build.programs(make=False)
+    async with cluster.up(programs, folder) as found:
+        _say(found.about)
+        async for word in _words():
+            # Most tests need one data plane only; the second one is started when it is asked for.
+            if word == "envoy":
+                _say({"envoy": await found.envoy()})
+
+
+def _say(found: object) -> None:
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+
+
+async def _words() -> AsyncIterator[str]:
+    """The lines of standard input, until it ends or a signal asks to."""
+    lines: asyncio.Queue[str] = asyncio.Queue(MAX_WORDS)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lines.put_nowait, "")
+    loop.add_reader(sys.stdin.fileno(), lambda: lines.put_nowait(sys.stdin.readline()))
+    while word := await lines.get():
+        yield word.strip()
+
+
+def main() -> int:
+    """Run one command."""
+    parser = argparse.ArgumentParser(description="A Kubernetes for tests, without containers.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build", help="build and fetch everything")
+    up = commands.add_parser("up", help="a cluster until standard input ends")
+    up.add_argument("folder", type=Path)
+    up.add_argument("--here", action="store_true", help="in the network in which this runs")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "build":
+            build.programs(make=True)
+        else:
+            if not arguments.here:
+                network.enter()
+            asyncio.run(_up(arguments.folder.resolve()))
+    except (Unavailable, DemoError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

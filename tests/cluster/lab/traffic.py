@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients in a process of their own, and what they saw."""
+
+import asyncio
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller.demo.counts import Seen, Slot, Track, decode, total
+from controller.demo.process import Child
+from tests.cluster.lab.api import SERVER
+from tests.cluster.lab.application import App, until
+
+
+@dataclass(slots=True, kw_only=True)
+class Traffic:
+    """Counts so far, slot by slot; a slot is a tenth of a second."""
+
+    child: Child
+    seen: Seen = field(default_factory=Seen)
+
+    @property
+    def slots(self) -> list[Slot]:
+        """All slots, oldest first."""
+        return list(self.seen.slots)
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Requests that nobody answered well or badly, by what went wrong."""
+        return self.seen.failures()
+
+    @property
+    def sent(self) -> int:
+        """Requests through the data plane."""
+        return sum(slot.sent for slot in self.seen.slots)
+
+    def answers(self, version: str, since: float = 0.0) -> Track:
+        """Answers of a version through the data plane in slots that end after a time."""
+        return total((slot for slot in self.seen.slots if slot.end > since), version)
+
+    def direct(self) -> Counter[str]:
+        """Answers by version to the client that calls the Service's endpoints itself."""
+        found: Counter[str] = Counter()
+        for slot in self.seen.slots:
+            found.update({version: track.total for version, track in slot.direct.items()})
+        return found
+
+    def failed_at(self) -> list[float]:
+        """The ends of all slots in which something failed, as seconds since 1970."""
+        return [s.end for s in self.seen.slots if s.failures or s.direct_failures]
+
+    async def until_answered(self, count: int, within: float = 30.0) -> None:
+        """Wait until so many requests have been answered from now on."""
+        before = self._answered()
+
+        async def enough() -> bool:
+            return self._answered() - before >= count
+
+        await until(enough, within, f"{count} answers; failures: {self.failures}")
+
+    def _answered(self) -> int:
+        return sum(track.total for slot in self.seen.slots for track in slot.tracks.values())
+
+    async def collect(self) -> None:
+        """Read the counts until the process ends."""
+        async for line in self.child.lines():
+            self.seen.add(decode(line))
+
+
+@contextlib.asynccontextmanager
+async def running(
+    app: App, *, address: str, pki: Path, log: Path, rate: float, direct_rate: float
+) -> AsyncIterator[Traffic]:
+    """Requests at a rate through the data plane at `address`, and past it, until the block ends.
+
+    The client that goes past it follows the Service's endpoints, and knows them up to a second
+    late, as clients behind a kube-proxy do.
+    """
+    child = await Child.start(
+        "load",
+        (
+            *(sys.executable, "-m", "controller.demo.load"),
+            *("--gateway", address),
+            *("--name", app.host),
+            *("--rate", str(rate)),
+            *("--direct-rate", str(direct_rate)),
+            *("--api", SERVER),
+            *("--api-credentials", pki / "ca.crt", pki / "admin.crt", pki / "admin.key"),
+            *("--namespace", app.namespace),
+            *("--service", app.name),
+        ),
+        log=log,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    traffic = Traffic(child=child)
+    reading = asyncio.ensure_future(traffic.collect())
+    try:
+        yield traffic
+    finally:
+        await child.stop()
+        await reading

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab itself: what its pods, its data plane and its Prometheus do is what a cluster does."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.lab.application import App, deployment, until
+
+pytestmark = pytest.mark.timeout(180)
+
+
+async def waiting(app: App) -> set[str]:
+    """The reasons for which containers wait."""
+    return {
+        status["state"].get("waiting", {}).get("reason", "")
+        for pod in await app.pods()
+        for status in pod.get("status", {}).get("containerStatuses", ())
+    }
+
+
+async def test_pods_become_ready_and_answer(lab: Lab, app: Callable[..., App]) -> None:
+    shop = app()
+    await shop.start(replicas=3)
+    assert await shop.ready() == {"v1": 3}
+    load = await lab.load(shop)
+    await load.until_answered(100)
+    assert load.failures == {}
+    assert load.direct().keys() == {"v1"}
+    slices = await shop.every("endpointslices")
+    assert sum(len(found["endpoints"]) for found in slices) == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "env", "reason"),
+    [
+        ("app:v1", {"CRASH": "1"}, "CrashLoopBackOff"),
+        ("app:missing", {}, "ImagePullBackOff"),
+    ],
+)
+async def test_containers_that_do_not_start(
+    app: Callable[..., App], image: str, env: dict[str, str], reason: str
+) -> None:
+    shop = app()
+    version = image.partition(":")[2]
+    await shop.create("deployments", deployment("checkout", version=version, env=env, replicas=1))
+
+    async def so() -> bool:
+        return reason in await waiting(shop)
+
+    await until(so, 30.0, reason)
+    assert await shop.ready() == {}
+
+
+async def test_a_crash_and_running_out_of_memory_are_told_apart(app: Callable[..., App]) -> None:
+    shop = app()
+    for name, key in (("crash", "CRASH_SECONDS"), ("memory", "OOM_SECONDS")):
+        await shop.create("deployments", deployment(name, replicas=1, env={key: "0.5"}))
+    found: dict[str, Any] = {}
+
+    async def both() -> bool:
+        for pod in await shop.pods():
+            status = pod["status"].get("containerStatuses", [{}])[0]
+            ended = status.get("lastState", {}).get("terminated")
+            if ended and status["restartCount"]:
+                found[pod["metadata"]["labels"]["app"]] = (ended["exitCode"], ended["reason"])
+        return len(found) == 2
+
+    await until(both, 30.0, "two containers were restarted")
+    assert found == {"crash": (1, "Error"), "memory": (137, "OOMKilled")}
+
+
+async def test_a_pod_without_a_place_is_pending(app: Callable[..., App]) -> None:
+    shop = app()
+    made = deployment("checkout", replicas=1)
+    made["spec"]["template"]["spec"]["nodeSelector"] = {"disk": "none"}
+    await shop.create("deployments", made)
+
+    async def told() -> bool:
+        pods = await shop.pods()
+        conditions = [c for pod in pods for c in pod.get("status", {}).get("conditions", ())]
+        return any(c.get("reason") == "Unschedulable" for c in conditions)
+
+    await until(told, 20.0, "Unschedulable")
+    assert [pod["status"]["phase"] for pod in await shop.pods()] == ["Pending"]
+
+
+async def test_a_drained_node_moves_its_pods(lab: Lab, app: Callable[..., App]) -> None:
+    shop = app()
+    await shop.start(replicas=4)
+    nodes = {pod["spec"]["nodeName"] for pod in await shop.pods()}
+    assert nodes == {"lab-1", "lab-2"}
+    drain = ("drain", "lab-1", "--force", f"--pod-selector=app={shop.name}", "--timeout=60s")
+    try:
+        await asyncio.to_thread(lab.cluster.kubectl, *drain)
+        await shop.complete()
+        assert {pod["spec"]["nodeName"] for pod in await shop.pods()} == {"lab-2"}
+    finally:
+        lab.cluster.kubectl("uncordon", "lab-1")
+
+
+async def test_pods_that_drain_answer_until_they_are_gone(
+    lab: Lab, app: Callable[..., App]
+) -> None:
+    """A restart of pods that drain fails nobody."""
+    shop = app()
+    await shop.start(replicas=2, env={"DRAIN_SECONDS": "4"})
+    load = await lab.load(shop)
+    await asyncio.to_thread(
+        lab.cluster.kubectl, "rollout", "restart", "deployment/checkout", "-n", shop.namespace
+    )
+    await shop.complete()
+    await load.until_answered(200)
+    assert load.failures == {}
+
+
+async def test_weights_split_traffic(lab: Lab, app: Callable[..., App]) -> None:
+    one, two = app(), app("other")
+    await one.start(replicas=1)
+    await two.start(replicas=1, version="v2")
+    backends = [{"name": n, "port": 80, "weight": w} for n, w in (("checkout", 80), ("other", 20))]
+    change = {"spec": {"rules": [{"backendRefs": backends}]}}
+    answer = await one.patch("httproutes", change, mime="application/merge-patch+json")
+    assert answer.status == 200, answer.content
+    load = await lab.load(one)
+
+    async def both() -> bool:
+        return load.answers("v2").total > 0
+
+    await until(both, 20.0, "the second version answers")
+    before = load.answers("v1").total, load.answers("v2").total
+    await load.until_answered(1000)
+    first, second = (load.answers(v).total - n for v, n in zip(("v1", "v2"), before, strict=True))
+    # Weighted round robin is exact; a few requests are under way at either end.
+    assert abs(second / (first + second) - 0.2) < 0.02
+    assert load.failures == {}
+
+
+async def test_prometheus_has_series_of_the_gateway_and_of_pods(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    shop = app()
+    await shop.start(replicas=2)
+    load = await lab.load(shop)
+    own = f'http_requests_total{{namespace="{space.name}", code="200"}}'
+    gateway = f'traefik_service_requests_total{{service=~".*{space.name}-checkout.*"}}'
+
+    async def counted() -> bool:
+        pods = [value for _, value in await lab.query(own) if value]
+        return len(pods) == 2 and bool(await lab.query(gateway))
+
+    await load.until_answered(100)
+    await until(counted, 20.0, f"{own} and {gateway}", every=0.5)
+    assert {labels["pod"] for labels, _ in await lab.query(own)} == {
+        pod["metadata"]["name"] for pod in await shop.pods()
+    }
+
+
+async def test_people_and_service_accounts_have_names_and_limits(lab: Lab, space: Space) -> None:
+    """And whatever anybody did stands in the audit log."""
+    cluster = lab.cluster
+    alice = cluster.kubeconfig_for("alice", groups=("shop-team",))
+    said = cluster.kubectl("auth", "whoami", "-o", "json", kubeconfig=alice)
+    assert '"alice"' in said
+    assert '"shop-team"' in said
+    with pytest.raises(Exception, match="cannot list"):
+        cluster.kubectl("get", "pods", "-n", space.name, kubeconfig=alice)
+    robot = cluster.kubeconfig_for_service_account(space.name, "default")
+    assert f"system:serviceaccount:{space.name}:default" in cluster.kubectl(
+        "auth", "whoami", kubeconfig=robot
+    )
+    refused = cluster.audited(
+        lambda event: event["user"]["username"] == "alice" and event["verb"] == "list"
+    )
+    assert {event["responseStatus"]["code"] for event in refused} == {403}

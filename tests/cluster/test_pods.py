@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""More of what the lab does: pods of several containers, Jobs, evictions, probes, autoscalers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import Lab
+from tests.cluster.lab.application import App, deployment, is_ready, service, until
+
+pytestmark = pytest.mark.timeout(180)
+
+REPORT = """
+import os, pathlib, urllib.request, ssl
+account = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount")
+host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+request = urllib.request.Request(f"https://{host}:{port}/api")
+request.add_header("Authorization", "Bearer " + (account / "token").read_text())
+trusted = ssl.create_default_context(cafile=account / "ca.crt")
+found = urllib.request.urlopen(request, context=trusted).status
+settings = pathlib.Path("/etc/settings/level").read_text()
+pathlib.Path("/shared/report").write_text(f"{found} {settings} {os.environ['WHO']}")
+"""
+WAIT = """
+import pathlib, sys
+from time import sleep
+report = pathlib.Path("/shared/report")
+while not report.exists():
+    sleep(0.05)
+print(report.read_text(), flush=True)
+sys.exit(0 if report.read_text() == "200 high checkout-" + sys.argv[1] else 3)
+"""
+
+
+def python(name: str, script: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "image": "python:3", "command": ["python", "-c", script], **more}
+
+
+async def phase(app: App, name: str) -> str:
+    return str((await app.read("pods", name)).get("status", {}).get("phase", ""))
+
+
+async def test_init_and_sidecar_containers_share_address_and_volumes(
+    app: Callable[..., App],
+) -> None:
+    """The service account's token, a ConfigMap and a folder are where the manifest mounts them."""
+    shop = app()
+    await shop.create("configmaps", {"metadata": {"name": "settings"}, "data": {"level": "high"}})
+    shared = {"name": "shared", "mountPath": "/shared"}
+    pod = {
+        "metadata": {"name": "pair"},
+        "spec": {
+            "restartPolicy": "Never",
+            "volumes": [
+                {"name": "shared", "emptyDir": {}},
+                {"name": "settings", "configMap": {"name": "settings"}},
+            ],
+            "initContainers": [
+                {
+                    "name": "side",
+                    "image": "registry.example/app:v7",
+                    "restartPolicy": "Always",
+                    "ports": [{"containerPort": 8080}],
+                    "startupProbe": {"httpGet": {"path": "/healthz", "port": 8080}},
+                }
+            ],
+            "containers": [
+                python(
+                    "report",
+                    REPORT,
+                    env=[
+                        {
+                            "name": "NAME",
+                            "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+                        },
+                        {"name": "WHO", "value": "checkout-$(NAME)"},
+                    ],
+                    volumeMounts=[
+                        shared,
+                        {"name": "settings", "mountPath": "/etc/settings", "readOnly": True},
+                    ],
+                ),
+                python("wait", WAIT, args=["pair"], volumeMounts=[shared]),
+            ],
+        },
+    }
+    await shop.create("pods", pod)
+
+    async def ended() -> bool:
+        return await phase(shop, "pair") in {"Succeeded", "Failed"}
+
+    await until(ended, 30.0, "the pod ends when its main containers have ended")
+    status = (await shop.read("pods", "pair"))["status"]
+    codes = [c["state"]["terminated"]["exitCode"] for c in status["containerStatuses"]]
+    assert codes == [0, 0]
+    assert [c["name"] for c in status["initContainerStatuses"]] == ["side"]
+
+
+async def test_a_suspended_job_runs_when_it_is_let(app: Callable[..., App]) -> None:
+    shop = app()
+    template = {"spec": {"restartPolicy": "Never", "containers": [python("go", "print(1)")]}}
+    job = {"metadata": {"name": "migrate"}, "spec": {"suspend": True, "template": template}}
+    await shop.create("jobs", job)
+    assert await shop.pods() == []
+    answer = await shop.patch("jobs", {"spec": {"suspend": False}}, name="migrate")
+    assert answer.status == 200, answer.content
+
+    async def done() -> bool:
+        found = await shop.read("jobs", "migrate")
+        return bool(found.get("status", {}).get("succeeded") == 1)
+
+    await until(done, 30.0, "the Job has succeeded")
+
+
+async def test_an_eviction_waits_for_the_disruption_budget(app: Callable[..., App]) -> None:
+    shop = app()
+    await shop.start(replicas=2)
+    spec = {"minAvailable": 2, "selector": {"matchLabels": {"app": shop.name}}}
+    await shop.create("poddisruptionbudgets", {"metadata": {"name": "two"}, "spec": spec})
+
+    async def counted() -> bool:
+        found = await shop.read("poddisruptionbudgets", "two")
+        return bool(found.get("status", {}).get("currentHealthy") == 2)
+
+    await until(counted, 20.0, "the budget knows its pods")
+    name = (await shop.pods())[0]["metadata"]["name"]
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": shop.namespace},
+    }
+    path = f"{shop.path('pods', name)}/eviction"
+    assert (await shop.send("POST", path, eviction)).status == 429
+    change = {"spec": {"minAvailable": 1}}
+    mime = "application/merge-patch+json"
+    assert (await shop.patch("poddisruptionbudgets", change, name="two", mime=mime)).status == 200
+
+    async def evicted() -> bool:
+        return (await shop.send("POST", path, eviction)).status == 201
+
+    await until(evicted, 20.0, "one of two may go")
+    await shop.complete()
+    assert name not in {pod["metadata"]["name"] for pod in await shop.pods()}
+
+
+async def test_a_probe_that_fails_takes_a_pod_out_of_service(app: Callable[..., App]) -> None:
+    shop = app()
+    made = deployment("checkout", replicas=1)
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 2}
+    container["readinessProbe"] = probe
+    # The application listens late, so the probe fails first.
+    container["env"] = [{"name": "READY_SECONDS", "value": "3"}]
+    await shop.create("deployments", made)
+    await shop.create("services", service("checkout"))
+
+    async def running() -> bool:
+        return [pod["status"]["phase"] for pod in await shop.pods()] == ["Running"]
+
+    await until(running, 20.0, "the pod runs")
+    assert not any(is_ready(pod) for pod in await shop.pods())
+    await shop.complete()
+    assert all(is_ready(pod) for pod in await shop.pods())
+
+
+async def test_an_autoscaler_follows_the_load(lab: Lab, app: Callable[..., App]) -> None:
+    """CPU is what the application claims per request, so pods multiply with requests."""
+    shop = app()
+    made = deployment("checkout", replicas=2, env={"CPU_MS": "10"})
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    container["resources"] = {"requests": {"cpu": "300m", "memory": "100Mi"}}
+    await shop.start(replicas=2, template=made["spec"]["template"])
+    metric = {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}},
+    }
+    scaled = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"}
+    spec = {"scaleTargetRef": scaled, "minReplicas": 2, "maxReplicas": 8, "metrics": [metric]}
+    await shop.create("horizontalpodautoscalers", {"metadata": {"name": "cpu"}, "spec": spec})
+    # 100 requests/s at 10 ms are a whole CPU: of 150 m each, seven pods.
+    load = await lab.load(shop, direct_rate=1.0)
+
+    async def grown() -> bool:
+        return int((await shop.read("deployments"))["spec"]["replicas"]) >= 6
+
+    await until(grown, 90.0, "the autoscaler has reacted", every=0.5)
+    await shop.complete()
+    assert load.failures == {}
