@@ -6,7 +6,7 @@ starts in a tenth of a second. Unless it is told to drain, SIGTERM keeps its def
 the process with whatever is open, since that is what many real applications do.
 
 Environment: `POD_IP`, `PORT` (8080), `POD_NAME`, `VERSION`; `ERROR_RATE` (0..1, answered with 500),
-`LATENCY_MS` (2, mean of an exponential distribution), `SLOW_RATE` (0..1) of answers that take
+`ERROR_SECONDS` (0) after its start from which on it errs, `LATENCY_MS` (2, mean of an exponential distribution), `SLOW_RATE` (0..1) of answers that take
 `SLOW_MS` (500) instead, `READY_SECONDS` (0) before it listens, `DRAIN_SECONDS` (0) for which it
 goes on serving after SIGTERM, `CRASH=1` to exit with code 1 at start, `CRASH_SECONDS` to do so
 later, `OOM_SECONDS` after which it is killed as the kernel kills whoever has no memory left;
@@ -22,6 +22,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class Behaviour:
     version: str
     pod: str
     error_rate: float = 0.0
+    errs_from: float = 0.0
+    """Reading of the monotonic clock."""
     latency: float = 0.002
     slow_rate: float = 0.0
     slow: float = 0.5
@@ -60,6 +63,7 @@ class Behaviour:
             version=env.get("VERSION", "unknown"),
             pod=env.get("POD_NAME", "pod"),
             error_rate=float(env.get("ERROR_RATE", "0")),
+            errs_from=time.monotonic() + float(env.get("ERROR_SECONDS", "0")),
             latency=float(env.get("LATENCY_MS", "2")) / 1000,
             slow_rate=float(env.get("SLOW_RATE", "0")),
             slow=float(env.get("SLOW_MS", "500")) / 1000,
@@ -76,6 +80,8 @@ class Behaviour:
 
     def fails(self) -> bool:
         """Whether the next answer is an error."""
+        if time.monotonic() < self.errs_from:
+            return False
         return random.random() < self.error_rate  # noqa: S311 - faults, no secrets
 
     def answer(self, body: str, *, failing: bool = False, last: bool = False) -> bytes:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Without weights: exposure by whole pods, judged by what the pods count, then the native roll."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.lab import records
+from tests.cluster.lab.application import App, until
+
+POLICY = {"policy": "fast", "traffic": "replicas", "steps": "20@3s", "bake": "3s"}
+
+pytestmark = pytest.mark.timeout(400)
+
+
+async def adopted(app: App) -> None:
+    async def managed() -> bool:
+        return await app.annotation("managed") is not None
+
+    await until(managed, 30.0, "the daemon has adopted the Deployment")
+
+
+@pytest.mark.parametrize("drain", [False, True], ids=["dies-at-once", "drains"])
+async def test_not_more_requests_fail_than_in_a_native_roll(
+    lab: Lab, space: Space, app: Callable[..., App], drain: bool
+) -> None:
+    """The same application rolls natively first, and then as a run."""
+    env = {"DRAIN_SECONDS": "3"} if drain else {}
+    shop, daemon = app(), lab.daemon(space)
+    await shop.start(annotations=POLICY, env=env)
+    load = await lab.load(shop)
+    await shop.deploy("v2", env)
+    await shop.complete()
+    await load.until_answered(300)
+    native = load.failures.total()
+    await daemon.start()
+    await adopted(shop)
+    await shop.deploy("v3", env)
+    state = await records.ended(lab.api, space.system, "promoted", daemon.log)
+    await load.until_answered(300)
+    assert (state["traffic"], state["promotion"]) == ("replicas", "roll")
+    assert await shop.ready() == {"v3": 4}
+    assert load.answers("v3").total > 100
+    # Each way takes the same four pods away; how many requests meet one of them is chance.
+    ours = load.failures.total() - native
+    assert ours <= native + 3 * (native + 1) ** 0.5, (native, ours, load.failures)
+    if drain:
+        assert ours == 0, load.failures
+
+
+async def test_a_bad_version_meets_a_step_of_whole_pods_and_goes(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    shop, daemon = app(), lab.daemon(space)
+    await shop.start(annotations=POLICY)
+    await daemon.start()
+    await adopted(shop)
+    load = await lab.load(shop)
+    await shop.deploy("v2", {"ERROR_RATE": "0.5"})
+    state = await records.ended(lab.api, space.system, "rolled-back", daemon.log)
+    assert state["phase"] == "Held"
+    await load.until_answered(200)
+    assert load.failures == {}
+    assert load.answers("v1").bad == 0
+    assert load.answers("v2").bad > 0
+    assert await shop.ready() == {"v1": 4}
+
+
+async def test_a_version_that_turns_bad_when_it_has_rolled_is_undone(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """Its stable pods are gone by then; they come back before the bad ones go."""
+    shop, daemon = app(), lab.daemon(space)
+    await shop.start(annotations={**POLICY, "bake": "120s"})
+    await daemon.start()
+    await adopted(shop)
+    load = await lab.load(shop)
+    await shop.deploy("v2", {"ERROR_RATE": "0.5", "ERROR_SECONDS": "25"})
+    await records.reached(lab.api, space.system, "Baking", log=daemon.log)
+    failed = load.failures.total()
+    state = await records.ended(lab.api, space.system, "rolled-back", daemon.log)
+    assert state["tripped"]
+    await load.until_answered(200)
+    assert await shop.ready() == {"v1": 4}
+    # Its own errors are its own; the way back costs no more than its pods' deaths would anyway.
+    assert load.answers("v2").bad > 0
+    assert load.answers("v1").bad == 0
+    assert load.failures.total() - failed <= failed + 10, load.failures
+
+
+async def test_a_step_that_whole_pods_cannot_make_is_refused_with_the_numbers(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    shop, daemon = app(), lab.daemon(space)
+    await shop.start(annotations={**POLICY, "steps": "5@3s"})
+    await daemon.start()
+    await adopted(shop)
+    await shop.deploy("v2")
+    state = await records.ended(lab.api, space.system, "", daemon.log)
+    assert "1 canary pod beside 4 gets 20 %" in state["reason"]
+    assert "19 pods" in state["reason"]
+    assert await shop.ready() == {"v1": 4}
+    assert (await shop.read("services"))["spec"]["selector"] == {"app": shop.name}

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A native roll is undone from every moment, by real controllers, with every number of pods.
+
+No process stands behind these pods: what counts here is which of them there are, at each moment.
+Nothing is measured either, so a person lets the steps pass.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.lab import records
+from tests.cluster.lab.application import App, Object, deployment, service, until
+from tests.support.realtime import Daemon
+
+POLICY = {"policy": "fast", "traffic": "replicas", "steps": "50@1s", "bake": "10m"}
+MOMENTS = {"at 5 %": 0.05, "half-way": 0.5, "at 95 %": 0.95, "in the bake": 1.0}
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def idle(name: str, version: str, **about: object) -> Object:
+    """A Deployment whose pods are ready at once and do nothing."""
+    made = deployment(name, annotations=POLICY, version=version, **about)  # type: ignore[arg-type]
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    container["image"] = f"registry.example/pause:{version}"
+    del container["readinessProbe"]
+    return made
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """How many pods of the user's own were ready, looked at all the time."""
+
+    app: App
+    least: int = 1_000_000
+    seen: list[Counter[str]] = field(default_factory=list)
+
+    async def look(self) -> Counter[str]:
+        """One look."""
+        found = await self.app.ready()
+        self.least = min(self.least, sum(found.values()))
+        self.seen.append(found)
+        return found
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(0.03)
+
+
+@contextlib.asynccontextmanager
+async def watched(app: App) -> AsyncIterator[Watch]:
+    """Look at the pods while the block lasts."""
+    watch = Watch(app=app)
+    task = asyncio.ensure_future(watch.run())
+    try:
+        yield watch
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def rolling(lab: Lab, space: Space, shop: App, replicas: int, **about: object) -> Daemon:
+    """A run whose only step a person let pass: the Deployment is about to roll under traffic."""
+    daemon = lab.daemon(space)
+    await shop.create("deployments", idle(shop.name, "v1", replicas=replicas, **about))
+    await shop.create("services", service(shop.name))
+    await shop.complete()
+    await daemon.start()
+    await until(lambda: _adopted(shop), 30.0, "adopted")
+    changed = idle(shop.name, "v2")["spec"]["template"]["spec"]["containers"]
+    answer = await shop.patch(
+        "deployments", {"spec": {"template": {"spec": {"containers": changed}}}}
+    )
+    assert answer.status == 200, answer.content
+    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+        path = f"/v1/targets/{shop.namespace}/{shop.name}/promote"
+        said = await http.post(f"{daemon.url}{path}", json={"reason": "nothing is measured here"})
+        assert said.status_code < 300, said.text
+    return daemon
+
+
+async def _adopted(shop: App) -> bool:
+    return await shop.annotation("managed") is not None
+
+
+async def held_on_stable(lab: Lab, space: Space, shop: App, daemon: Daemon, replicas: int) -> None:
+    """All pods are stable's, none is nobody's, and the Deployment rests paused."""
+    state = await records.ended(lab.api, space.system, "aborted", daemon.log)
+    assert state["phase"] == "Held"
+    found = await shop.pods()
+    assert Counter(pod["spec"]["containers"][0]["image"] for pod in found) == {
+        "registry.example/pause:v1": replicas
+    }
+    assert all(pod["metadata"].get("ownerReferences") for pod in found)
+    selector = (await shop.read("services"))["spec"]["selector"]
+    assert selector == {"app": shop.name}
+    assert (await shop.read("deployments"))["spec"]["paused"] is True
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("replicas", [1, 8, 40])
+async def test_undone_from_every_moment(
+    lab: Lab, space: Space, app: Callable[..., App], replicas: int, moment: str
+) -> None:
+    shop = app()
+    daemon = await rolling(lab, space, shop, replicas)
+    async with watched(shop) as watch:
+        wanted = max(1, int(replicas * MOMENTS[moment]))
+
+        async def there() -> bool:
+            found = await shop.read("deployments")
+            return int(found.get("status", {}).get("updatedReplicas", 0)) >= wanted
+
+        await until(there, 90.0, f"{wanted} new pods: {daemon.log()}")
+        if moment == "in the bake":
+            await records.reached(lab.api, space.system, "Baking", log=daemon.log)
+        abort = {"metadata": {"annotations": {"switchgear.dev/abort": "true"}}}
+        assert (await shop.patch("deployments", abort)).status == 200
+        await held_on_stable(lab, space, shop, daemon, replicas)
+    # maxUnavailable is 0: a native roll never has fewer ready pods of any version than wanted.
+    assert watch.least >= replicas, watch.seen
+
+
+async def test_not_fewer_pods_than_a_native_roll_may_have(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """With 25 % unavailable a native roll has six of eight; its undoing has no fewer."""
+    shop = app()
+    strategy = {"rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}
+    daemon = await rolling(lab, space, shop, 8, strategy=strategy)
+    async with watched(shop) as watch:
+        await records.reached(lab.api, space.system, "Baking", log=daemon.log)
+        abort = {"metadata": {"annotations": {"switchgear.dev/abort": "true"}}}
+        assert (await shop.patch("deployments", abort)).status == 200
+        await held_on_stable(lab, space, shop, daemon, 8)
+    assert watch.least >= 6, watch.seen
+
+
+async def test_held_survives_scaling_to_nothing_and_back(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """As a scaler does at night: it is stable that comes back, and the failed version never."""
+    shop = app()
+    daemon = await rolling(lab, space, shop, 4)
+    await records.reached(lab.api, space.system, "RollingOut", "Baking", log=daemon.log)
+    abort = {"metadata": {"annotations": {"switchgear.dev/abort": "true"}}}
+    assert (await shop.patch("deployments", abort)).status == 200
+    await held_on_stable(lab, space, shop, daemon, 4)
+    async with watched(shop) as watch:
+        for replicas in (0, 4):
+            answer = await shop.patch("deployments", {"spec": {"replicas": replicas}})
+            assert answer.status == 200
+
+            async def scaled(wanted: int = replicas) -> bool:
+                return (
+                    sum((await shop.ready()).values()) == wanted
+                    and len(await shop.pods()) == wanted
+                )
+
+            await until(scaled, 60.0, f"{replicas} pods")
+    assert not any(found["v2"] for found in watch.seen)
+    await held_on_stable(lab, space, shop, daemon, 4)
