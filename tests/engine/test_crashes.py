@@ -8,7 +8,7 @@ or deleted more often. The journal's chain holds over every restart.
 import asyncio
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -18,10 +18,39 @@ from controller.engine.ledger import read_head
 from controller.sim import clock
 from controller.sim.apiserver.store import Event
 from controller.sim.faults import MUTATING, Plan, Point
-from tests.engine.house import House, house
+from tests.engine.house import POLICY, House, house
 
 IMAGE = "registry.example/app:v2"
 AGENT = "switchgear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What is deployed where, and how it should end."""
+
+    outcome: str
+    env: dict[str, str] = field(default_factory=dict)
+    scene: dict[str, Any] = field(default_factory=dict)
+    bad_in: str = ""
+    """Phase from which on the new version errs."""
+
+    @property
+    def routed(self) -> bool:
+        """Whether a route splits the requests; else no roll is without failed ones."""
+        return bool(self.scene.get("route", True))
+
+
+WITHOUT_ROUTE: dict[str, Any] = {
+    "route": False,
+    "replicas": 4,
+    "annotations": {**POLICY, "switchgear.dev/steps": "20@20s,50@20s"},
+}
+STORIES = {
+    "good": Story(outcome="promoted"),
+    "bad": Story(outcome="rolled-back", env={"ERROR_RATE": "0.5"}),
+    "rolled": Story(outcome="promoted", scene=WITHOUT_ROUTE),
+    "rolled-bad": Story(outcome="rolled-back", scene=WITHOUT_ROUTE, bad_in="Baking"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +70,7 @@ def _version(pod: dict[str, Any]) -> str:
     return str(pod["spec"]["containers"][0]["image"])
 
 
-def _end(found: House, made: Counter[tuple[str, str]]) -> _End:
+def _end(found: House, story: Story, made: Counter[tuple[str, str]]) -> _End:
     world = found.world
     deployment = world.get("deployments", "shop", "checkout")
     notes = set(deployment["metadata"]["annotations"])
@@ -49,13 +78,13 @@ def _end(found: House, made: Counter[tuple[str, str]]) -> _End:
         outcome=found.outcome(),
         deployment={"spec": deployment["spec"], "notes": sorted(notes)},
         service=world.get("services", "shop", "checkout")["spec"]["selector"],
-        rules=world.get("httproutes", "shop", "checkout")["spec"]["rules"],
+        rules=world.get("httproutes", "shop", "checkout")["spec"]["rules"] if story.routed else [],
         versions=tuple(sorted(_version(pod) for pod in world.pods())),
         made=made,
     )
 
 
-def _played(*, bad: bool, stop: tuple[int, Point] | None) -> tuple[_End, bool, int]:
+def _played(told: Story, stop: tuple[int, Point] | None) -> tuple[_End, bool, int]:
     """One story, with one crash or none: its end, whether it crashed, how many writes it took."""
     made: Counter[tuple[str, str]] = Counter()
     writes = 0
@@ -63,7 +92,7 @@ def _played(*, bad: bool, stop: tuple[int, Point] | None) -> tuple[_End, bool, i
 
     async def story() -> _End:
         nonlocal crashed
-        async with house(start=False, rate=200.0) as found:
+        async with house(start=False, rate=200.0, **told.scene) as found:
             world = found.world
             plan = Plan().install(world.api)
             dead = asyncio.Event()
@@ -101,15 +130,17 @@ def _played(*, bad: bool, stop: tuple[int, Point] | None) -> tuple[_End, bool, i
 
             phoenix = asyncio.ensure_future(again())
             await found.until(lambda: _adopted(found), within=60)
-            env = {"ERROR_RATE": "0.5" if bad else "0"}
-            world.set_image("shop", "checkout", IMAGE, env)
-            await found.ended("rolled-back" if bad else "promoted")
+            world.set_image("shop", "checkout", IMAGE, told.env)
+            if told.bad_in:
+                await found.reaches(told.bad_in)
+                world.virtual.behave("v2", error_rate=0.5)
+            await found.ended(told.outcome)
             await world.settle()
             phoenix.cancel()
-            found.at_rest(paused=bad)
-            assert sum(world.failures.values()) == 0
+            found.at_rest(paused=told.outcome != "promoted")
+            assert not told.routed or sum(world.failures.values()) == 0
             _chains(found)
-            return _end(found, made)
+            return _end(found, told, made)
 
     end = clock.run(story())
     return end, crashed, writes
@@ -132,29 +163,36 @@ def _chains(found: House) -> None:
         assert all(number == 1 for number in outcomes.values())
 
 
-_PLAIN: dict[bool, _End] = {}
+_PLAIN: dict[str, _End] = {}
 
 
-def _sweep(nth: int, point: Point, *, bad: bool) -> None:
-    if bad not in _PLAIN:
-        _PLAIN[bad] = _played(bad=bad, stop=None)[0]
-    end, crashed, writes = _played(bad=bad, stop=(nth, point))
-    assert end == _PLAIN[bad]
+def _sweep(story: str, nth: int, point: Point) -> None:
+    if story not in _PLAIN:
+        _PLAIN[story] = _played(STORIES[story], None)[0]
+    end, crashed, writes = _played(STORIES[story], (nth, point))
+    assert end == _PLAIN[story]
     assert crashed or writes < nth
 
 
 @pytest.mark.parametrize("point", [Point.BEFORE, Point.DURING, Point.AFTER])
 @pytest.mark.parametrize("nth", [3, 12, 30])
-@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
-def test_some_writes(nth: int, point: Point, *, bad: bool) -> None:
+@pytest.mark.parametrize("story", STORIES)
+def test_some_writes(story: str, nth: int, point: Point) -> None:
     """A sample for every change; the whole sweep below is slower."""
-    _sweep(nth, point, bad=bad)
+    _sweep(story, nth, point)
+
+
+# Without a route a story moves more pods and takes longer to play: every fourth place of it.
+PLACES = [
+    pytest.param(story, nth, id=f"{story}-{nth}")
+    for story, told in STORIES.items()
+    for nth in range(1, 80, 1 if told.routed else 4)
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", [Point.BEFORE, Point.DURING, Point.AFTER])
-@pytest.mark.parametrize("nth", range(1, 80))
-@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
-def test_every_write(nth: int, point: Point, *, bad: bool) -> None:
-    """Each place where the process can die is visited once."""
-    _sweep(nth, point, bad=bad)
+@pytest.mark.parametrize(("story", "nth"), PLACES)
+def test_every_write(story: str, nth: int, point: Point) -> None:
+    """The places where the process can die are visited once."""
+    _sweep(story, nth, point)
