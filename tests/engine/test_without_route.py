@@ -100,3 +100,46 @@ def test_a_store_that_scrapes_no_pods_promotes_nothing() -> None:
             found.at_rest(paused=True)
 
     clock.run(main(), limit=7_200.0)
+
+
+def test_a_kill_in_a_step_confines_the_services_at_once() -> None:
+    """In force without the loop's help: no Service leads to a canary pod any more."""
+
+    async def main() -> None:
+        async with house(**SHOP) as found:
+            found.world.set_image("shop", "checkout", IMAGE)
+            await found.reaches("Judging")
+            await asyncio.sleep(2)
+            assert found.engine is not None
+            halt = await found.engine.killer.kill("all", actor="ada", reason="", wait_seconds=20)
+            assert halt.in_force, halt
+            before = found.world.answered()["v2"]
+            assert before > 0
+            await found.ended("killed")
+            assert found.world.answered()["v2"] == before
+            assert found.world.ready_pods("v1") == 10
+            found.at_rest(paused=True)
+
+    clock.run(main(), limit=7_200.0)
+
+
+def test_a_kill_in_the_roll_is_in_force_when_stable_serves() -> None:
+    """Until then it is latched, and says what is pending."""
+
+    async def main() -> None:
+        async with house(**SHOP, env={"READY_SECONDS": "2"}) as found:
+            found.world.set_image("shop", "checkout", IMAGE)
+            await found.reaches("RollingOut")
+            await asyncio.sleep(5)
+            assert found.engine is not None
+            halt = await found.engine.killer.kill("all", actor="ada", reason="", wait_seconds=0)
+            assert halt.latched
+            assert not halt.in_force
+            assert halt.pending
+            await found.ended("killed")
+            again = await found.engine.killer.kill("all", actor="ada", reason="", wait_seconds=9)
+            assert again.in_force, again
+            assert found.world.pods(version="v2") == []
+            assert found.world.ready_pods("v1") == 10
+
+    clock.run(main(), limit=7_200.0)
