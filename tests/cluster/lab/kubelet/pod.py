@@ -18,6 +18,9 @@ from tests.cluster.lab.kubelet.volumes import Volumes
 PLACE_SECONDS = 0.2
 """Between two attempts to find a node."""
 
+TEARDOWN_SECONDS = 1.0
+"""From the end of the last process to that of the object: kubelets unmount volumes meanwhile."""
+
 REFRESH_SECONDS = 10.0
 """Mounted ConfigMaps are read again this often; kubelets take a minute."""
 
@@ -217,6 +220,7 @@ class Pod:
         for sidecar in reversed(self.sidecars):
             await _pre_stop(sidecar, deadline)
             await sidecar.stop(max(_left(deadline), 1.0))
+        await asyncio.sleep(TEARDOWN_SECONDS)
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
         await self._api.call("DELETE", self._path, body)
 
