@@ -9,7 +9,7 @@
         ...
 
 `@contract` makes one test per world: `sim` (the simulated server in process, in virtual time),
-`http` (the same over HTTP on loopback) and, in the lane of the cluster (`make test-cluster`),
+`http` (the same over HTTP on loopback) and, in the lane of the cluster (`make test-cluster`, `--lab`),
 `real`. Each test gets a namespace of its own, `world.namespace`; in the real cluster it is deleted
 afterwards. Behaviour of controllers (a Deployment that rolls, garbage collection) is
 tested with `@contract(controllers=True)`: the simulated worlds then run theirs; a real cluster
