@@ -10,6 +10,11 @@ import pytest
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab.application import App, deployment, until
 
+SERIES = {
+    "traefik": 'traefik_service_requests_total{{service=~".*{}-checkout.*"}} > 50',
+    "envoy": 'envoy_cluster_upstream_rq{{envoy_cluster_name=~"{}_checkout_.*"}} > 50',
+}
+
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -117,8 +122,11 @@ async def test_pods_that_drain_answer_until_they_are_gone(
     assert load.failures == {}
 
 
-async def test_weights_split_traffic(lab: Lab, app: Callable[..., App]) -> None:
-    one, two = app(), app("other")
+@pytest.mark.parametrize("gateway", ["traefik", "envoy"])
+async def test_weights_split_traffic(lab: Lab, app: Callable[..., App], gateway: str) -> None:
+    """Two gateways stand side by side, and each sees only the routes that name it."""
+    assert getattr(lab, gateway)
+    one, two = app(gateway=gateway), app("other", gateway=gateway)
     await one.start(replicas=1)
     await two.start(replicas=1, version="v2")
     backends = [{"name": n, "port": 80, "weight": w} for n, w in (("checkout", 80), ("other", 20))]
@@ -134,26 +142,28 @@ async def test_weights_split_traffic(lab: Lab, app: Callable[..., App]) -> None:
     before = load.answers("v1").total, load.answers("v2").total
     await load.until_answered(1000)
     first, second = (load.answers(v).total - n for v, n in zip(("v1", "v2"), before, strict=True))
-    # Weighted round robin is exact; a few requests are under way at either end.
-    assert abs(second / (first + second) - 0.2) < 0.02
+    # Traefik deals exactly, Envoy throws dice: four standard deviations of 1,000 are 5 %.
+    assert abs(second / (first + second) - 0.2) < 0.05
     assert load.failures == {}
 
 
+@pytest.mark.parametrize("gateway", ["traefik", "envoy"])
 async def test_prometheus_has_series_of_the_gateway_and_of_pods(
-    lab: Lab, space: Space, app: Callable[..., App]
+    lab: Lab, space: Space, app: Callable[..., App], gateway: str
 ) -> None:
-    shop = app()
+    assert getattr(lab, gateway)
+    shop = app(gateway=gateway)
     await shop.start(replicas=2)
     load = await lab.load(shop)
     own = f'http_requests_total{{namespace="{space.name}", code="200"}}'
-    gateway = f'traefik_service_requests_total{{service=~".*{space.name}-checkout.*"}}'
+    series = SERIES[gateway].format(space.name)
 
     async def counted() -> bool:
         pods = [value for _, value in await lab.query(own) if value]
-        return len(pods) == 2 and bool(await lab.query(gateway))
+        return len(pods) == 2 and bool(await lab.query(series))
 
     await load.until_answered(100)
-    await until(counted, 20.0, f"{own} and {gateway}", every=0.5)
+    await until(counted, 20.0, f"{own} and {series}", every=0.5)
     assert {labels["pod"] for labels, _ in await lab.query(own)} == {
         pod["metadata"]["name"] for pod in await shop.pods()
     }

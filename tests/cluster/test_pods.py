@@ -42,7 +42,7 @@ async def phase(app: App, name: str) -> str:
 
 
 async def test_init_and_sidecar_containers_share_address_and_volumes(
-    app: Callable[..., App],
+    lab: Lab, app: Callable[..., App]
 ) -> None:
     """The service account's token, a ConfigMap and a folder are where the manifest mounts them."""
     shop = app()
@@ -93,7 +93,7 @@ async def test_init_and_sidecar_containers_share_address_and_volumes(
     await until(ended, 30.0, "the pod ends when its main containers have ended")
     status = (await shop.read("pods", "pair"))["status"]
     codes = [c["state"]["terminated"]["exitCode"] for c in status["containerStatuses"]]
-    assert codes == [0, 0]
+    assert codes == [0, 0], lab.cluster.pod_log(shop.namespace, "pair")
     assert [c["name"] for c in status["initContainerStatuses"]] == ["side"]
 
 

@@ -9,12 +9,12 @@
         ...
 
 `@contract` makes one test per world: `sim` (the simulated server in process, in virtual time),
-`http` (the same over HTTP on loopback) and, in the lane of the cluster (`make test-cluster`),
-`real`. Each test gets a namespace of its own, `world.namespace`; in the real cluster it is deleted
-afterwards. Behaviour of controllers (a Deployment that rolls, garbage collection) is
-tested with `@contract(controllers=True)`: the simulated worlds then run theirs; a real cluster
-always does. Wait for such behaviour with `await world.eventually(...)`, which polls with a deadline
-in the time of the world. Pods become ready by themselves.
+`http` (the same over HTTP on loopback) and `real`, in the lane that has a cluster (`--lab`, which
+`make test-cluster` gives). Each test gets a namespace of its own, `world.namespace`; in the real
+cluster it is deleted afterwards. Behaviour of controllers (a Deployment that rolls, garbage
+collection) is tested with `@contract(controllers=True)`: the simulated worlds then run theirs; a
+real cluster always does. Wait for such behaviour with `await world.eventually(...)`, which polls
+with a deadline in the time of the world. Pods become ready by themselves.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 
 from typing import Final
 
+ETCD: Final = "http://127.0.0.1:2379"
+
 ADVERTISED: Final = "10.77.0.1"
 """Of the API server and of what is aggregated with it, as endpoints have it."""
 

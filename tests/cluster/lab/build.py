@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,6 +20,10 @@ from controller.demo import binaries
 from controller.demo.errors import DemoError
 from tests.cluster.lab import pins, toolchain
 from tests.cluster.lab.toolchain import Unavailable
+
+_GATEWAY_FILES = "gateway.networking.k8s.io_*.yaml"
+_SERVED_AS_WELL = {"BackendTLSPolicy": "v1alpha3", "TLSRoute": "v1alpha2"}
+"""Versions that Contour asks for, and that the standard channel has but does not serve."""
 
 SOURCE = Path(__file__).with_name("controlplane")
 
@@ -72,11 +77,10 @@ def _wheel(name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _locked() -> Iterator[None]:
-    """Only one process at a time builds; the others then find it made."""
-    folder = toolchain.cache()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+def _locked(output: Path) -> Iterator[None]:
+    """Only one process at a time makes `output`; the others then find it made."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.with_name(f".{output.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -86,7 +90,7 @@ def _once(output: Path, *, make: bool, how: Callable[[], None]) -> Path:
     if not output.exists():
         if not make:
             raise Unavailable("not built yet; `make test-cluster` builds it")
-        with _locked():
+        with _locked(output):
             if not output.exists():
                 how()
     return output
@@ -133,17 +137,16 @@ def _envoy(*, make: bool) -> Path:
 
 
 def _crds(*, make: bool) -> Path:
-    output = toolchain.cache() / f"crds-{pins.GATEWAY_API[1]}-{pins.CONTOUR[1]}.json"
+    output = toolchain.cache() / f"definitions-{pins.GATEWAY_API[1]}-{pins.CONTOUR[1]}.json"
 
     def build() -> None:
         go = toolchain.go()
         gateway = Path(toolchain.module(go, *pins.GATEWAY_API)["Dir"]) / "config" / "crd"
         contour = Path(toolchain.module(go, *pins.CONTOUR)["Dir"]) / "examples" / "contour"
-        files = [
-            # The experimental channel has everything of the standard one, and more versions.
-            *sorted((gateway / "experimental").glob("gateway.networking.k8s.io_*.yaml")),
-            contour / "01-crds.yaml",
-        ]
+        # What most clusters have; besides it the kinds that only Contour asks for.
+        chosen = {path.name: path for path in (gateway / "experimental").glob(_GATEWAY_FILES)}
+        chosen |= {path.name: path for path in (gateway / "standard").glob(_GATEWAY_FILES)}
+        files = [*chosen.values(), contour / "01-crds.yaml"]
         part = output.with_suffix(".part")
         part.write_text(json.dumps(_kinds(files)), encoding="utf-8")
         part.rename(output)
@@ -151,11 +154,16 @@ def _crds(*, make: bool) -> Path:
     return _once(output, make=make, how=build)
 
 
-def _kinds(files: list[Path]) -> list[object]:
+def _kinds(files: list[Path]) -> list[dict[str, Any]]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [
+    found = [
         document
         for path in files
         for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader)
         if document and document["kind"] == "CustomResourceDefinition"
     ]
+    for crd in found:
+        for version in crd["spec"]["versions"]:
+            if _SERVED_AS_WELL.get(crd["spec"]["names"]["kind"]) == version["name"]:
+                version["served"] = True
+    return found

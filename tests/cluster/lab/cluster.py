@@ -2,12 +2,15 @@
 """Starts a whole lab in the network in which this process is, and ends it."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import httpx
 
 from controller.demo.process import Child
 from tests.cluster.lab import addresses, certificates, manifests, parts
@@ -90,6 +93,7 @@ async def up(programs: Programs, folder: Path) -> AsyncIterator[Running]:
         lab.keep(await parts.kubelet(folder))
         await _objects(api, programs)
         await asyncio.gather(lab.traefik(), lab.measurements())
+        await _forget(api)
         lab.about |= {
             "folder": str(folder),
             "seconds": round(time.monotonic() - begun, 1),
@@ -129,6 +133,22 @@ async def _established(api: Api, path: str) -> None:
             if _says(found.get("status", {}), "Established"):
                 return
             await asyncio.sleep(0.05)
+
+
+async def _forget(api: Api) -> None:
+    """Compact the store, so that the first versions are gone as they are in any older cluster.
+
+    The key is the one by which API servers tell each other that they have compacted.
+    """
+    found = (await api.call("GET", "/api/v1/namespaces")).body
+    version = str(found["metadata"]["resourceVersion"])
+    key, value = (base64.b64encode(text.encode()).decode() for text in ("compact_rev_key", version))
+    async with httpx.AsyncClient(base_url=addresses.ETCD, trust_env=False, timeout=10.0) as http:
+        for path, body in (
+            ("/v3/kv/put", {"key": key, "value": value}),
+            ("/v3/kv/compaction", {"revision": version}),
+        ):
+            (await http.post(path, json=body)).raise_for_status()
 
 
 async def _accepted(api: Api, name: str) -> None:

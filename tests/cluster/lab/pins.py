@@ -7,7 +7,7 @@ KUBERNETES: Final = "1.37.2"
 """As in controlplane/go.mod."""
 
 GATEWAY_API: Final = ("sigs.k8s.io/gateway-api", "v1.5.1")
-"""What Traefik 3.7 asks for; its experimental channel has what Contour needs besides."""
+"""What Traefik 3.7 asks for. Contour asks for older versions of some kinds, served as well."""
 
 CONTOUR: Final = ("github.com/projectcontour/contour", "v1.33.8")
 """Control plane of Envoy as implementation of the Gateway API."""

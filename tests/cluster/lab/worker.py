@@ -104,6 +104,14 @@ class Cluster:
             if event["requestReceivedTimestamp"] >= since and wanted(event)
         ]
 
+    def pod_log(self, namespace: str, name: str) -> str:
+        """What the containers of a pod said, those of earlier pods of that name included."""
+        found = sorted((self.folder / "pods").glob(f"{namespace}_{name}_*/*.log"))
+        texts = (path.read_text(encoding="utf-8", errors="replace") for path in found)
+        return "".join(
+            f"--- {path.name}\n{text[-3000:]}" for path, text in zip(found, texts, strict=True)
+        )
+
     def log(self, part: str) -> str:
         """The end of a part's log."""
         path = self.folder / f"{part}.log"

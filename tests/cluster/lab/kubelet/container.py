@@ -25,6 +25,10 @@ PULL_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
+Prepared = tuple[dict[str, str], list[tuple[str, str, bool]]]
+"""Environment, and source, target and read-only of each mount."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Container:
     """What is known about a container of a pod."""
@@ -34,8 +38,8 @@ class Container:
     always: bool
     """Whether it is started again after any end, as sidecars are."""
     on_failure: bool
-    prepare: Callable[[], Awaitable[tuple[dict[str, str], list[tuple[str, str, bool]]]]]
-    """Environment and mounts; raises environment.NotThere."""
+    prepare: Callable[[bool], Awaitable[Prepared]]
+    """Environment and, if it is asked for files, its mounts; raises environment.NotThere."""
     log: Path
     changed: Callable[[], None]
     state: Object = field(default_factory=lambda: {"waiting": {"reason": "ContainerCreating"}})
@@ -125,10 +129,10 @@ class Container:
 
     async def _command(self) -> tuple[list[str], dict[str, str]]:
         program = programs.program(self.spec)
-        given, mounts = await self.prepare()
+        given, mounts = await self.prepare(program.files)
         env = {**programs.surroundings(), **program.env, "POD_IP": self.address, **given}
         command = [environment.expanded(part, env) for part in program.command]
-        if command and program.files and mounts:
+        if command and mounts:
             script = (sys.executable, "-I", "-S", sandbox.__file__, json.dumps(mounts))
             command = [*script, *command]
         return command, env

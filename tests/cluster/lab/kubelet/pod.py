@@ -12,11 +12,14 @@ import aiohttp
 
 from tests.cluster.lab.api import MERGE, Api, Object
 from tests.cluster.lab.kubelet import environment, status
-from tests.cluster.lab.kubelet.container import Container
+from tests.cluster.lab.kubelet.container import Container, Prepared
 from tests.cluster.lab.kubelet.volumes import Volumes
 
 PLACE_SECONDS = 0.2
 """Between two attempts to find a node."""
+
+TEARDOWN_SECONDS = 1.0
+"""From the end of the last process to that of the object: kubelets unmount volumes meanwhile."""
 
 REFRESH_SECONDS = 10.0
 """Mounted ConfigMaps are read again this often; kubelets take a minute."""
@@ -44,6 +47,7 @@ class Pod:
         self._path = f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
         self._changed = asyncio.Event()
         self._initialized = False
+        self._refreshing = False
         self._stopping: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.volumes = Volumes(api, seen, folder / "volumes", address)
@@ -87,8 +91,6 @@ class Pod:
         self._containers()
         self._spawn(self._tell())
         self._changed.set()
-        if self.seen["spec"].get("volumes"):
-            self._spawn(self._refresh())
         if not await self._initialize():
             return
         self._initialized = True
@@ -130,8 +132,10 @@ class Pod:
             self.mains.append(self._container(container, always=always, on_failure=on_failure))
 
     def _container(self, spec: Object, *, always: bool, on_failure: bool) -> Container:
-        async def prepare() -> tuple[dict[str, str], list[tuple[str, str, bool]]]:
-            mounts = self.volumes.mounts(spec)
+        async def prepare(files: bool) -> Prepared:
+            mounts = self.volumes.mounts(spec) if files else []
+            if mounts:
+                await self._write_volumes()
             env = await environment.of(spec, self.seen, self.address, self.volumes.read)
             return {"POD_NAME": self.name, **env}, mounts
 
@@ -158,6 +162,13 @@ class Pod:
                 if container.exit_code:
                     return False
         return True
+
+    async def _write_volumes(self) -> None:
+        """Write them for the first container that reads them, and again every few seconds."""
+        await self.volumes.write()
+        if not self._refreshing:
+            self._refreshing = True
+            self._spawn(self._refresh())
 
     async def _refresh(self) -> None:
         while True:
@@ -217,6 +228,7 @@ class Pod:
         for sidecar in reversed(self.sidecars):
             await _pre_stop(sidecar, deadline)
             await sidecar.stop(max(_left(deadline), 1.0))
+        await asyncio.sleep(TEARDOWN_SECONDS)
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
         await self._api.call("DELETE", self._path, body)
 
