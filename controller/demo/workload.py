@@ -5,14 +5,15 @@ One process per pod. It is run as a script, so that it imports nothing but the s
 starts in a tenth of a second. Unless it is told to drain, SIGTERM keeps its default action and ends
 the process with whatever is open, since that is what many real applications do.
 
-Environment: `POD_IP`, `PORT` (8080), `POD_NAME`, `VERSION`; `ERROR_RATE` (0..1, answered with 500),
-`ERROR_SECONDS` (0) after its start from which on it errs, `LATENCY_MS` (2, mean of an exponential distribution), `SLOW_RATE` (0..1) of answers that take
-`SLOW_MS` (500) instead, `READY_SECONDS` (0) before it listens, `DRAIN_SECONDS` (0) for which it
-goes on serving after SIGTERM, `CRASH=1` to exit with code 1 at start, `CRASH_SECONDS` to do so
-later, `OOM_SECONDS` after which it is killed as the kernel kills whoever has no memory left;
-`CPU_MS` (5) and `MEMORY_MB` (50) that it claims to use per request and at all. It writes one line,
-`ready`, when it listens, and ends when its standard input does. `/healthz` is always well,
-`/metrics` tells requests, duration and use in Prometheus' format; neither is counted.
+Environment: `POD_IP`, `PORT` (8080), `POD_NAME`, `VERSION`; `ERROR_RATE` (0..1, answered with 500)
+and `ERROR_SECONDS` (0) after its start from which on it errs; `LATENCY_MS` (2, mean of an
+exponential distribution), `SLOW_RATE` (0..1) of answers that take `SLOW_MS` (500) instead,
+`READY_SECONDS` (0) before it listens, `DRAIN_SECONDS` (0) for which it goes on serving after
+SIGTERM, `CRASH=1` to exit with code 1 at start, `CRASH_SECONDS` to do so later, `OOM_SECONDS` after
+which it is killed as the kernel kills whoever has no memory left; `CPU_MS` (5) and `MEMORY_MB` (50)
+that it claims to use per request and at all. It writes one line, `ready`, when it listens, and ends
+when its standard input does. `/healthz` is always well, `/metrics` tells requests, duration and use
+in Prometheus' format; neither is counted.
 """
 
 import asyncio

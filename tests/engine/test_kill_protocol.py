@@ -17,7 +17,9 @@ from controller.engine.desk import Desk
 from controller.engine.halt import Halt, Killer
 from controller.engine.loop import Loop
 from controller.engine.meters import Meters
+from controller.engine.records import Records
 from tests.support.ports import (
+    CANARY,
     REF,
     SPLIT,
     TARGET,
@@ -57,7 +59,7 @@ def _situation(cluster: MemoryCluster) -> Situation:
     twin = Service(
         name="checkout-canary", uid="s", version="1", selector=(), ready_endpoints=1, ours=True
     )
-    view = View(deployment=None, routes=(cluster.route(),), canary_services=(twin,))
+    view = View(deployment=None, canary=CANARY, routes=(cluster.route(),), canary_services=(twin,))
     return Situation(now=0.0, view=view, policy=PRESETS[Preset.STANDARD])
 
 
@@ -74,6 +76,7 @@ async def _play(turns: Turns) -> tuple[MemoryCluster, Halt]:
         desk=desk,
         loop=_Quiet(),
         meters=Meters(),
+        records=Records(documents=documents, clock=StillClock()),
         settle_seconds=0.0,
     )
     effect = RaiseWeight(splits=(SPLIT,), weight_bp=500, step=0)
