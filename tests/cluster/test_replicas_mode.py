@@ -18,7 +18,7 @@ async def adopted(app: App) -> None:
     async def managed() -> bool:
         return await app.annotation("managed") is not None
 
-    await until(managed, 30.0, "the daemon has adopted the Deployment")
+    await until(managed, 90.0, "the daemon has adopted the Deployment")
 
 
 @pytest.mark.parametrize("drain", [False, True], ids=["dies-at-once", "drains"])

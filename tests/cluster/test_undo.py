@@ -76,7 +76,7 @@ async def rolling(lab: Lab, space: Space, shop: App, replicas: int, **about: obj
     await shop.create("services", service(shop.name))
     await shop.complete()
     await daemon.start()
-    await until(lambda: _adopted(shop), 30.0, "adopted")
+    await until(lambda: _adopted(shop), 90.0, "adopted")
     changed = idle(shop.name, "v2")["spec"]["template"]["spec"]["containers"]
     answer = await shop.patch(
         "deployments", {"spec": {"template": {"spec": {"containers": changed}}}}
