@@ -5,19 +5,15 @@ Values come from a flag, else from `SWITCHGEAR_<NAME>`, else from the default. `
 settings or every problem at once, so that nobody mends one line to meet the next.
 """
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from controller import readers
 from controller.core.policy.model import Problem
-from controller.core.values import is_namespace
 
 ENVIRONMENT: Final = "SWITCHGEAR_"
-LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +43,8 @@ FLAGS: Final = {
     "prometheus_url": "prometheus",
     "cluster_cap_bp": "cluster-cap",
     "namespace_caps_bp": "namespace-cap",
+    "services": "service",
+    "routes": "route",
 }
 
 
@@ -69,89 +67,17 @@ class Settings:
     ready_seconds: float
     roll_seconds: float
     resync_seconds: float
+    leader_election: bool
+    lease_seconds: float
+    advertise: tuple[str, int] | None
+    target: str
+    services: tuple[str, ...]
+    routes: tuple[tuple[str, str], ...]
+    pod_name: str
+    pod_hash: str
+    pod_track: str
+    service_account_dir: Path | None
     log_level: str
-
-
-def _seconds(text: str) -> float:
-    value = float(text.removesuffix("s"))
-    if not 0 <= value <= 86_400:
-        message = "must be between 0 and 86400 seconds"
-        raise ValueError(message)
-    return value
-
-
-def _interval(text: str) -> float:
-    value = _seconds(text)
-    if value < 1:
-        message = "must be at least 1 second"
-        raise ValueError(message)
-    return value
-
-
-def _namespace(text: str) -> str:
-    if not is_namespace(text):
-        message = "must be the name of a namespace"
-        raise ValueError(message)
-    return text
-
-
-def _provider(text: str) -> str:
-    known = _providers()
-    if text not in known:
-        message = f"must be one of {', '.join(known)}"
-        raise ValueError(message)
-    return text
-
-
-def _providers() -> list[str]:
-    """Names of the provider files, without reading them: `--help` needs nothing else."""
-    folder = resources.files("controller.adapters.prometheus") / "providers"
-    return sorted(
-        item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")
-    )
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) <= 65_535:
-        message = "must be HOST:PORT, such as 127.0.0.1:8340"
-        raise ValueError(message)
-    return host.strip("[]"), int(port)
-
-
-def _url(text: str) -> str:
-    message = "must be an address such as http://prometheus.monitoring:9090"
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError as error:
-        raise ValueError(message) from error
-    if not usable:
-        raise ValueError(message)
-    return text.rstrip("/")
-
-
-def _cap(text: str) -> int:
-    value = float(text.removesuffix("%"))
-    if not 0 <= value <= 100:
-        message = "must be a percentage between 0 and 100"
-        raise ValueError(message)
-    return round(value * 100)
-
-
-def _namespace_cap(text: str) -> tuple[str, int]:
-    namespace, equals, cap = text.partition("=")
-    if not equals:
-        message = "must be NAMESPACE=PERCENT, such as shop=10"
-        raise ValueError(message)
-    return _namespace(namespace), _cap(cap)
-
-
-def _level(text: str) -> str:
-    if text.lower() not in LEVELS:
-        message = f"must be one of {', '.join(LEVELS)}"
-        raise ValueError(message)
-    return text.lower()
 
 
 TABLE: Final = (
@@ -166,34 +92,34 @@ TABLE: Final = (
         name="namespaces",
         help="Namespace to watch; repeatable (environment: separated by commas). None means all.",
         default=(),
-        read=_namespace,
+        read=readers.namespace,
         many=True,
     ),
     Setting(
         name="controller_namespace",
         help="Namespace of the run documents, the kill latch and the epoch.",
         default="switchgear",
-        read=_namespace,
+        read=readers.namespace,
     ),
     Setting(
         name="prometheus_url",
         help="Address of Prometheus, or of anything that speaks its query API. Required.",
         default="",
-        read=_url,
+        read=readers.url,
     ),
     Setting(
         name="providers",
         help="Whose metrics judge where a policy names none: a gateway's provider and one for runs "
         "without a gateway; repeatable, the first that fits counts.",
         default=("traefik", "application"),
-        read=_provider,
+        read=readers.provider,
         many=True,
     ),
     Setting(
         name="listen",
         help="Address of the HTTP doors. Beyond loopback it needs --token-file.",
         default=("127.0.0.1", 8340),
-        read=_address,
+        read=readers.address,
     ),
     Setting(
         name="token_file",
@@ -205,14 +131,14 @@ TABLE: Final = (
         name="cluster_cap_bp",
         help="Cap on every canary's share, in percent, whatever its policy says; none by default.",
         default=None,
-        read=_cap,
+        read=readers.cap,
     ),
     Setting(
         name="namespace_caps_bp",
         help="Cap on every canary's share in one namespace, as NAMESPACE=PERCENT; repeatable. The "
         "least of all caps counts.",
         default=(),
-        read=_namespace_cap,
+        read=readers.namespace_cap,
         many=True,
     ),
     Setting(
@@ -220,37 +146,106 @@ TABLE: Final = (
         help="How long the gateway may take from an accepted route to one in force. Too small a "
         "value opens the evidence window early and stops pods that still get requests.",
         default=2.5,
-        read=_seconds,
+        read=readers.seconds,
     ),
     Setting(
         name="drain_seconds",
         help="How long requests under way may take after weight 0 before their pods go.",
         default=3.0,
-        read=_seconds,
+        read=readers.seconds,
     ),
     Setting(
         name="ready_seconds",
         help="How long canary pods may take to become ready; then the run ends inconclusive.",
         default=300.0,
-        read=_seconds,
+        read=readers.seconds,
     ),
     Setting(
         name="roll_seconds",
         help="How long the native roll after the commit may take; then it is undone.",
         default=900.0,
-        read=_seconds,
+        read=readers.seconds,
     ),
     Setting(
         name="resync_seconds",
         help="How often the caches are compared with a fresh list.",
         default=50.0,
-        read=_interval,
+        read=readers.interval,
+    ),
+    Setting(
+        name="leader_election",
+        help="on: of several replicas one acts and the others stand by; each of them obeys a kill. "
+        "off: this process acts, whoever else does. A sidecar always has it on.",
+        default=False,
+        read=readers.switch,
+    ),
+    Setting(
+        name="lease_seconds",
+        help="How long a leader that has died keeps the others waiting; one that was asked to end "
+        "makes way at once.",
+        default=10.0,
+        read=readers.lease,
+    ),
+    Setting(
+        name="advertise",
+        help="Where the other replicas reach our doors, as HOST:PORT; by default --listen, if that "
+        "is one address beyond loopback. What moves toward risk is passed on to the leader there.",
+        default=None,
+        read=readers.address,
+    ),
+    Setting(
+        name="target",
+        help="deployment/NAME: run as a sidecar in this Deployment's own pods, for it alone, in "
+        "the one namespace that is given, where documents and lease are kept as well.",
+        default="",
+        read=readers.deployment,
+    ),
+    Setting(
+        name="services",
+        help="With --target: Service in front of its pods; repeatable. By default of its name.",
+        default=(),
+        read=readers.named,
+        many=True,
+    ),
+    Setting(
+        name="routes",
+        help="With --target: route to those Services, as HTTPRoute/NAME or GRPCRoute/NAME; "
+        "repeatable. By default the HTTPRoute of its name.",
+        default=(),
+        read=readers.route,
+        many=True,
+    ),
+    Setting(
+        name="pod_name",
+        help="Name of the pod that this process runs in, for the lease. By default the host's.",
+        default="",
+        read=readers.named,
+    ),
+    Setting(
+        name="pod_hash",
+        help="With --target: the pod's label pod-template-hash (the downward API has it), which "
+        "says whether it runs the version that is trusted, so that it may lead.",
+        default="",
+        read=str,
+    ),
+    Setting(
+        name="pod_track",
+        help="With --target: the pod's label switchgear.dev/track; a canary never leads.",
+        default="",
+        read=str,
+    ),
+    Setting(
+        name="service_account_dir",
+        help="Folder with token, ca.crt and namespace of a service account that is mounted "
+        "elsewhere than usual, such as a projected volume for this container alone.",
+        default=None,
+        read=Path,
     ),
     Setting(
         name="log_level",
-        help=f"Least level of the JSON log on stderr: {', '.join(LEVELS)}.",
+        help=f"Least level of the JSON log on stderr: {', '.join(readers.LEVELS)}.",
         default="info",
-        read=_level,
+        read=readers.level,
     ),
 )
 
@@ -327,7 +322,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
             )
         )
     listen = values.get("listen")
-    if listen and values.get("token_file") is None and not is_loopback(listen[0]):
+    if listen and values.get("token_file") is None and not readers.is_loopback(listen[0]):
         problems.append(
             Problem(
                 key="--listen",
@@ -356,21 +351,46 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
                 hint="name one, or leave it out to have it found as kubectl does",
             )
         )
-    return problems
+    return problems + _sidecar(values)
+
+
+def _sidecar(values: Mapping[str, Any]) -> list[Problem]:
+    """What goes with --target, and what goes only with it."""
+    problems: list[Problem] = []
+    if values.get("target"):
+        if len(values.get("namespaces", ())) != 1:
+            problems.append(
+                Problem(
+                    key="--target",
+                    code="NoNamespace",
+                    message="a target lives in exactly one namespace",
+                    hint="give --namespace once",
+                )
+            )
+        if not values.get("pod_hash"):
+            problems.append(
+                Problem(
+                    key="--pod-hash",
+                    code="UnknownPod",
+                    message="without the pod's label it cannot be told whether this pod may lead",
+                    hint="set SWITCHGEAR_POD_HASH from metadata.labels['pod-template-hash']",
+                )
+            )
+        return problems
+    return [
+        Problem(
+            key=key,
+            code="NoTarget",
+            message="says something only together with --target",
+            hint="give --target deployment/NAME, or leave it out",
+        )
+        for key, name in (("--service", "services"), ("--route", "routes"))
+        if values.get(name)
+    ]
 
 
 def _readable(file: Path) -> bool:
     try:
         return bool(file.read_text().strip())
     except (OSError, UnicodeDecodeError):
-        return False
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on stays on this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
         return False

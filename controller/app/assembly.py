@@ -15,6 +15,7 @@ from controller.engine.halt import Killer
 from controller.engine.loop import Loop
 from controller.engine.meters import Meters
 from controller.engine.observe import Bounds, Observer
+from controller.engine.records import Records
 from controller.engine.recover import recover
 from controller.engine.requests import Requests
 from controller.engine.tick import Ticker
@@ -44,15 +45,24 @@ class Engine:
     actor: Actor
     killer: Killer
     requests: Requests
+    records: Records
     meters: Meters
 
     async def run(self) -> None:
-        """Claim the epoch, take up every run, then tick for ever. Needs filled caches."""
-        self.actor.epoch = await self._insisting(self.documents.claim_epoch)
-        going = await self._insisting(self._recover)
-        self.desk.known = True
-        log.info("taking over", epoch=self.actor.epoch, runs=going)
-        await self.loop.run()
+        """Claim the epoch, take up every run, then tick until cancelled. Needs filled caches.
+
+        What it knew is forgotten at the end, so that it may be called again.
+        """
+        try:
+            self.actor.epoch = await self._insisting(self.documents.claim_epoch)
+            self.meters.claimed(self.actor.epoch)
+            going = await self._insisting(self._recover)
+            self.desk.known = True
+            log.info("taking over", epoch=self.actor.epoch, runs=going)
+            await self.loop.run()
+        finally:
+            self.desk.clear()
+            self.feed.clear()
 
     async def _recover(self) -> int:
         return await recover(
@@ -76,6 +86,7 @@ def assemble(
 ) -> Engine:
     """All rooms of the engine, joined."""
     meters, desk = Meters(), Desk()
+    records = Records(documents=documents, clock=clock)
     feed = Feed(metrics=metrics, clock=clock, meters=meters)
     observer = Observer(clock=clock, documents=documents, feed=feed, bounds=bounds)
     actor = Actor(cluster=cluster, documents=documents, epoch=0)
@@ -97,6 +108,7 @@ def assemble(
         desk=desk,
         loop=loop,
         meters=meters,
+        records=records,
         settle_seconds=bounds.settle_seconds,
     )
     requests = Requests(documents=documents, desk=desk, loop=loop)
@@ -110,5 +122,6 @@ def assemble(
         actor=actor,
         killer=killer,
         requests=requests,
+        records=records,
         meters=meters,
     )

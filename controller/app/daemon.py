@@ -14,17 +14,22 @@ import uvicorn
 
 from controller.adapters.clock import LoopClock
 from controller.adapters.kube import transport
+from controller.adapters.kube.cache import Cache
 from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.cluster import KubeCluster
 from controller.adapters.kube.documents import KubeDocuments
 from controller.adapters.kube.reflector import Settings as ReflectorSettings
+from controller.adapters.peer import HttpPeer
 from controller.adapters.prometheus import providers
 from controller.adapters.prometheus.client import Prometheus
 from controller.app.assembly import Engine, assemble
+from controller.app.place import leading, placed
 from controller.engine.health import Health
+from controller.engine.leader import Leader
 from controller.engine.observe import Bounds
 from controller.http.access import Access
 from controller.http.doors import Doors
+from controller.http.follower import Follower
 from controller.settings import Settings
 
 SYNC_LOOK_SECONDS = 0.02
@@ -54,10 +59,15 @@ def start_logging(level: str) -> None:
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises Refused if there is no usable configuration."""
     clock = LoopClock()
-    connection = await transport.load(kubeconfig=settings.kubeconfig, context=settings.context)
+    connection = await transport.load(
+        kubeconfig=settings.kubeconfig,
+        context=settings.context,
+        mounted=settings.service_account_dir,
+    )
     calls = Calls(connection.wire, clock)
-    cluster = KubeCluster(calls, settings.namespaces)
-    documents = KubeDocuments(calls, settings.controller_namespace)
+    place = placed(settings)
+    cluster = KubeCluster(calls, settings.namespaces, Cache(place.only))
+    documents = KubeDocuments(calls, place.namespace, place.target)
     metrics = Prometheus(
         settings.prometheus_url,
         providers.choose(settings.providers),
@@ -83,17 +93,21 @@ async def serve(settings: Settings) -> None:
         requests=lambda: connection.wire.sent,
     )
     reflecting = ReflectorSettings(resync=settings.resync_seconds)
+    leader = leading(settings, place, calls, engine)
+    peer = HttpPeer()
     log.info("starting", server=connection.server, listen=":".join(map(str, settings.listen)))
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_until_signal(), name="signals")
             group.create_task(cluster.run(reflecting), name="cluster")
             group.create_task(documents.run(reflecting), name="documents")
-            group.create_task(_doors(engine, health, settings), name="doors")
-            group.create_task(_engine(engine, health), name="engine")
+            doors = _made(engine, health, settings, leader, peer)
+            group.create_task(_doors(doors, settings), name="doors")
+            group.create_task(_engine(engine, health, leader), name="engine")
     except* _Stopped:
         log.info("stopped")
     finally:
+        await peer.close()
         await metrics.close()
         await connection.wire.aclose()
 
@@ -111,13 +125,17 @@ async def _until_signal() -> None:
     raise _Stopped
 
 
-async def _engine(engine: Engine, health: Health) -> None:
+async def _engine(engine: Engine, health: Health, leader: Leader | None) -> None:
     """Nothing is decided before every cache has its first list."""
     while health.problems():
         await engine.clock.sleep(SYNC_LOOK_SECONDS)
     # What was loaded at the start lives as long as the process: no collection need look at it.
     gc.collect()
     gc.freeze()
+    if leader is not None:
+        await leader.run()
+        return
+    engine.meters.leads(leading=True)
     await engine.run()
 
 
@@ -130,8 +148,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _doors(engine: Engine, health: Health, settings: Settings) -> None:
-    doors = Doors(
+def _made(
+    engine: Engine, health: Health, settings: Settings, leader: Leader | None, peer: HttpPeer
+) -> Doors:
+    # In a sidecar's namespace others may write the lease, and an address in it would be told the
+    # token of whoever calls: there nothing is passed on.
+    follower = Follower(
+        leader=leader,
+        peer=None if settings.target else peer,
+        records=engine.records,
+        cluster=engine.cluster,
+    )
+    return Doors(
         access=Access(settings.token_file),
         desk=engine.desk,
         killer=engine.killer,
@@ -139,7 +167,11 @@ async def _doors(engine: Engine, health: Health, settings: Settings) -> None:
         health=health,
         meters=engine.meters,
         latches=engine.documents.latches_seen,
+        follower=follower,
     )
+
+
+async def _doors(doors: Doors, settings: Settings) -> None:
     host, port = settings.listen
     config = uvicorn.Config(
         doors.app(),

@@ -17,6 +17,9 @@ HASH_LABEL: Final = "pod-template-hash"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "switchgear"
 
+EPOCH: Final = PREFIX + "epoch"
+"""Annotation on what a raise writes: the leader's epoch, which each such write tests."""
+
 WHOLE_BP: Final = 10_000
 """One whole in basis points: every request."""
 

@@ -7,8 +7,8 @@ other: a raise that read its route before the killer's write fails on the versio
 after sees the latch), then the permit, then the compare-and-set.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core import effects, errors
@@ -19,9 +19,9 @@ from controller.core.lifecycle import climb, trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.observation import Route
-from controller.engine import describe
+from controller.engine import claims, describe
 from controller.engine.ledger import Ledger
-from controller.ports.cluster import Cluster
+from controller.ports.cluster import Cluster, ObjectRef
 from controller.ports.documents import Documents
 
 MOST_TRIES: Final = 5
@@ -36,6 +36,8 @@ class Result:
     words: str
     refusals: tuple[Refusal, ...] = ()
     retry_seconds: float = 1.0
+    claimed: tuple[str, ...] = ()
+    """Objects that our epoch was put on for it."""
 
 
 class Actor:
@@ -46,6 +48,8 @@ class Actor:
         self._cluster = cluster
         self._documents = documents
         self.epoch = epoch
+        self.leading: Callable[[], bool] = lambda: True
+        """Whether our lease cannot have expired for others yet, by our own clock."""
 
     async def safer(self, effect: Safer, ledger: Ledger | None) -> Result:
         """Perform an effect toward safety, or one that is neutral; never asks anybody."""
@@ -65,19 +69,37 @@ class Actor:
         return result
 
     async def riskier(self, effect: Riskier, situation: Situation, run: Run) -> Result:
-        """Perform an effect toward risk whose intent is durable: read, permit, compare-and-set."""
+        """Perform an effect toward risk whose intent is durable.
+
+        Claim, read, permit, compare-and-set: the epoch is read after the claim, so that a write of
+        ours that is on its way when another one takes over fails on that one's claim.
+        """
+        claimed: list[str] = []
+        refs = claims.of_effect(effect)
         for _ in range(MOST_TRIES):
             try:
-                routes, found = await self._asked(effect, situation, run)
-                if not isinstance(found, Permit):
-                    return refused(found)
-                words = await self._cluster.perform(found.effect, expected=routes)
+                claimed += await claims.hold(self._cluster, self._documents, refs, self.epoch)
+                result = await self._raise(effect, situation, run)
             except errors.Conflict:
                 continue
             except errors.SwitchgearError as error:
-                return failure(error)
-            return Result(done=True, words=words)
-        return Result(done=False, words=f"the object kept moving in {MOST_TRIES} tries")
+                result = failure(error)
+            return replace(result, claimed=tuple(claimed))
+        words = f"the object kept moving in {MOST_TRIES} tries"
+        return Result(done=False, words=words, claimed=tuple(claimed))
+
+    async def _raise(self, effect: Riskier, situation: Situation, run: Run) -> Result:
+        routes, found = await self._asked(effect, situation, run)
+        if not isinstance(found, Permit):
+            return refused(found)
+        if not self.leading():
+            return Result(done=False, words="our lease may have run out")
+        words = await self._cluster.perform(found.effect, expected=routes, epoch=found.epoch)
+        return Result(done=True, words=words)
+
+    async def take_over(self, refs: Sequence[ObjectRef]) -> list[str]:
+        """Claim objects that the leader before us may be raising. Errors as the ports'."""
+        return await claims.hold(self._cluster, self._documents, refs, self.epoch)
 
     async def asked(self, effect: Riskier, situation: Situation, run: Run) -> Result | None:
         """What stands against an effect now, without writing anything; None: nothing does."""

@@ -163,8 +163,16 @@ class Carrier:
             if turn.ledger.full:
                 return Result(done=False, words="the journal is full: nothing may be raised")
             run = turn.decision.memory.run
-            return await self._actor.riskier(effect, turn.situation, run)
+            result = await self._actor.riskier(effect, turn.situation, run)
+            if result.claimed:
+                turn.ledger.note("effect", claimed(result.claimed))
+            return result
         return await self._actor.safer(effect, None)
+
+
+def claimed(objects: Sequence[str]) -> dict[str, object]:
+    """The record of objects that our epoch was put on."""
+    return {"effect": "Claim", "objects": list(objects), "done": True}
 
 
 def pause_after(card: Card) -> float:

@@ -11,6 +11,7 @@ from controller.core.lifecycle.situation import Request
 from controller.core.observation import Preflight, View
 from controller.core.values import TargetRef
 from controller.engine.ledger import Ledger
+from controller.ports.cluster import ObjectRef
 
 MOST_REQUESTS = 16
 """Requests that wait for one target; a person who asks more often is told to wait."""
@@ -38,6 +39,8 @@ class Card:
     ledger: Ledger | None = None
     finished: list[tuple[Run, Ledger]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    inherited: tuple[ObjectRef, ...] | None = None
+    """Of a run that another leader began, until it is claimed: what that leader may be raising."""
     preflight: Preflight | None = None
     preflight_at: float = 0.0
     dispersion: Dispersion | None = None
@@ -99,6 +102,11 @@ class Desk:
         card = self._cards.get(target)
         if card is not None and card.memory is None and not card.finished:
             del self._cards[target]
+
+    def clear(self) -> None:
+        """Forget everything: another process acts from here on."""
+        self.known = False
+        self._cards.clear()
 
     def running(self) -> list[Card]:
         """Cards with a run under way (held ones included)."""

@@ -112,6 +112,11 @@ class Feed:
         """The run ended, or carries nothing any more."""
         self._followers.pop(run.name, None)
 
+    def clear(self) -> None:
+        """Follow nobody."""
+        self._followers.clear()
+        self._answered, self._batch = None, None
+
     @property
     def followed(self) -> int:
         """How many runs are followed."""

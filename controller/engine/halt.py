@@ -15,16 +15,18 @@ import structlog
 from controller.core import errors
 from controller.core.effects import Confine, PinService, SplitRef
 from controller.core.lifecycle.machine import after_commit
-from controller.core.lifecycle.memory import Memory, Run
+from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Request, Verb
 from controller.core.lifecycle.table import EXPOSED, Phase
 from controller.core.observation import Latches
 from controller.core.policy.model import Traffic
 from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, canary_name
+from controller.engine import claims
 from controller.engine.desk import MOST_REQUESTS, Card, Desk
 from controller.engine.loop import Loop
 from controller.engine.meters import Meters
 from controller.engine.observe import Observer
+from controller.engine.records import Records
 from controller.ports.clock import Clock
 from controller.ports.cluster import Cluster
 from controller.ports.documents import Documents
@@ -32,8 +34,9 @@ from controller.ports.documents import Documents
 LOOK_SECONDS: Final = 0.5
 """How often the acknowledgement looks again: each look reads every route of the scope."""
 
-GRACE_SECONDS: Final = 3.0
-"""How much longer than asked an answer may take when the API server hangs."""
+GRACE_SECONDS: Final = 4.0
+"""How much longer than asked an answer may take when the API server hangs; a second more than the
+latch may take, so that the answer can say what became of it."""
 
 LATCH_SECONDS: Final = 3.0
 """Longest that the routes wait for the latch; a healthy API server takes some 0.01 s for it."""
@@ -69,9 +72,15 @@ class _Course:
     actor: str
     reason: str
     latched: bool = False
+    voided: bool = False
+    """No raise that was on its way can arrive any more."""
     in_force: bool = False
     pending: tuple[str, ...]
     problems: list[str] = field(default_factory=list)
+    unread: str = ""
+    """Why the runs of another leader are not known; empty: they are."""
+    read: list[Run] = field(default_factory=list)
+    """Runs in the scope by their documents, while this process does not lead."""
 
     def halt(self) -> Halt:
         """What can be said of it now."""
@@ -96,6 +105,7 @@ class Killer:
         desk: Desk,
         loop: Loop,
         meters: Meters,
+        records: Records,
         settle_seconds: float,
     ) -> None:
         """`settle_seconds`: how long a gateway may take from a write to its effect."""
@@ -105,6 +115,7 @@ class Killer:
         self._desk = desk
         self._loop = loop
         self._meters = meters
+        self._records = records
         self._settle = settle_seconds
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -141,21 +152,31 @@ class Killer:
         course.latched = await self._latch(course)
         if not course.latched:
             self._abort(scope, actor=course.actor, reason=course.reason)
-        exposed = await self._zero(scope, course.problems)
+        await self._look(course)
+        exposed, _ = await asyncio.gather(self._zero(course, course.problems), self._void(course))
         written = zero_since = self._clock.monotonic()
         self._loop.wake_all()
         while True:
-            course.pending = await self._pending(scope)
+            course.pending = await self._pending(course)
             now = self._clock.monotonic()
             if course.pending:
                 # The gateways' settling time begins when the last route reads 0, not before:
                 # after the commit that is long after the kill.
                 exposed, zero_since = True, now
             settled = not exposed or now - zero_since >= self._settle
-            course.in_force = course.latched and not course.pending and settled
-            if course.in_force or now - written >= wait_seconds:
+            if not course.voided and await self._void(course):
+                # What has arrived before it could be stopped is taken back.
+                await self._zero(course, [])
+            course.in_force = course.latched and course.voided and not course.pending and settled
+            if course.in_force:
+                return
+            if now - written >= wait_seconds:
+                if not course.pending and not settled:
+                    left = self._settle - (now - zero_since)
+                    course.pending = (f"the gateways have {left:.1f} s left to follow",)
                 return
             await self._clock.sleep(LOOK_SECONDS)
+            await self._look(course)
 
     async def _latch(self, course: _Course) -> bool:
         problems = course.problems
@@ -186,19 +207,39 @@ class Killer:
             if latch.kill_for(card.target.namespace, card.target.name)
         ]
 
-    def _memories(self, scope: str) -> list[Memory]:
-        return [card.memory for card in self._cards(scope) if card.memory is not None]
+    def _runs(self, course: _Course) -> list[Run]:
+        """The runs in the scope: our own, or as their documents tell them."""
+        if not self._desk.known:
+            return course.read
+        cards = self._cards(course.scope)
+        return [card.memory.run for card in cards if card.memory is not None]
 
-    async def _zero(self, scope: str, problems: list[str]) -> bool:
+    async def _look(self, course: _Course) -> None:
+        """A replica that does not lead reads what the leader has written down."""
+        if self._desk.known:
+            course.unread = ""
+            return
+        latch = Latches(kills=(course.scope,))
+        try:
+            active = await self._records.active()
+        except errors.SwitchgearError as error:
+            course.unread = error.message
+        else:
+            course.unread = ""
+            course.read = [
+                run for run in active if latch.kill_for(run.target.namespace, run.target.name)
+            ]
+
+    async def _zero(self, course: _Course, problems: list[str]) -> bool:
         splits: list[SplitRef] = []
-        going = [memory for memory in self._memories(scope) if not after_commit(memory.phase)]
-        for memory in going:
-            view = self._cluster.view(memory.run.target)
-            splits.extend(Observer.splits(view, memory.run))
-        by_pods = [memory.run for memory in going if memory.run.traffic is Traffic.REPLICAS]
+        going = [run for run in self._runs(course) if not after_commit(run.phase)]
+        for run in going:
+            view = self._cluster.view(run.target)
+            splits.extend(Observer.splits(view, run))
+        by_pods = [run for run in going if run.traffic is Traffic.REPLICAS]
         if not splits and not by_pods:
             return False
-        repinned = [self._repin(memory, problems) for memory in going]
+        repinned = [self._repin(run, problems) for run in going]
         confined = [self._confine(run, problems) for run in by_pods]
         await asyncio.gather(self._write(splits, problems), *repinned, *confined)
         return True
@@ -212,17 +253,38 @@ class Killer:
         except errors.SwitchgearError as error:
             problems.append(f"{run.target}: Services not confined: {error.diagnostics()}")
 
+    async def _void(self, course: _Course) -> bool:
+        """What a raise on its way would write is taken from its leader, or it might still arrive.
+
+        After the latch, so that whoever claims it anew reads the latch before he raises.
+        """
+        refs = [
+            ref
+            for run in self._runs(course)
+            # After the commit the way back begins with a decision of whoever leads.
+            if not after_commit(run.phase)
+            for ref in claims.of_run(run)
+        ]
+        words = "a raise may still be on its way"
+        course.problems[:] = [text for text in course.problems if not text.startswith(words)]
+        try:
+            await claims.void(self._cluster, refs)
+        except errors.SwitchgearError as error:
+            course.problems.append(f"{words}: {error.diagnostics()}")
+        else:
+            course.voided = True
+        return course.voided
+
     async def _write(self, splits: Sequence[SplitRef], problems: list[str]) -> None:
         try:
             await self._cluster.zero(splits)
         except errors.SwitchgearError as error:
             problems.append(f"not every route could be written: {error.diagnostics()}")
 
-    async def _repin(self, memory: Memory, problems: list[str]) -> None:
+    async def _repin(self, run: Run, problems: list[str]) -> None:
         """In the commit the Services follow the canary: there weight 0 alone would lead to it."""
-        if memory.phase not in FOLLOWING:
+        if run.phase not in FOLLOWING:
             return
-        run = memory.run
         for pin in run.pins:
             effect = PinService(
                 target=run.target,
@@ -239,33 +301,29 @@ class Killer:
             except errors.SwitchgearError as error:
                 problems.append(f"{pin.service} could not be pinned: {error.diagnostics()}")
 
-    async def _pending(self, scope: str) -> tuple[str, ...]:
+    async def _pending(self, course: _Course) -> tuple[str, ...]:
         """Routes that do not read back 0, and runs whose stable pods are not back yet."""
         waiting: list[str] = []
-        if not self._desk.known:
-            waiting.append("the runs are not known yet: the controller has just started")
-        memories = self._memories(scope)
-        for memory, found in zip(
-            memories,
-            await asyncio.gather(*(self._shares(memory) for memory in memories)),
-            strict=True,
+        if course.unread:
+            waiting.append(f"the runs are not known yet: {course.unread}")
+        runs = self._runs(course)
+        for run, found in zip(
+            runs, await asyncio.gather(*(self._shares(run) for run in runs)), strict=True
         ):
-            target = memory.run.target
-            if after_commit(memory.phase):
-                waiting.append(f"{target}: stable pods are coming back ({memory.phase.value})")
+            if after_commit(run.phase):
+                waiting.append(f"{run.target}: stable pods are coming back ({run.phase.value})")
             else:
-                waiting.extend(f"{target}: {words}" for words in self._following(memory))
-            waiting.extend(f"{target}: {words}" for words in found)
+                waiting.extend(f"{run.target}: {words}" for words in self._following(run))
+            waiting.extend(f"{run.target}: {words}" for words in found)
         return tuple(waiting)
 
-    def _following(self, memory: Memory) -> Sequence[str]:
+    def _following(self, run: Run) -> Sequence[str]:
         """Services that lead to the canary by themselves.
 
         Read from the watch: the settling time that follows lets it show a write under way.
         """
-        run = memory.run
         ours = {pin.service for pin in run.pins}
-        by_pods = run.traffic is Traffic.REPLICAS and memory.phase in OPEN
+        by_pods = run.traffic is Traffic.REPLICAS and run.phase in OPEN
         return [
             f"Service {service.name} still selects the canary pods"
             for service in self._cluster.view(run.target).services
@@ -276,10 +334,10 @@ class Killer:
             )
         ]
 
-    async def _shares(self, memory: Memory) -> Sequence[str]:
-        lanes = memory.run.lanes
+    async def _shares(self, run: Run) -> Sequence[str]:
+        lanes = run.lanes
         refs = list(dict.fromkeys(lane.route for lane in lanes))
-        if not refs or after_commit(memory.phase):
+        if not refs or after_commit(run.phase):
             return ()
         names = [name for lane in lanes for name in (lane.service, canary_name(lane.service))]
         try:

@@ -49,12 +49,12 @@ class Loop:
         self._timers: dict[TargetRef, asyncio.TimerHandle] = {}
         self._group: asyncio.TaskGroup | None = None
         self.ticks = 0
+        cluster.subscribe(self.wake)
+        documents.subscribe(self.wake_all)
+        feed.on_scrape(self.wake)
 
     async def run(self) -> None:
         """Until cancelled. A task that fails in an unforeseen way ends all of it."""
-        self._cluster.subscribe(self.wake)
-        self._documents.subscribe(self.wake_all)
-        self._feed.on_scrape(self.wake)
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -69,6 +69,8 @@ class Loop:
             for timer in self._timers.values():
                 timer.cancel()
             self._timers.clear()
+            self._dirty.clear()
+            self._busy.clear()
 
     def wake_all(self) -> None:
         """Look at every target: at the start, and when the kill latch moved."""
@@ -78,9 +80,11 @@ class Loop:
             self.wake(card.target)
 
     def wake(self, target: TargetRef) -> None:
-        """Look at this target soon."""
+        """Look at this target soon; without effect while nobody runs the loop."""
+        if self._group is None:
+            return
         self._dirty.add(target)
-        if self._group is not None and target not in self._busy:
+        if target not in self._busy:
             self._busy.add(target)
             self._group.create_task(self._serve(target), name=f"target {target}")
 

@@ -37,6 +37,16 @@ class Meters:
         self._running = Gauge(
             "switchgear_runs_active", "Runs under way or held.", registry=self._registry
         )
+        self._leader = Gauge(
+            "switchgear_leader",
+            "1 while this process acts, 0 while it stands by.",
+            registry=self._registry,
+        )
+        self._epoch = Gauge(
+            "switchgear_epoch",
+            "Epoch that this process claimed last; 0 before the first.",
+            registry=self._registry,
+        )
         self._requests = Gauge(
             "switchgear_api_requests",
             "Requests sent to the API server since the start.",
@@ -82,6 +92,14 @@ class Meters:
     def invariant_broken(self) -> None:
         """A decision was stopped."""
         self._broken.inc()
+
+    def leads(self, *, leading: bool) -> None:
+        """This process began or ceased to act."""
+        self._leader.set(1 if leading else 0)
+
+    def claimed(self, epoch: int) -> None:
+        """An epoch was claimed."""
+        self._epoch.set(epoch)
 
     def running(self, count: int, requests: int) -> None:
         """How many runs there are, and how many requests the API server was sent."""

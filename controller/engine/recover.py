@@ -12,14 +12,17 @@ from typing import Final
 
 import structlog
 
+from controller.core import errors
 from controller.core.journal import chain
 from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.table import Phase
 from controller.core.values import PREFIX, TargetRef
-from controller.engine.desk import Desk
+from controller.engine import claims
+from controller.engine.desk import Card, Desk
 from controller.engine.ledger import STATE, Ledger, read_head
 from controller.ports.clock import Clock
+from controller.ports.cluster import ObjectRef
 from controller.ports.documents import Document, Documents
 
 NAMESPACE_LABEL: Final = PREFIX + "target-namespace"
@@ -49,16 +52,35 @@ async def recover(*, documents: Documents, clock: Clock, desk: Desk, epoch: int)
         if run.phase is Phase.ENDED:
             card.finished.append((run, found.ledger))
             continue
-        for intent in found.intents:
-            body = {**intent, "done": False, "words": "settled by looking after a restart"}
-            found.ledger.note("outcome", body)
-        found.ledger.note("recovered", {"phase": run.phase.value})
-        card.memory = found.memory
-        card.ledger = found.ledger
+        _taken(card, found)
         going += 1
     for card in desk.cards():
         card.finished.sort(key=lambda pair: pair[1].begun)
     return going
+
+
+async def reload(card: Card, name: str, *, documents: Documents, clock: Clock, epoch: int) -> None:
+    """Take a run up once more, from its document as it stands now.
+
+    Raises errors as `Documents.read`, and Refused if the document cannot be used.
+    """
+    document = await documents.read(name)
+    try:
+        found = _read(document, documents, clock, epoch)
+    except _UNUSABLE as error:
+        message = f"the run document {name} cannot be used: {type(error).__name__}: {error}"
+        raise errors.Refused(message) from error
+    _taken(card, found)
+
+
+def _taken(card: Card, found: "_Found") -> None:
+    for intent in found.intents:
+        body = {**intent, "done": False, "words": "settled by looking after a restart"}
+        found.ledger.note("outcome", body)
+    found.ledger.note("recovered", {"phase": found.memory.phase.value})
+    card.memory = found.memory
+    card.ledger = found.ledger
+    card.inherited = found.refs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +90,8 @@ class _Found:
     memory: Memory
     ledger: Ledger
     intents: list[dict[str, object]]
+    refs: tuple[ObjectRef, ...]
+    """What the open intents may still be raising."""
 
 
 def _read(document: Document, documents: Documents, clock: Clock, epoch: int) -> _Found:
@@ -87,7 +111,8 @@ def _read(document: Document, documents: Documents, clock: Clock, epoch: int) ->
         # Doors and commands read the records as objects with these keys.
         record = json.loads(line)
         _ = record["kind"], record["at"], record["seq"], record["body"].keys()
-    return _Found(memory=memory, ledger=ledger, intents=ledger.open_intents())
+    intents = ledger.open_intents()
+    return _Found(memory=memory, ledger=ledger, intents=intents, refs=claims.of_intents(intents))
 
 
 def _freeze(desk: Desk, document: Document, why: str) -> None:

@@ -22,6 +22,7 @@ from controller.engine.ask import Asker
 from controller.engine.carry import FIRST_WAIT, Carrier, kind_of, pause_after
 from controller.engine.desk import Card, Desk, policy_kept
 from controller.engine.feed import Feed
+from controller.engine.inherit import Heir
 from controller.engine.ledger import Ledger
 from controller.engine.meters import Meters
 from controller.engine.observe import Observer
@@ -71,6 +72,7 @@ class Ticker:
         self._actor = actor
         self._asker = Asker(cluster=cluster, clock=clock, feed=feed)
         self._carrier = Carrier(actor=actor, meters=meters)
+        self._heir = Heir(documents=documents, clock=clock, actor=actor)
         self._desk = desk
         self._meters = meters
         self._trips: list[float] = []
@@ -86,6 +88,8 @@ class Ticker:
             if wait is not None:
                 return wait
         assert card.memory is not None  # noqa: S101  # `_rest` began a run.
+        if card.inherited is not None:
+            await self._heir.take(card, card.inherited)
         if card.memory.phase in UNTOUCHED | {Phase.HELD}:
             card.memory = policy_kept(card.memory, view)
         if card.memory.phase is Phase.CHECKING or _refused(card.memory):

@@ -26,6 +26,7 @@ from controller.engine.health import Health
 from controller.engine.meters import Meters
 from controller.engine.requests import Requests
 from controller.http.access import Access
+from controller.http.follower import Follower
 from controller.http.runs import Runs
 
 MOST_BODY: Final = 65_536
@@ -112,8 +113,10 @@ class Doors:
         health: Health,
         meters: Meters,
         latches: Callable[[], Latches],
+        follower: Follower,
     ) -> None:
         """Everything that a door leads to; `latches` tells what was last seen engaged."""
+        self._follower = follower
         self._access = access
         self._desk = desk
         self._killer = killer
@@ -189,6 +192,8 @@ class Doors:
     async def release(self, request: Request) -> Response:
         """Lift the kill latch of a scope."""
         told = await body_of(request)
+        if self._follower.stands_by:
+            return await self._follower.passed_on(request, json.dumps(told).encode())
         scope = named_scope(told)
         actor = self._access.actor(request)
         try:
@@ -203,18 +208,25 @@ class Doors:
 
     async def runs(self, _request: Request) -> Response:
         """Every run that is known: under way, held and ended."""
+        if self._follower.stands_by:
+            return JSONResponse({"runs": await self._follower.runs()})
         return JSONResponse({"runs": self._runs.all()})
 
     async def run(self, request: Request) -> Response:
         """One run with its journal."""
         name = request.path_params["name"]
-        facts = self._runs.one(name)
+        if self._follower.stands_by:
+            facts = await self._follower.run(name)
+        else:
+            facts = self._runs.one(name)
         if facts is None:
             return problem(404, "NotFound", f"no run {name!r}; `switchgear get` lists them")
         return JSONResponse(facts)
 
     async def targets(self, _request: Request) -> Response:
         """Every target with what is to be said of it."""
+        if self._follower.stands_by:
+            return await self._follower.targets()
         return JSONResponse({"targets": [_target(card) for card in self._desk.cards()]})
 
     async def act(self, request: Request) -> Response:
@@ -228,6 +240,8 @@ class Doors:
             return problem(404, "UnknownVerb", f"{params['verb']!r} is none of {verbs}")
         if not (is_namespace(params["namespace"]) and is_name(params["name"])):
             return problem(404, "NotFound", "no object of Kubernetes can have that name")
+        if self._follower.stands_by:
+            return await self._follower.passed_on(request, json.dumps(told).encode())
         words = await self._requests.submit(
             TargetRef(params["namespace"], params["name"]),
             verb,

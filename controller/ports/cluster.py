@@ -6,11 +6,37 @@ Each call has a deadline of its own, after which it raises `Unavailable`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.effects import Effect, SplitRef
 from controller.core.observation import Pod, Preflight, Route, View
 from controller.core.values import RouteRef, TargetRef
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectRef:
+    """One object by kind (`Deployment`, `Service` or a kind of route) and name."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """`Kind namespace/name`."""
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Which leader's epoch an object carries, and the version at which that was read."""
+
+    ref: ObjectRef
+    version: str
+    epoch: int | None
+    """None: no leader's, or a text that is no epoch."""
+    bare: bool
+    """It has no annotations at all."""
 
 
 class Cluster(Protocol):
@@ -44,11 +70,22 @@ class Cluster(Protocol):
         """Our annotations on the Deployment by a quorum read."""
         ...
 
-    async def perform(self, effect: Effect, expected: Sequence[Route] = ()) -> str:
+    async def read_claims(self, refs: Sequence[ObjectRef]) -> list[Claim]:
+        """Whose epoch each object carries, by quorum reads; what we have no part in is left out."""
+        ...
+
+    async def claim(self, claim: Claim, epoch: int) -> None:
+        """Put `epoch` on an object, by compare-and-set on the version of `claim`."""
+        ...
+
+    async def perform(
+        self, effect: Effect, expected: Sequence[Route] = (), *, epoch: int | None = None
+    ) -> str:
         """Carry one effect out with its preconditions; the text says what was written.
 
         For `RaiseWeight` the routes of `expected` carry the versions that were read: each write is
-        a compare-and-set on them. An effect that is already in place is no error.
+        a compare-and-set on them. With `epoch` each write holds only while its object carries that
+        epoch, else it raises `Conflict`. An effect that is already in place is no error.
         """
         ...
 

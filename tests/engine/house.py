@@ -15,10 +15,14 @@ from controller.adapters.clock import LoopClock
 from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.cluster import KubeCluster
 from controller.adapters.kube.documents import KubeDocuments
+from controller.adapters.kube.lease import KubeLease
+from controller.adapters.kube.wire import Request
 from controller.adapters.prometheus import providers
 from controller.adapters.prometheus.client import Prometheus
 from controller.app.assembly import Engine, assemble
+from controller.core.errors import Unavailable
 from controller.core.journal import chain
+from controller.engine.leader import LEASE_SECONDS, Leader
 from controller.engine.ledger import read_head
 from controller.engine.observe import Bounds
 from controller.sim.apiserver.store import Event
@@ -38,18 +42,30 @@ BOUNDS = Bounds(settle_seconds=2.5, drain_seconds=3.0, ready_seconds=120.0, roll
 class House:
     """One controller in one world."""
 
-    def __init__(self, world: World, bounds: Bounds = BOUNDS, *, routed: bool = True) -> None:
-        """Nothing runs until `start`."""
+    def __init__(
+        self,
+        world: World,
+        bounds: Bounds = BOUNDS,
+        *,
+        routed: bool = True,
+        replica: str = "",
+    ) -> None:
+        """Nothing runs until `start`. A `replica` has a name, and competes for the lease."""
         self.world = world
         self.routed = routed
         self.bounds = bounds
+        self.replica = replica
+        self.wire = SimWire(world.api)
+        self.leader: Leader | None = None
         self._task: asyncio.Task[None] | None = None
         self.engine: Engine | None = None
 
     async def start(self) -> Engine:
         """Start a new process, so to say: nothing is remembered but what the cluster holds."""
         clock = LoopClock()
-        calls = Calls(SimWire(self.world.api), clock)
+        agent = f"switchgear/{self.replica or 'test'}"
+        self.wire = SimWire(self.world.api, agent=agent)
+        calls = Calls(self.wire, clock)
         cluster = KubeCluster(calls)
         documents = KubeDocuments(calls, NAMESPACE)
         metrics = Prometheus(
@@ -66,6 +82,10 @@ class House:
             bounds=self.bounds,
         )
         self.engine = engine
+        run = engine.run
+        if self.replica:
+            self.leader = leader = self._competing(calls, engine)
+            run = leader.run
 
         async def life() -> None:
             async with asyncio.TaskGroup() as group:
@@ -73,13 +93,40 @@ class House:
                 group.create_task(documents.run())
                 while not (cluster.synced and documents.synced):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-                group.create_task(engine.run())
+                group.create_task(run())
 
         self._task = asyncio.ensure_future(life())
         return engine
 
+    def _competing(self, calls: Calls, engine: Engine) -> Leader:
+        lease = KubeLease(
+            calls,
+            namespace=NAMESPACE,
+            name="switchgear",
+            identity=f"{self.replica}_{id(engine)}",
+            address=f"{self.replica}:8340",
+            seconds=LEASE_SECONDS,
+        )
+        leader = Leader(lease=lease, clock=engine.clock, term=engine.run, meters=engine.meters)
+        engine.actor.leading = lambda: leader.leading
+        return leader
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica acts."""
+        return self.leader is not None and self.leader.leading
+
+    async def crash(self) -> None:
+        """The process is gone, and nothing that it would have said at its end gets out."""
+
+        def silence(request: Request) -> None:
+            raise Unavailable(f"{request.path}: nobody is there any more")
+
+        self.wire.before.append(silence)
+        await self.stop()
+
     async def stop(self) -> None:
-        """The process is gone, at once and without a word."""
+        """The process is gone, at once and without a word; a replica gives its lease back."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError, BaseExceptionGroup):

@@ -17,6 +17,7 @@ from controller.engine.desk import Desk
 from controller.engine.halt import Halt, Killer
 from controller.engine.loop import Loop
 from controller.engine.meters import Meters
+from controller.engine.records import Records
 from tests.support.ports import (
     REF,
     SPLIT,
@@ -74,6 +75,7 @@ async def _play(turns: Turns) -> tuple[MemoryCluster, Halt]:
         desk=desk,
         loop=_Quiet(),
         meters=Meters(),
+        records=Records(documents=documents, clock=StillClock()),
         settle_seconds=0.0,
     )
     effect = RaiseWeight(splits=(SPLIT,), weight_bp=500, step=0)

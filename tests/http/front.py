@@ -15,6 +15,8 @@ import httpx
 from controller.engine.health import Health
 from controller.http.access import Access
 from controller.http.doors import Doors
+from controller.http.follower import Follower
+from controller.ports.peer import Peer
 from controller.sim.apiserver.errors import ApiError
 from controller.sim.apiserver.request import Request, Response, error_response
 from tests.engine.house import House, house
@@ -64,7 +66,9 @@ class Front:
         return lambda: hooks.remove(refuse)
 
 
-def doors(found: House, token_file: Path | None = None) -> httpx.AsyncClient:
+def doors(
+    found: House, token_file: Path | None = None, peer: Peer | None = None
+) -> httpx.AsyncClient:
     """A caller before the doors of a house whose controller was started."""
     engine = found.engine
     assert engine is not None
@@ -82,6 +86,12 @@ def doors(found: House, token_file: Path | None = None) -> httpx.AsyncClient:
         ),
         meters=engine.meters,
         latches=documents.latches_seen,
+        follower=Follower(
+            leader=found.leader,
+            peer=peer,
+            records=engine.records,
+            cluster=engine.cluster,
+        ),
     )
     transport = httpx.ASGITransport(front.app(), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://switchgear", timeout=None)

@@ -14,6 +14,7 @@ from controller.core import errors
 from controller.core.effects import Effect, RaiseWeight, SplitRef
 from controller.core.observation import Backend, Latches, Pod, Preflight, Route, View
 from controller.core.values import RouteRef, TargetRef
+from controller.ports.cluster import Claim, ObjectRef
 from controller.ports.documents import Document
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="test")
@@ -85,6 +86,10 @@ class MemoryCluster:
     weight_bp: int = 0
     version: int = 1
     history: list[int] = field(default_factory=list)
+    held: int | None = 1
+    """The epoch that the route carries."""
+    moved: Callable[[int], None] = lambda _: None
+    """Told of each new weight."""
 
     def route(self) -> Route:
         """The route now."""
@@ -101,9 +106,12 @@ class MemoryCluster:
         )
 
     def _write(self, weight_bp: int) -> None:
+        if weight_bp != self.weight_bp:
+            # What changes nothing moves no version, as with the real API server.
+            self.version += 1
         self.weight_bp = weight_bp
-        self.version += 1
         self.history.append(weight_bp)
+        self.moved(weight_bp)
 
     def targets(self) -> Sequence[TargetRef]:
         """The one target."""
@@ -138,10 +146,33 @@ class MemoryCluster:
         del target
         return {}
 
-    async def perform(self, effect: Effect, expected: Sequence[Route] = ()) -> str:
+    async def read_claims(self, refs: Sequence[ObjectRef]) -> list[Claim]:
+        """The route's."""
+        await self.turns.take()
+        return [
+            Claim(ref=ref, version=str(self.version), epoch=self.held, bare=False)
+            for ref in refs
+            if ref.kind == REF.kind
+        ]
+
+    async def claim(self, claim: Claim, epoch: int) -> None:
+        """A compare-and-set of the epoch."""
+        await self.turns.take()
+        if claim.version != str(self.version):
+            message = "the route moved"
+            raise errors.Conflict(message)
+        self.held = epoch
+        self.version += 1
+
+    async def perform(
+        self, effect: Effect, expected: Sequence[Route] = (), *, epoch: int | None = None
+    ) -> str:
         """A compare-and-set of the weight."""
         assert isinstance(effect, RaiseWeight)
         await self.turns.take()
+        if epoch is not None and epoch != self.held:
+            message = "another epoch"
+            raise errors.Conflict(message)
         if [route.version for route in expected] != [str(self.version)]:
             message = "the route moved"
             raise errors.Conflict(message)
@@ -227,6 +258,7 @@ class MemoryDocuments:
 
     async def claim_epoch(self) -> int:
         """One more."""
+        await self.turns.take()
         self.state = replace(self.state, epoch=self.state.epoch + 1)
         return self.state.epoch
 

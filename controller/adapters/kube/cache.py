@@ -28,7 +28,7 @@ from controller.adapters.kube.reflector import Reflector, Settings, Source
 from controller.adapters.kube.routes import RouteSeen
 from controller.adapters.kube.store import Key, Store
 from controller.core.observation import Deployment, Pod, ReplicaSet, Service
-from controller.core.values import CANARY_TRACK, TRACK_LABEL, TargetRef
+from controller.core.values import CANARY_TRACK, TRACK_LABEL, TargetRef, canary_name
 
 T = TypeVar("T")
 
@@ -46,20 +46,44 @@ class _Watched(Generic[T]):
     selector: str = ""
     optional: bool = False
 
-    def source(self, namespace: str) -> Source:
+    def source(self, namespace: str, name: str = "") -> Source:
         scope = f"/namespaces/{quote(namespace)}" if namespace else ""
         return Source(
             path=f"{self.prefix}{scope}/{self.plural}",
             scope=namespace,
             selector=self.selector,
+            name=name,
             optional=self.optional,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Only:
+    """One target and the objects around it, by their names: all that a sidecar may watch."""
+
+    target: TargetRef
+    services: tuple[str, ...]
+    routes: tuple[tuple[str, str], ...]
+    """Kind and name of each route, in the target's namespace."""
+
+    def names(self, plural: str) -> tuple[str, ...]:
+        """The names to watch of a resource; one empty name is all of the namespace."""
+        match plural:
+            case "deployments":
+                return (self.target.name, self.target.canary)
+            case "services":
+                return tuple(n for name in self.services for n in (name, canary_name(name)))
+            case "httproutes" | "grpcroutes":
+                return tuple(name for kind, name in self.routes if f"{kind.lower()}s" == plural)
+            case _:
+                return ("",)
 
 
 class Cache:
     """The stores and the indexes; `run` keeps them in step with the API server."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: Only | None = None) -> None:
+        self.only = only
         self.deployments: Store[Deployment] = Store(objects.parse_deployment)
         self.replica_sets: Store[ReplicaSet] = Store(objects.parse_replica_set)
         self.services: Store[Service] = Store(objects.parse_service)
@@ -132,13 +156,19 @@ class Cache:
     ) -> None:
         """Keep everything in step until cancelled; no namespaces means all of them."""
         self.reflectors = [
-            Reflector(calls, watched.source(namespace), watched.store, settings)
+            Reflector(calls, source, watched.store, settings)
             for watched in self._watched()
-            for namespace in namespaces or ("",)
+            for source in self._sources(watched, namespaces)
         ]
         async with asyncio.TaskGroup() as tasks:
             for reflector in self.reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector {reflector.source.path}")
+
+    def _sources(self, watched: _Watched[Any], namespaces: Sequence[str]) -> list[Source]:
+        if self.only is None:
+            return [watched.source(namespace) for namespace in namespaces or ("",)]
+        namespace = self.only.target.namespace
+        return [watched.source(namespace, name) for name in self.only.names(watched.plural)]
 
     @property
     def synced(self) -> bool:

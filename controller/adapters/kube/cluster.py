@@ -4,7 +4,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
-from controller.adapters.kube import paths, workloads
+from controller.adapters.kube import claims, paths, workloads
 from controller.adapters.kube.cache import Cache
 from controller.adapters.kube.calls import MANAGER, Calls
 from controller.adapters.kube.objects import ours_only
@@ -20,6 +20,7 @@ from controller.core.effects import Effect, SplitRef
 from controller.core.errors import Missing
 from controller.core.observation import Pod, Preflight, Route, View
 from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, RouteRef, TargetRef
+from controller.ports.cluster import Claim, ObjectRef
 
 PODS_LIMIT: Final = "1000"
 """Pods of one roll: more than any Deployment that such a trial is for."""
@@ -31,14 +32,16 @@ MESSAGE_LIMIT: Final = 1000
 class KubeCluster:
     """Targets from the caches, effects as preconditioned writes."""
 
-    def __init__(self, calls: Calls, namespaces: Sequence[str] = ()) -> None:
+    def __init__(
+        self, calls: Calls, namespaces: Sequence[str] = (), cache: Cache | None = None
+    ) -> None:
         """Watch these namespaces (none: all) once `run` is started."""
         self._calls = calls
         self._namespaces = tuple(namespaces)
         self._workloads = Workloads(calls)
         self._services = PinnedServices(calls)
         self._routing = Routing(calls)
-        self.cache = Cache()
+        self.cache = cache or Cache()
 
     async def run(self, settings: Settings | None = None) -> None:
         """Keep the caches in step until cancelled."""
@@ -90,8 +93,21 @@ class KubeCluster:
         """Weight 0 for the canary, from memory first."""
         await self._routing.zero(splits)
 
-    async def perform(self, effect: Effect, expected: Sequence[Route] = ()) -> str:
+    async def read_claims(self, refs: Sequence[ObjectRef]) -> list[Claim]:
+        """Whose epoch each object carries, by quorum reads."""
+        return await claims.read(self._calls, refs)
+
+    async def claim(self, claim: Claim, epoch: int) -> None:
+        """Put `epoch` on an object, by compare-and-set on the version of `claim`."""
+        await claims.write(self._calls, claim, epoch)
+
+    async def perform(
+        self, effect: Effect, expected: Sequence[Route] = (), *, epoch: int | None = None
+    ) -> str:
         """Carry one effect out with its preconditions; the text says what was written."""
+        if epoch is not None:
+            fenced = KubeCluster(claims.Fenced(self._calls, epoch), cache=self.cache)
+            return await fenced.perform(effect, expected)
         match effect:
             case (
                 effects.ZeroWeight()

@@ -6,6 +6,7 @@ silently. The kill latch is the exception on the safe side: engaging it is a mer
 any precondition, so that no other writer can make it fail.
 """
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -53,29 +54,40 @@ def label_value(text: str) -> str:
 class KubeDocuments:
     """Run documents, the kill latch and the cluster document."""
 
-    def __init__(self, calls: Calls, namespace: str) -> None:
-        """Keep everything in `namespace`."""
+    def __init__(self, calls: Calls, namespace: str, only: TargetRef | None = None) -> None:
+        """Keep everything in `namespace`; `only` is the one target of a sidecar.
+
+        Sidecars of several targets share a namespace: each has its own runs and its own epoch, and
+        all obey the one kill latch.
+        """
         self._calls = calls
         self._namespace = namespace
+        self._only = only
+        self._cluster = CLUSTER if only is None else f"{CLUSTER}.{only.name}"
         self._seen: Store[ConfigMap] = Store(parse_config_map)
         self._seen.listen(self._told)
         self._listeners: list[Callable[[], None]] = []
-        self.reflector: Reflector[ConfigMap] | None = None
+        self._reflectors: list[Reflector[ConfigMap]] = []
 
     async def run(self, settings: Settings | None = None) -> None:
         """Watch the kill latch and the cluster document until cancelled."""
-        source = Source(
-            path=paths.core(self._namespace, "configmaps"),
-            scope=self._namespace,
-            selector=f"!{RUN}",
-        )
-        self.reflector = Reflector(self._calls, source, self._seen, settings)
-        await self.reflector.run()
+        path, scope = paths.core(self._namespace, "configmaps"), self._namespace
+        sources = [Source(path=path, scope=scope, selector=f"!{RUN}")]
+        if self._only is not None:
+            # What a Role can name, and no more of other people's ConfigMaps than that.
+            names = (latch.NAME, self._cluster)
+            sources = [Source(path=path, scope=scope, name=name) for name in names]
+        self._reflectors = [
+            Reflector(self._calls, source, self._seen, settings) for source in sources
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            for reflector in self._reflectors:
+                tasks.create_task(reflector.run(), name=f"reflector {reflector.source.path}")
 
     @property
     def synced(self) -> bool:
         """Whether the first list is in."""
-        return self.reflector is not None and self.reflector.synced.is_set()
+        return bool(self._reflectors) and all(item.synced.is_set() for item in self._reflectors)
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         """Call `changed` when the kill latch or the cluster document moved."""
@@ -83,7 +95,7 @@ class KubeDocuments:
 
     def _told(self, before: Held[ConfigMap] | None, after: Held[ConfigMap] | None) -> None:
         some = after or before
-        if some is not None and some.name in {latch.NAME, CLUSTER}:
+        if some is not None and some.name in {latch.NAME, self._cluster}:
             for changed in self._listeners:
                 changed()
 
@@ -103,7 +115,7 @@ class KubeDocuments:
         found: list[Document] = []
         token = ""
         while True:
-            query = [("labelSelector", f"{RUN},{MANAGED_BY_LABEL}={MANAGED_BY}")]
+            query = [("labelSelector", self._selector())]
             query.append(("limit", str(PAGE)))
             if token:
                 query.append(("continue", token))
@@ -112,6 +124,14 @@ class KubeDocuments:
             token = (page.get("metadata") or {}).get("continue") or ""
             if not token:
                 return sorted(found, key=lambda document: document.name)
+
+    def _selector(self) -> str:
+        """Of the run documents that are ours to read."""
+        selector = f"{RUN},{MANAGED_BY_LABEL}={MANAGED_BY}"
+        if self._only is None:
+            return selector
+        namespace, name = label_value(self._only.namespace), label_value(self._only.name)
+        return f"{selector},{NAMESPACE}={namespace},{NAME}={name}"
 
     async def read(self, name: str) -> Document:
         """One run document, by a quorum read."""
@@ -153,7 +173,7 @@ class KubeDocuments:
 
     async def latches(self) -> Latches:
         """Kill scopes and epoch by quorum reads, the kill latch last."""
-        cluster = await self._read(CLUSTER)
+        cluster = await self._read(self._cluster)
         kill = await self._read(latch.NAME)
         data = {} if cluster is None else cluster.get("data") or {}
         return _latches(None if kill is None else kill.get("data") or {}, data, epoch=_epoch(data))
@@ -164,7 +184,7 @@ class KubeDocuments:
         An epoch that cannot be read is 0 here, which permits nothing, so that kills still count.
         """
         kill = self._seen.get(self._namespace, latch.NAME)
-        cluster = self._seen.get(self._namespace, CLUSTER)
+        cluster = self._seen.get(self._namespace, self._cluster)
         data = (cluster.value.data if cluster else None) or {}
         return _latches(kill.value.data if kill else None, data, epoch=_number(data) or 0)
 
@@ -211,14 +231,16 @@ class KubeDocuments:
         """Read, change, write against the version read; again when somebody came between."""
         last: Conflict | None = None
         for _ in range(TRIES):
-            live = await self._read(CLUSTER)
+            live = await self._read(self._cluster)
             data: dict[str, str] = dict((live or {}).get("data") or {})
             wanted = change(data)
             if live is not None and wanted == data:
                 return data
             try:
                 if live is None:
-                    body = _config_map(CLUSTER, self._namespace, wanted, labels={}, annotations={})
+                    body = _config_map(
+                        self._cluster, self._namespace, wanted, labels={}, annotations={}
+                    )
                     await self._calls.post(self._path(), body)
                 else:
                     version = live["metadata"]["resourceVersion"]
@@ -226,7 +248,7 @@ class KubeDocuments:
                         {"op": "test", "path": "/metadata/resourceVersion", "value": version},
                         {"op": "add", "path": "/data", "value": wanted},
                     ]
-                    await self._calls.patch(self._path(CLUSTER), patch)
+                    await self._calls.patch(self._path(self._cluster), patch)
             except Conflict as error:
                 last = error
             else:

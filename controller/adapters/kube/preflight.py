@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final, TypeAlias
 
 from controller.adapters.kube import paths
-from controller.adapters.kube.cache import Cache
+from controller.adapters.kube.cache import Cache, Only
 from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.routes import GROUP
 from controller.core.errors import Forbidden, Missing
 from controller.core.observation import Preflight, View
-from controller.core.values import TargetRef, canary_name
+from controller.core.values import RouteKind, TargetRef, canary_name
 
 Json: TypeAlias = dict[str, Any]
 
@@ -51,6 +51,8 @@ async def ask(calls: Calls, cache: Cache, target: TargetRef, view: View) -> Pref
         _autoscaler(calls, target),
         _pods_left(calls, target),
     )
+    if cache.only is not None:
+        unweighable += await _unwatched(calls, cache.only, view)
     mesh = [*_mesh(cache, target, services), *_ambiguous(cache, target, services)]
     return Preflight(
         unweighable=tuple(sorted({*unweighable, *mesh})),
@@ -95,6 +97,27 @@ async def _unweighable(calls: Calls, target: TargetRef, services: Collection[str
         for item in items
         if any(_short(name) in hosts for name in _named(item.get("spec")))
     ]
+
+
+async def _unwatched(calls: Calls, only: Only, view: View) -> list[str]:
+    """Services in front of the pods, and routes to them, that a sidecar was not told of."""
+    namespace = only.target.namespace
+    labels = dict(view.deployment.pod_labels) if view.deployment else {}
+    told = {*only.services, *(canary_name(name) for name in only.services)}
+    found: list[str] = []
+    for item in await _list(calls, paths.core(namespace, "services")):
+        selector = (item.get("spec") or {}).get("selector") or {}
+        name = item["metadata"]["name"]
+        if selector and selector.items() <= labels.items() and name not in told:
+            found.append(f"Service {namespace}/{name} (name it with --service)")
+    for kind in RouteKind:
+        path = paths.grouped(GROUP, "v1", namespace, f"{kind.value.lower()}s")
+        for item in await _list(calls, path, optional=True):
+            name = item["metadata"]["name"]
+            leads = any(text in told for text in _named(item.get("spec")))
+            if leads and (kind.value, name) not in only.routes:
+                found.append(f"{kind.value} {namespace}/{name} (name it with --route)")
+    return found
 
 
 def _short(host: str) -> str:

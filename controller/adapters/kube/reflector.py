@@ -79,12 +79,15 @@ class Source:
     """The namespace in `path`; empty: all of them."""
     selector: str = ""
     """Label selector."""
+    name: str = ""
+    """The one object that is watched; a Role that names objects allows no more than that."""
     optional: bool = False
     """Its kind may be missing in the cluster (a CRD)."""
 
     def query(self, **more: str) -> tuple[tuple[str, str], ...]:
-        """The query with the selector."""
-        chosen = {"labelSelector": self.selector, **more}
+        """The query with the selectors."""
+        field = f"metadata.name={self.name}" if self.name else ""
+        chosen = {"labelSelector": self.selector, "fieldSelector": field, **more}
         return tuple((key, value) for key, value in chosen.items() if value)
 
 
@@ -182,8 +185,15 @@ class Reflector(Generic[T]):
             token = page.token
             if not token:
                 break
-        self._store.prune(self.source.scope, kept | (self._at.touched or set()))
+        self._prune(kept | (self._at.touched or set()))
         return version
+
+    def _prune(self, kept: set[Key]) -> None:
+        source = self.source
+        if not source.name:
+            self._store.prune(source.scope, kept)
+        elif (source.scope, source.name) not in kept:
+            self._store.drop(source.scope, source.name)
 
     def _take(self, raw: msgspec.Raw, kept: set[Key]) -> None:
         """The watch has the last word on what it touched since the list began."""
@@ -293,7 +303,7 @@ class Reflector(Generic[T]):
             await self._wait(error)
             return
         self._note(error)
-        self._store.prune(self.source.scope, set())
+        self._prune(set())
         self._at.version = ""
         self._at.absent = True
         self.synced.set()

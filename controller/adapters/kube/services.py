@@ -15,12 +15,14 @@ from controller.adapters.kube.objects import canonical, noted_selector, pairs
 from controller.adapters.kube.workloads import create_twin
 from controller.core.errors import Conflict, Missing
 from controller.core.observation import Pairs, pinned, unpinned
-from controller.core.values import HASH_LABEL, PREFIX, TRACK_LABEL, TargetRef
+from controller.core.values import EPOCH, HASH_LABEL, PREFIX, TRACK_LABEL, TargetRef
 
 Json: TypeAlias = dict[str, Any]
 
 ORIGINAL: Final = PREFIX + "original"
 PINNED_FOR: Final = PREFIX + "target"
+OURS: Final = frozenset({ORIGINAL, PINNED_FOR, EPOCH})
+"""Annotations that go with the pin."""
 
 
 class PinnedServices:
@@ -88,9 +90,7 @@ class PinnedServices:
         except Missing:
             return f"Service {target.namespace}/{name} is gone"
         annotations = live["metadata"].get("annotations") or {}
-        left = {
-            key: value for key, value in annotations.items() if key not in {ORIGINAL, PINNED_FOR}
-        }
+        left = {key: value for key, value in annotations.items() if key not in OURS}
         own = dict(_own(live, original))
         if live["spec"].get("selector") == own and left == annotations:
             return said

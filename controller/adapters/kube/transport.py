@@ -16,8 +16,8 @@ import aiohttp
 import yaml
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
-from kubernetes.aio.config.incluster_config import SERVICE_TOKEN_FILENAME
+from kubernetes.aio.config import ConfigException, load_kube_config
+from kubernetes.aio.config.incluster_config import SERVICE_TOKEN_FILENAME, InClusterConfigLoader
 
 from controller import __version__
 from controller.adapters.kube.wire import Request, Response
@@ -31,6 +31,9 @@ CONNECTIONS: Final = 128
 
 RELOAD_SECONDS: Final = 10.0
 """A refused token is fetched anew at most this often: exec plugins may ask a person."""
+
+USUAL: Final = Path(SERVICE_TOKEN_FILENAME).parent
+"""Where a pod finds the service account that the cluster mounts by itself."""
 
 UNUSABLE: Final = (
     ConfigException,
@@ -189,28 +192,39 @@ def _closer(answer: aiohttp.ClientResponse) -> Callable[[], Awaitable[None]]:
 
 
 async def load(
-    *, kubeconfig: str | None = None, context: str | None = None, in_cluster: bool | None = None
+    *,
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    in_cluster: bool | None = None,
+    mounted: Path | None = None,
 ) -> Connection:
     """Connect as told: in the cluster, or by a kubeconfig (default: as kubectl would find it).
 
     `in_cluster` None means: where a service account's token is mounted and no kubeconfig is named.
+    `mounted` is the folder of that account where it is not the usual one, and means the former.
     Raises `Refused` if there is no usable configuration.
     """
+    folder = mounted or USUAL
+    if mounted is not None and in_cluster is None:
+        in_cluster = True
     named = kubeconfig is not None or context is not None
-    inside = (not named and _mounted()) if in_cluster is None else in_cluster
+    inside = (not named and (folder / "token").exists()) if in_cluster is None else in_cluster
     namespace = "default"
 
     async def configure() -> Configuration:
         nonlocal namespace
         configuration = Configuration()
         if inside:
-            load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-            namespace = _mounted_namespace()
+            loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]
+                token_filename=str(folder / "token"), cert_filename=str(folder / "ca.crt")
+            )
+            loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
+            namespace = _mounted_namespace(folder)
         else:
-            loader = await load_kube_config(  # type: ignore[no-untyped-call]
+            loaded = await load_kube_config(  # type: ignore[no-untyped-call]
                 kubeconfig, context, configuration, persist_config=False
             )
-            namespace = loader.current_context["context"].get("namespace") or "default"
+            namespace = loaded.current_context["context"].get("namespace") or "default"
         return configuration
 
     try:
@@ -224,13 +238,9 @@ async def load(
     return Connection(wire=wire, namespace=namespace, server=configuration.host)
 
 
-def _mounted() -> bool:
-    return Path(SERVICE_TOKEN_FILENAME).exists()
-
-
-def _mounted_namespace() -> str:
+def _mounted_namespace(folder: Path) -> str:
     try:
-        text = Path(SERVICE_TOKEN_FILENAME).with_name("namespace").read_text(encoding="utf-8")
+        text = (folder / "namespace").read_text(encoding="utf-8")
     except OSError:
         return "default"
     return text.strip() or "default"

@@ -21,7 +21,7 @@ import msgspec
 from controller.core.effects import SplitRef
 from controller.core.errors import Conflict, Refused
 from controller.core.observation import Backend, Route
-from controller.core.values import PREFIX, WHOLE_BP, canary_name
+from controller.core.values import EPOCH, PREFIX, WHOLE_BP, canary_name
 
 Json: TypeAlias = dict[str, Any]
 Ops: TypeAlias = list[Json]
@@ -266,18 +266,22 @@ def _with_canary(refs: Sequence[Json], split: SplitRef, *, scaled: bool, where: 
 
 
 def _write_note(route: Json, notes: Sequence[Noted]) -> Ops:
-    """Set, or with no notes remove, our annotation (and a map that held nothing else)."""
+    """Set our note, or with no notes remove all that is ours (and a map with nothing else)."""
     annotations = (route.get("metadata") or {}).get("annotations")
     path = "/metadata/annotations"
-    escaped = f"{path}/{ORIGINAL.replace('~', '~0').replace('/', '~1')}"
     if notes:
         text = msgspec.json.encode(sorted(notes, key=_place), order="deterministic").decode()
         if annotations is None:
             return [add(path, {ORIGINAL: text})]
-        return [add(escaped, text)]
-    if ORIGINAL not in (annotations or {}):
-        return []
-    return [{"op": "remove", "path": path if len(annotations or {}) == 1 else escaped}]
+        return [add(f"{path}/{_escaped(ORIGINAL)}", text)]
+    ours = [key for key in (ORIGINAL, EPOCH) if key in (annotations or {})]
+    if ours and len(ours) == len(annotations or {}):
+        return [{"op": "remove", "path": path}]
+    return [{"op": "remove", "path": f"{path}/{_escaped(key)}"} for key in ours]
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _place(note: Noted) -> tuple[int, int]:

@@ -112,7 +112,9 @@ def _adopt(
 
 def _released(deployment: Deployment, target: TargetRef) -> Rest:
     """The policy annotation was removed at rest: take our marks off, unpause what we paused."""
-    ours = {key: None for key in ("managed", "status", "hold") if key in deployment.annotations}
+    ours = {
+        key: None for key in ("managed", "status", "hold", "epoch") if key in deployment.annotations
+    }
     if not ours:
         return Rest(why="not a target")
     if deployment.paused and "hold" in deployment.annotations:

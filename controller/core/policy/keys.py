@@ -36,6 +36,7 @@ POLICY_KEYS: Final[dict[str, str]] = {
 
 STATUS_KEYS: Final[frozenset[str]] = frozenset(
     {
+        "epoch",
         "held-by",
         "hold",
         "maker",
