@@ -62,7 +62,8 @@ class House:
 
     async def start(self) -> Engine:
         """Start a new process, so to say: nothing is remembered but what the cluster holds."""
-        clock = LoopClock()
+        # Renewals of a lease are told apart by their stamps, which virtual time has to move.
+        clock = LoopClock(wall=self.world.wall.timestamp) if self.replica else LoopClock()
         agent = f"switchgear/{self.replica or 'test'}"
         self.wire = SimWire(self.world.api, agent=agent)
         calls = Calls(self.wire, clock)

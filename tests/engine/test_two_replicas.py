@@ -212,7 +212,7 @@ def test_renewals_whose_answers_are_lost_count_all_the_same() -> None:
             first, _ = found.houses
             plan = Plan().install(found.world.api)
             rule = plan.add(
-                Fault.NO_REPLY, path="/leases/", methods=frozenset({"PATCH"}), chance=0.5
+                Fault.NO_REPLY, path="/leases/", methods=frozenset({"PATCH"}), chance=0.3
             )
             await asyncio.sleep(120)
             assert rule.spoiled > 10
