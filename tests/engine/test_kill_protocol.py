@@ -19,6 +19,7 @@ from controller.engine.loop import Loop
 from controller.engine.meters import Meters
 from controller.engine.records import Records
 from tests.support.ports import (
+    CANARY,
     REF,
     SPLIT,
     TARGET,
@@ -58,7 +59,7 @@ def _situation(cluster: MemoryCluster) -> Situation:
     twin = Service(
         name="checkout-canary", uid="s", version="1", selector=(), ready_endpoints=1, ours=True
     )
-    view = View(deployment=None, routes=(cluster.route(),), canary_services=(twin,))
+    view = View(deployment=None, canary=CANARY, routes=(cluster.route(),), canary_services=(twin,))
     return Situation(now=0.0, view=view, policy=PRESETS[Preset.STANDARD])
 
 

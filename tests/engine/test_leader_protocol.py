@@ -18,6 +18,7 @@ from controller.core.policy.model import PRESETS, Preset
 from controller.engine import claims
 from controller.engine.act import Actor, Result
 from tests.support.ports import (
+    CANARY,
     REF,
     SPLIT,
     TARGET,
@@ -54,7 +55,7 @@ def _situation(cluster: MemoryCluster) -> Situation:
     twin = Service(
         name="checkout-canary", uid="s", version="1", selector=(), ready_endpoints=1, ours=True
     )
-    view = View(deployment=None, routes=(cluster.route(),), canary_services=(twin,))
+    view = View(deployment=None, canary=CANARY, routes=(cluster.route(),), canary_services=(twin,))
     return Situation(now=0.0, view=view, policy=PRESETS[Preset.STANDARD])
 
 

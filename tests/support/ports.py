@@ -12,7 +12,7 @@ from typing import Any
 
 from controller.core import errors
 from controller.core.effects import Effect, RaiseWeight, SplitRef
-from controller.core.observation import Backend, Latches, Pod, Preflight, Route, View
+from controller.core.observation import Backend, Deployment, Latches, Pod, Preflight, Route, View
 from controller.core.values import RouteRef, TargetRef
 from controller.ports.cluster import Claim, ObjectRef
 from controller.ports.documents import Document
@@ -21,6 +21,21 @@ WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="test")
 
 REF = RouteRef("HTTPRoute", "shop", "checkout")
 TARGET = TargetRef("shop", "checkout")
+CANARY = Deployment(
+    name="checkout-canary",
+    uid="d2",
+    version="1",
+    generation=1,
+    observed_generation=1,
+    replicas=1,
+    paused=False,
+    strategy="RollingUpdate",
+    digest="e",
+    selector=(),
+    pod_labels=(),
+    ready=1,
+    ours=True,
+)
 SPLIT = SplitRef(route=REF, uid="r1", service="checkout", canary="checkout-canary")
 
 
