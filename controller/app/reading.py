@@ -26,6 +26,7 @@ from controller.core.lifecycle.table import EXPOSED, RESTING, Phase
 from controller.core.observation import Latches
 from controller.core.policy.model import Traffic
 from controller.core.values import HASH_LABEL, TargetRef, canary_name
+from controller.engine import claims
 from controller.ports.documents import Document
 
 LATCH_SECONDS: Final = 5.0
@@ -183,12 +184,14 @@ async def _zero(
         await _repin(cluster, run, problems)
     confined = sum([await _confined(cluster, run, problems) for run in ready])
     if confined and not splits:
+        await _voided(cluster, ready, problems)
         await LoopClock().sleep(settle_seconds)
         return confined, pending
     if not splits or not await _tried(
         cluster.zero(splits), problems, "not every route could be written"
     ):
         return 0, pending
+    await _voided(cluster, ready, problems)
     await LoopClock().sleep(settle_seconds)
     for run in ready:
         for split in await _splits(cluster, run, problems):
@@ -196,6 +199,15 @@ async def _zero(
             if any(weights):
                 pending.append(f"{run.target}: {split.route} still has weight {weights}")
     return len({split.route for split in splits}) + confined, pending
+
+
+async def _voided(cluster: KubeCluster, runs: Sequence[Run], problems: list[str]) -> None:
+    """No raise that is on its way arrives behind this; Deployments are not the caller's to write.
+
+    Weight 0 where it is 0 already changes nothing, and so would not stop one.
+    """
+    refs = [ref for run in runs for ref in claims.of_run(run) if ref.kind != "Deployment"]
+    await _tried(claims.void(cluster, refs), problems, "a raise may still be on its way")
 
 
 async def _confined(cluster: KubeCluster, run: Run, problems: list[str]) -> int:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from controller.adapters.clock import LoopClock
+from controller.adapters.kube.cache import Cache, Only
 from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.cluster import KubeCluster
 from controller.adapters.kube.documents import KubeDocuments
@@ -49,8 +50,14 @@ class House:
         *,
         routed: bool = True,
         replica: str = "",
+        only: Only | None = None,
     ) -> None:
-        """Nothing runs until `start`. A `replica` has a name, and competes for the lease."""
+        """Nothing runs until `start`. A `replica` has a name, and competes for the lease.
+
+        With `only` it is a sidecar of one target, which keeps its documents beside it.
+        """
+        self.only = only
+        self.home = only.target.namespace if only else NAMESPACE
         self.world = world
         self.routed = routed
         self.bounds = bounds
@@ -67,8 +74,8 @@ class House:
         agent = f"switchgear/{self.replica or 'test'}"
         self.wire = SimWire(self.world.api, agent=agent)
         calls = Calls(self.wire, clock)
-        cluster = KubeCluster(calls)
-        documents = KubeDocuments(calls, NAMESPACE)
+        cluster = KubeCluster(calls, cache=Cache(self.only))
+        documents = KubeDocuments(calls, self.home, self.only.target if self.only else None)
         metrics = Prometheus(
             "http://prometheus",
             providers.choose(["traefik", "application"]),
@@ -138,8 +145,14 @@ class House:
 
     def documents(self) -> list[dict[str, Any]]:
         """Every run document, by name."""
-        found = self.world.store.list("configmaps", NAMESPACE)
-        return [item for item in found if "journal" in (item.get("data") or {})]
+        found = self.world.store.list("configmaps", self.home)
+        target = {"switchgear.dev/target-name": self.only.target.name} if self.only else {}
+        return [
+            item
+            for item in found
+            if "journal" in (item.get("data") or {})
+            and target.items() <= (item["metadata"].get("labels") or {}).items()
+        ]
 
     def runs(self) -> list[dict[str, Any]]:
         """The durable state of every run, in the order of their beginnings."""

@@ -21,23 +21,29 @@ class Plant:
 
 PLANTS = (
     Plant(
-        name="latch read before the route",
-        file="controller/engine/act.py",
-        right="""        routes: list[Route] = []
-        if isinstance(effect, RaiseWeight):
-            refs = list(dict.fromkeys(split.route for split in effect.splits))
-            names = [name for split in effect.splits for name in (split.service, split.canary)]
-            routes = await self._cluster.read_routes(refs, names)
-        latches = await self._documents.latches()
+        name="a kill leaves the claims",
+        file="controller/engine/halt.py",
+        right="""        try:
+            await claims.void(self._cluster, refs)
 """,
-        wrong="""        latches = await self._documents.latches()
-        routes: list[Route] = []
-        if isinstance(effect, RaiseWeight):
-            refs = list(dict.fromkeys(split.route for split in effect.splits))
-            names = [name for split in effect.splits for name in (split.service, split.canary)]
-            routes = await self._cluster.read_routes(refs, names)
+        wrong="""        try:
+            del refs
 """,
         tests=("tests/engine/test_kill_protocol.py",),
+    ),
+    Plant(
+        name="a raise without its epoch",
+        file="controller/engine/act.py",
+        right="expected=routes, epoch=found.epoch)",
+        wrong="expected=routes)",
+        tests=("tests/engine/test_leader_protocol.py",),
+    ),
+    Plant(
+        name="a lease that is renewed for ever",
+        file="controller/engine/leader.py",
+        right="            if began >= self._until:\n",
+        wrong="            if began < 0:\n",
+        tests=("tests/engine/test_two_replicas.py",),
     ),
     Plant(
         name="not a number counts as 0",
