@@ -105,7 +105,7 @@ def test_a_way_to_the_pods_that_it_was_not_told_of_is_refused() -> None:
         await found.start()
         await found.until(lambda: _adopted(world, "checkout"), within=30)
         world.set_image("shop", "checkout", IMAGE)
-        await found.ended("held")
+        await found.reaches("Held")
         assert "Service shop/backdoor (name it with --service)" in found.runs()[-1]["reason"]
         await found.stop()
 

@@ -20,7 +20,7 @@ LATER = "2026-11-25T12:00:02.125Z"
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    async with World(seed=1, namespaces=("switchgear",)) as found:
+    async with World(seed=1, namespaces=("shop", "switchgear")) as found:
         yield found
 
 
