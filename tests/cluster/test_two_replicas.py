@@ -19,6 +19,7 @@ import pytest
 from tests.cluster.conftest import QUICK, Lab, Space
 from tests.cluster.lab import records
 from tests.cluster.lab.application import App, until
+from tests.cluster.lab.traffic import Traffic
 from tests.support.realtime import Daemon
 
 POLICY = {"policy": "fast", "steps": "5@8s,50@8s", "bake": "3s"}
@@ -71,8 +72,10 @@ def pair(lab: Lab, space: Space) -> tuple[Replica, Replica]:
     return found[0], found[1]
 
 
-async def in_mid_run(pair: tuple[Replica, Replica], shop: App) -> tuple[Replica, Replica]:
-    """The first replica leads and has given a new version its first share."""
+async def in_mid_run(
+    lab: Lab, pair: tuple[Replica, Replica], shop: App
+) -> tuple[Replica, Replica, Traffic]:
+    """The first replica leads and has given a new version its first share, under load."""
     first, second = pair
     await shop.start(annotations=POLICY, replicas=2)
     await first.daemon.start()
@@ -84,31 +87,31 @@ async def in_mid_run(pair: tuple[Replica, Replica], shop: App) -> tuple[Replica,
         return await shop.annotation("managed") is not None
 
     await until(managed, 60.0, "the Deployment is adopted")
+    load = await lab.load(shop)
     await shop.deploy("v2")
 
     async def shared() -> bool:
         return (await shop.weights()).get("checkout-canary", 0) > 0
 
     await until(shared, 90.0, first.daemon.log())
-    return first, second
+    return first, second, load
 
 
-async def ends_well(lab: Lab, space: Space, shop: App, second: Replica) -> None:
+async def ends_well(lab: Lab, space: Space, shop: App, second: Replica, load: Traffic) -> None:
     await records.ended(lab.api, space.system, "promoted", second.daemon.log)
     await shop.complete()
     assert await shop.ready() == {"v2": 2}
+    assert load.failures == {}
 
 
 async def test_a_leader_that_is_killed_is_replaced_within_fifteen_seconds(
     lab: Lab, space: Space, app: Callable[..., App], pair: tuple[Replica, Replica]
 ) -> None:
     shop = app()
-    first, second = await in_mid_run(pair, shop)
-    load = await lab.load(shop)
+    first, second, load = await in_mid_run(lab, pair, shop)
     first.signal(signal.SIGKILL)
     await second.leading(15.0, "SIGKILL")
-    await ends_well(lab, space, shop, second)
-    assert load.failures == {}
+    await ends_well(lab, space, shop, second, load)
 
 
 async def test_a_leader_that_is_asked_to_end_makes_way_at_once(
@@ -116,7 +119,7 @@ async def test_a_leader_that_is_asked_to_end_makes_way_at_once(
 ) -> None:
     """The API server's own log says how long the lease was nobody's."""
     shop = app()
-    first, second = await in_mid_run(pair, shop)
+    first, second, load = await in_mid_run(lab, pair, shop)
     first.signal(signal.SIGTERM)
     await second.leading(5.0, "SIGTERM")
     assert await first.daemon.ended() == 0
@@ -132,7 +135,7 @@ async def test_a_leader_that_is_asked_to_end_makes_way_at_once(
     taken = next(event for event in writes if event["user"]["username"] == second.user)
     begin, end = (datetime.fromisoformat(event["stageTimestamp"]) for event in (released, taken))
     sys.stderr.write(f"SIGTERM: the lease was free for {(end - begin).total_seconds():.2f} s\n")
-    await ends_well(lab, space, shop, second)
+    await ends_well(lab, space, shop, second, load)
 
 
 async def test_a_stopped_leader_that_wakes_up_writes_nothing_toward_risk(
@@ -140,12 +143,12 @@ async def test_a_stopped_leader_that_wakes_up_writes_nothing_toward_risk(
 ) -> None:
     """By the audit log: after it woke, none of its writes on anything of the user's succeeded."""
     shop = app()
-    first, second = await in_mid_run(pair, shop)
+    first, second, load = await in_mid_run(lab, pair, shop)
     first.signal(signal.SIGSTOP)
     await second.leading(15.0, "SIGSTOP")
     woken = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     first.signal(signal.SIGCONT)
-    await ends_well(lab, space, shop, second)
+    await ends_well(lab, space, shop, second, load)
     assert not await first.leads()
 
     def late(event: dict[str, object]) -> bool:

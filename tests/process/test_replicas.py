@@ -97,9 +97,9 @@ async def two(folder: Path) -> AsyncIterator[Two]:
         await world.shop(rate=2000.0, annotations=POLICY, replicas=2)
         try:
             await daemons["a"].start()
-            await found.leading("a", within=20.0)
+            await found.leading("a", within=90.0)
             await daemons["b"].start()
-            await daemons["b"].answers("/readyz")
+            await daemons["b"].answers("/readyz", within=90.0)
             yield found
         finally:
             for daemon in daemons.values():
