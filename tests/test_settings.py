@@ -139,3 +139,40 @@ def test_the_daemon_leaves_with_2_and_tells_every_problem() -> None:
 def test_no_text_makes_it_raise(flags: dict[str, str], environ: dict[str, str]) -> None:
     found = settings.load(flags, environ)
     assert isinstance(found, Settings) or found
+
+
+def test_a_sidecar_is_told_its_target_and_its_pod() -> None:
+    environ = {
+        "SWITCHGEAR_TARGET": "deployment/checkout",
+        "SWITCHGEAR_NAMESPACE": "shop",
+        "SWITCHGEAR_POD_HASH": "abc",
+        "SWITCHGEAR_ROUTE": "HTTPRoute/web,GRPCRoute/api",
+        "SWITCHGEAR_POD_TRACK": "",
+    }
+    found = good(environ)
+    assert (found.target, found.namespaces, found.pod_track) == ("checkout", ("shop",), "")
+    assert found.routes == (("HTTPRoute", "web"), ("GRPCRoute", "api"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("target", "statefulset/db", "'statefulset' cannot be a target"),
+        ("target", "checkout", "deployment/NAME"),
+        ("target", "deployment/" + "a" * 201, "200 characters"),
+        ("routes", "TCPRoute/x", "HTTPRoute/NAME"),
+        ("lease_seconds", "2", "between 3 and 60"),
+        ("lease_seconds", "10.5", "whole number"),
+        ("leader_election", "yes", "on or off"),
+    ],
+)
+def test_what_a_sidecar_or_a_replica_cannot_be_told(name: str, text: str, words: str) -> None:
+    given: Any = (text,) if name == "routes" else text
+    assert any(words in problem.message for problem in bad(**{name: given}))
+
+
+def test_a_target_without_its_pod_or_namespace_is_refused() -> None:
+    """All of it at once, each with what to do."""
+    codes = {problem.code for problem in bad(target="deployment/checkout")}
+    assert codes == {"NoNamespace", "UnknownPod"}
+    assert {problem.code for problem in bad(services=("checkout",))} == {"NoTarget"}

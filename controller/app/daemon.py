@@ -156,6 +156,7 @@ def _made(
     follower = Follower(
         leader=leader,
         peer=None if settings.target else peer,
+        desk=engine.desk,
         records=engine.records,
         cluster=engine.cluster,
     )

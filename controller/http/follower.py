@@ -16,6 +16,7 @@ from controller.core.journal import story
 from controller.core.lifecycle.table import Phase
 from controller.core.observation import View
 from controller.core.values import TargetRef
+from controller.engine.desk import Desk
 from controller.engine.leader import Leader
 from controller.engine.records import Record, Records
 from controller.ports.cluster import Cluster
@@ -32,22 +33,32 @@ class Follower:
     """Answers for a replica that stands by."""
 
     def __init__(
-        self, *, leader: Leader | None, peer: Peer | None, records: Records, cluster: Cluster
+        self,
+        *,
+        leader: Leader | None,
+        peer: Peer | None,
+        desk: Desk,
+        records: Records,
+        cluster: Cluster,
     ) -> None:
         """Without a `leader` this process always acts; without a `peer` nothing is passed on."""
         self._leader = leader
         self._peer = peer
+        self._desk = desk
         self._records = records
         self._cluster = cluster
 
     @property
     def stands_by(self) -> bool:
-        """Whether another process acts."""
-        return self._leader is not None and not self._leader.leading
+        """Whether another process acts, or this one has not taken every run up yet."""
+        return self._leader is not None and not (self._leader.leading and self._desk.known)
 
     async def passed_on(self, request: Request, body: bytes) -> Response:
         """The leader's answer to a request. Raises Unavailable if there is no leader to ask."""
         seen = self._leader.seen if self._leader else None
+        if self._leader is not None and self._leader.leading:
+            message = "this replica has just begun to lead"
+            raise errors.Unavailable(message, advice="Ask again in some seconds")
         if seen is None or not seen.holder:
             message = "no replica leads at the moment"
             raise errors.Unavailable(message, advice="Ask again in some seconds")

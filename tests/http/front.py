@@ -89,6 +89,7 @@ def doors(
         follower=Follower(
             leader=found.leader,
             peer=peer,
+            desk=engine.desk,
             records=engine.records,
             cluster=engine.cluster,
         ),
