@@ -208,7 +208,7 @@ async def test_a_good_version_is_promoted_by_the_pods_that_it_replaces(
     shop = app()
     async with started(lab, shop) as leaders:
         stable = await stable_hash(shop)
-        load = await lab.load(shop, rate=50.0, direct_rate=0.0)
+        load = await lab.load(shop, rate=50.0)
         await shop.deploy("v2")
         await records.ended(lab.api, shop.namespace, "promoted", within=300.0)
         await shop.complete()
@@ -232,7 +232,7 @@ async def test_a_bad_version_is_rolled_back_by_the_pods_that_stay(
     shop = app()
     async with started(lab, shop) as leaders:
         stable = await stable_hash(shop)
-        load = await lab.load(shop, rate=100.0, direct_rate=0.0)
+        load = await lab.load(shop, rate=100.0)
         await shop.deploy("v2", {"ERROR_RATE": "0.5"})
         await records.ended(lab.api, shop.namespace, "rolled-back", within=300.0)
         assert load.failures == {}
