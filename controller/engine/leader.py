@@ -40,8 +40,12 @@ LOOKS: Final = 10
 LONGEST_SECONDS: Final = 60.0
 """What a lease says of its own duration is believed up to here: anybody might have written it."""
 
-STOP_SECONDS: Final = 1.0
-"""For the end of a term, and again for giving the lease back: together within 2 s."""
+END_SECONDS: Final = 10.0
+"""For the end of a term. It takes milliseconds, but for a process that was stopped and wakes up on
+a machine where everybody wants to run."""
+
+RELEASE_SECONDS: Final = 1.0
+"""For giving the lease back; after that it runs out by itself."""
 
 log = structlog.get_logger(__name__)
 
@@ -201,16 +205,16 @@ class Leader:
     async def _end(self, term: asyncio.Future[None]) -> None:
         """Nothing of the term goes on when the lease is given back."""
         term.cancel()
-        await asyncio.wait({term}, timeout=STOP_SECONDS)
+        await asyncio.wait({term}, timeout=END_SECONDS)
         if not term.done():
             # The lease is left to run out, and no second term may begin beside this one.
-            message = f"a term has not ended within {STOP_SECONDS:g} s"
+            message = f"a term has not ended within {END_SECONDS:g} s"
             raise errors.InvariantBroken(message)
         seen, self.seen = self.seen, None
         if seen is None:
             return
         with contextlib.suppress(errors.SwitchgearError, TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(RELEASE_SECONDS):
                 await self._release(seen)
 
     async def _release(self, seen: Tenure) -> None:

@@ -7,6 +7,7 @@ nothing queues up and the work is bounded by the number of targets.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -49,6 +50,9 @@ class Loop:
         self._timers: dict[TargetRef, asyncio.TimerHandle] = {}
         self._group: asyncio.TaskGroup | None = None
         self.ticks = 0
+        self.leading: Callable[[], bool] = lambda: True
+        """Whether our lease cannot have run out. A process that was stopped and wakes up finds its
+        timers due before anybody tells it that another one leads."""
         cluster.subscribe(self.wake)
         documents.subscribe(self.wake_all)
         feed.on_scrape(self.wake)
@@ -90,7 +94,7 @@ class Loop:
 
     async def _serve(self, target: TargetRef) -> None:
         try:
-            while target in self._dirty:
+            while target in self._dirty and self.leading():
                 self._dirty.discard(target)
                 timer = self._timers.pop(target, None)
                 if timer is not None:

@@ -116,7 +116,7 @@ class House:
             seconds=LEASE_SECONDS,
         )
         leader = Leader(lease=lease, clock=engine.clock, term=engine.run, meters=engine.meters)
-        engine.actor.leading = lambda: leader.leading
+        engine.actor.leading = engine.loop.leading = lambda: leader.leading
         return leader
 
     @property
