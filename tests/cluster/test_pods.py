@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Lab
+from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab.application import App, deployment, is_ready, service, until
 
 pytestmark = pytest.mark.timeout(180)
@@ -187,3 +187,36 @@ async def test_an_autoscaler_follows_the_load(lab: Lab, app: Callable[..., App])
     await until(grown, 90.0, "the autoscaler has reacted", every=0.5)
     await shop.complete()
     assert load.failures == {}
+
+
+async def test_the_product_runs_in_a_pod_as_its_service_account(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """It finds the API server and its token as in any cluster, and adopts what it should."""
+    account = f"system:serviceaccount:{space.system}:default"
+    lab.cluster.kubectl(
+        *("create", "clusterrolebinding", space.name),
+        *("--clusterrole=cluster-admin", f"--user={account}"),
+    )
+    shop, home = app(), App(port=lab.api, namespace=space.system)
+    try:
+        args = [
+            "run",
+            f"--prometheus={lab.prometheus_url}",
+            f"--namespace={space.name}",
+            f"--controller-namespace={space.system}",
+            "--listen=127.0.0.1:0",
+        ]
+        container = {"name": "controller", "image": "registry.example/switchgear:dev", "args": args}
+        pod = {"metadata": {"name": "controller"}, "spec": {"containers": [container]}}
+        await home.create("pods", pod)
+        await shop.start(replicas=1, annotations={"policy": "fast"})
+
+        async def managed() -> bool:
+            return await shop.annotation("managed") is not None
+
+        await until(managed, 30.0, lab.cluster.pod_log(space.system, "controller"))
+        mine = lab.cluster.audited(lambda event: event["user"]["username"] == account)
+        assert {event["verb"] for event in mine} >= {"list", "watch", "patch"}
+    finally:
+        lab.cluster.kubectl("delete", "clusterrolebinding", space.name)
