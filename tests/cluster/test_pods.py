@@ -215,7 +215,7 @@ async def test_the_product_runs_in_a_pod_as_its_service_account(
         async def managed() -> bool:
             return await shop.annotation("managed") is not None
 
-        await until(managed, 30.0, lab.cluster.pod_log(space.system, "controller"))
+        await until(managed, 60.0, lambda: lab.cluster.pod_log(space.system, "controller"))
         mine = lab.cluster.audited(lambda event: event["user"]["username"] == account)
         assert {event["verb"] for event in mine} >= {"list", "watch", "patch"}
     finally:
