@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """More of what the lab does: pods of several containers, Jobs, evictions, probes, autoscalers."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -185,6 +186,10 @@ async def test_an_autoscaler_follows_the_load(lab: Lab, app: Callable[..., App])
         return int((await shop.read("deployments"))["spec"]["replicas"]) >= 6
 
     await until(grown, 90.0, "the autoscaler has reacted", every=0.5)
+    group = f"/apis/custom.metrics.k8s.io/v1beta2/namespaces/{shop.namespace}"
+    told = lab.cluster.kubectl("get", "--raw", f"{group}/services/checkout/requests_per_second")
+    (item,) = json.loads(told)["items"]
+    assert 50_000 < int(item["value"].removesuffix("m")) < 150_000
     await shop.complete()
     assert load.failures == {}
 
