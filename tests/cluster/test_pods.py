@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """More of what the lab does: pods of several containers, Jobs, evictions, probes, autoscalers."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Lab
+from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab.application import App, deployment, is_ready, service, until
 
 pytestmark = pytest.mark.timeout(180)
@@ -185,5 +186,42 @@ async def test_an_autoscaler_follows_the_load(lab: Lab, app: Callable[..., App])
         return int((await shop.read("deployments"))["spec"]["replicas"]) >= 6
 
     await until(grown, 90.0, "the autoscaler has reacted", every=0.5)
+    group = f"/apis/custom.metrics.k8s.io/v1beta2/namespaces/{shop.namespace}"
+    told = lab.cluster.kubectl("get", "--raw", f"{group}/services/checkout/requests_per_second")
+    (item,) = json.loads(told)["items"]
+    assert 50_000 < int(item["value"].removesuffix("m")) < 150_000
     await shop.complete()
     assert load.failures == {}
+
+
+async def test_the_product_runs_in_a_pod_as_its_service_account(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """It finds the API server and its token as in any cluster, and adopts what it should."""
+    account = f"system:serviceaccount:{space.system}:default"
+    lab.cluster.kubectl(
+        *("create", "clusterrolebinding", space.name),
+        *("--clusterrole=cluster-admin", f"--user={account}"),
+    )
+    shop, home = app(), App(port=lab.api, namespace=space.system)
+    try:
+        args = [
+            "run",
+            f"--prometheus={lab.prometheus_url}",
+            f"--namespace={space.name}",
+            f"--controller-namespace={space.system}",
+            "--listen=127.0.0.1:0",
+        ]
+        container = {"name": "controller", "image": "registry.example/switchgear:dev", "args": args}
+        pod = {"metadata": {"name": "controller"}, "spec": {"containers": [container]}}
+        await home.create("pods", pod)
+        await shop.start(replicas=1, annotations={"policy": "fast"})
+
+        async def managed() -> bool:
+            return await shop.annotation("managed") is not None
+
+        await until(managed, 60.0, lambda: lab.cluster.pod_log(space.system, "controller"))
+        mine = lab.cluster.audited(lambda event: event["user"]["username"] == account)
+        assert {event["verb"] for event in mine} >= {"list", "watch", "patch"}
+    finally:
+        lab.cluster.kubectl("delete", "clusterrolebinding", space.name)

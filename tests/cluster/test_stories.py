@@ -8,6 +8,7 @@ import pytest
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, until
+from tests.support.realtime import Daemon
 
 POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
 
@@ -25,11 +26,11 @@ def without_ours(found: dict[str, Object]) -> dict[str, Object]:
     return found
 
 
-async def adopted(app: App) -> None:
+async def adopted(app: App, daemon: Daemon) -> None:
     async def managed() -> bool:
         return await app.annotation("managed") is not None
 
-    await until(managed, 90.0, "the daemon has adopted the Deployment")
+    await until(managed, 90.0, daemon.log)
 
 
 @pytest.mark.parametrize("drain", [False, True], ids=["dies-at-once", "drains"])
@@ -41,7 +42,7 @@ async def test_a_good_version_is_promoted_without_one_failed_request(
     await shop.start(annotations=POLICY, env=env)
     before = without_ours(await shop.of_git())
     await daemon.start()
-    await adopted(shop)
+    await adopted(shop, daemon)
     load = await lab.load(shop)
     await shop.deploy("v2", env)
     await records.ended(lab.api, space.system, "promoted", daemon.log)
@@ -64,7 +65,7 @@ async def test_a_bad_version_is_held_and_rolled_back(
     await shop.start(annotations=POLICY)
     before = without_ours(await shop.of_git())
     await daemon.start()
-    await adopted(shop)
+    await adopted(shop, daemon)
     load = await lab.load(shop)
     await shop.deploy("v2", {"ERROR_RATE": "0.5"})
     state = await records.ended(lab.api, space.system, "rolled-back", daemon.log)

@@ -238,11 +238,19 @@ def is_ready(pod: Object) -> bool:
 
 
 async def until(
-    look: Callable[[], Awaitable[bool]], within: float, what: str = "", every: float = 0.1
+    look: Callable[[], Awaitable[bool]],
+    within: float,
+    what: str | Callable[[], str] = "",
+    every: float = 0.1,
 ) -> None:
-    """Look again and again until it is so; fails after `within` seconds."""
+    """Look again and again until it is so; fails after `within` seconds.
+
+    What was waited for is a text, or a function that is asked when it did not come.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
     while not await look():
-        assert loop.time() < deadline, f"not so within {within:g} s: {what or look}"
+        if loop.time() > deadline:
+            told = what() if callable(what) else what
+            raise AssertionError(f"not so within {within:g} s: {told or look}")
         await asyncio.sleep(every)

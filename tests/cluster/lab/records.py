@@ -58,7 +58,7 @@ async def ended(
         assert not rests or found[-1]["outcome"] == outcome, f"{found[-1]}: {log()}"
         return rests
 
-    await until(look, within, f"{outcome}: {log()}", every=0.2)
+    await until(look, within, lambda: f"{outcome}: {log()}", every=0.2)
     return found[-1]
 
 
@@ -72,7 +72,7 @@ async def reached(
         found[:] = await runs(api, namespace)
         return bool(found) and found[-1]["phase"] in phases
 
-    await until(look, within, f"{phases}: {log()}", every=0.05)
+    await until(look, within, lambda: f"{phases}: {log()}", every=0.05)
     return found[-1]
 
 
