@@ -52,6 +52,8 @@ class Card:
     """What the guards said last, so that it is recorded once."""
     tried: dict[str, Tried] = field(default_factory=dict)
     """The effects of the last decision: no more than one decision can ask for."""
+    known: Mark | None = None
+    """The mark that the target was last seen with: by it one made anew is recognised."""
     frozen: str = ""
     """Name of a run document that cannot be used; while it stands no run begins."""
     frozen_why: str = ""

@@ -44,6 +44,7 @@ STATUS_KEYS: Final[frozenset[str]] = frozenset(
         "original",
         "override",
         "run",
+        "stable",
         "status",
         "template-hash",
         "track",
