@@ -123,7 +123,8 @@ TABLE: Final = (
     ),
     Setting(
         name="token_file",
-        help="File with the token that callers below /v1 must send; read at each call.",
+        help="File with the token that callers below /v1 must send; read at each call. While it is "
+        "not there nobody is let in.",
         default=None,
         read=Path,
     ),
@@ -332,7 +333,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
             )
         )
     token = values.get("token_file")
-    if token is not None and not _readable(token):
+    if token is not None and not _usable(token):
         problems.append(
             Problem(
                 key="--token-file",
@@ -389,8 +390,14 @@ def _sidecar(values: Mapping[str, Any]) -> list[Problem]:
     ]
 
 
-def _readable(file: Path) -> bool:
+def _usable(file: Path) -> bool:
+    """Whether a token stands there, or may still come: a Secret may be mounted before it exists.
+
+    The file is read at each call, so until it comes the doors let nobody in.
+    """
     try:
+        if not file.exists() and file.parent.is_dir():
+            return True
         return bool(file.read_text().strip())
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return False
