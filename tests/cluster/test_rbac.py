@@ -148,7 +148,7 @@ def _calls() -> Iterator[tuple[str, str]]:
 
 
 async def test_forty_calls_and_more_are_forbidden(rights: Installed, lab: Lab) -> None:
-    """Each is sent with the controller's own token, and the audit log says that it was forbidden."""
+    """Each is sent with the controller's own token; the audit log says that it was forbidden."""
     since = lab.cluster.audit()[-1]["requestReceivedTimestamp"]
     asked = list(_calls())
     assert len(asked) >= 40
