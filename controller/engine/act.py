@@ -21,6 +21,7 @@ from controller.core.lifecycle.situation import Situation
 from controller.core.observation import Route
 from controller.engine import claims, describe
 from controller.engine.ledger import Ledger
+from controller.ports import trail
 from controller.ports.cluster import Cluster, ObjectRef
 from controller.ports.documents import Documents
 
@@ -51,14 +52,18 @@ class Actor:
         self.leading: Callable[[], bool] = lambda: True
         """Whether our lease cannot have expired for others yet, by our own clock."""
 
-    async def safer(self, effect: Safer, ledger: Ledger | None) -> Result:
-        """Perform an effect toward safety, or one that is neutral; never asks anybody."""
+    async def safer(self, effect: Safer, ledger: Ledger | None, call: str = "") -> Result:
+        """Perform an effect toward safety, or one that is neutral; never asks anybody.
+
+        `call` is the name of its writes in the API server's audit log.
+        """
         try:
-            if isinstance(effect, effects.ZeroWeight):
-                await self._cluster.zero(effect.splits)
-                words = "weight 0 written"
-            else:
-                words = await self._cluster.perform(effect)
+            with trail.call(call):
+                if isinstance(effect, effects.ZeroWeight):
+                    await self._cluster.zero(effect.splits)
+                    words = "weight 0 written"
+                else:
+                    words = await self._cluster.perform(effect)
         except errors.SwitchgearError as error:
             result = failure(error)
         else:
@@ -68,7 +73,9 @@ class Actor:
             ledger.note("effect", body)
         return result
 
-    async def riskier(self, effect: Riskier, situation: Situation, run: Run) -> Result:
+    async def riskier(
+        self, effect: Riskier, situation: Situation, run: Run, call: str = ""
+    ) -> Result:
         """Perform an effect toward risk whose intent is durable.
 
         Claim, read, permit, compare-and-set: the epoch is read after the claim, so that a write of
@@ -78,8 +85,9 @@ class Actor:
         refs = claims.of_effect(effect)
         for _ in range(MOST_TRIES):
             try:
-                claimed += await claims.hold(self._cluster, self._documents, refs, self.epoch)
-                result = await self._raise(effect, situation, run)
+                with trail.call(call):
+                    claimed += await claims.hold(self._cluster, self._documents, refs, self.epoch)
+                    result = await self._raise(effect, situation, run)
             except errors.Conflict:
                 continue
             except errors.SwitchgearError as error:

@@ -21,6 +21,10 @@ MOST_REQUESTS = 16
 class Tried:
     """An effect that was asked for in the last decision, and what became of it."""
 
+    call: str = ""
+    """The name of its writes, in its record and in the API server's audit log."""
+    told: bool = False
+    """The record with that name is written."""
     intent: int | None = None
     """The number of its intent while that is open."""
     done: bool | None = None
@@ -64,6 +68,8 @@ class Card:
     failing_since: float | None = None
     """Since when something asked for has failed at every try, monotonic."""
     failing_told: str = ""
+    calls: int = 0
+    """Effects that were given a name so far."""
     asked: tuple[str, ...] = ()
     again: int = 0
     """How often in a row the same effects were asked for."""

@@ -21,6 +21,7 @@ from controller.core.errors import (
     SwitchgearError,
     Unavailable,
 )
+from controller.ports import trail
 from controller.ports.clock import Clock
 
 JSON_PATCH: Final = "application/json-patch+json"
@@ -29,6 +30,9 @@ JSON: Final = "application/json"
 
 MANAGER: Final = "switchgear"
 """Our field manager: who reads managedFields sees which fields we wrote."""
+
+AUDIT_ID: Final = "audit-id"
+"""The API server's audit log takes over what a client calls its request by this header."""
 
 BODY_LIMIT: Final = 64 * 1024 * 1024
 """Most bytes of one answer: 500 objects of 100 kB, far above the usual 5 kB each."""
@@ -227,11 +231,14 @@ class Calls:
     async def _send(
         self, method: str, path: str, body: object, kind: str, query: tuple[tuple[str, str], ...]
     ) -> bytes:
+        headers = {"accept": JSON, "content-type": kind}
+        if name := trail.CALL.get():
+            headers[AUDIT_ID] = name
         request = Request(
             method=method,
             path=path,
             query=query,
-            headers={"accept": JSON, "content-type": kind},
+            headers=headers,
             body=msgspec.json.encode(body),
             timeout_seconds=CALL_SECONDS,
         )
