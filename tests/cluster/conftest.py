@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tests.cluster.installed import Installed, installed
 from tests.cluster.lab import traffic
@@ -173,7 +174,7 @@ def app(lab: Lab, space: Space) -> Callable[..., App]:
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gate(cluster: Cluster) -> AsyncIterator[Installed]:
     """The controller's account and the admission policies, and no controller."""
     async with installed(cluster, "base", "admission") as found:

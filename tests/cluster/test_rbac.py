@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.cluster.conftest import QUICK, Lab, Space
 from tests.cluster.installed import SYSTEM, Installed, installed
@@ -30,7 +31,7 @@ NOT_BY_A_RUN: dict[tuple[str, str, str], str] = {
 """Rules whose use other tests show; each with what uses it."""
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rights(cluster: Cluster) -> AsyncIterator[Installed]:
     """The roles, and the policies that a released daemon lives with."""
     async with installed(cluster, "base", "admission") as found:
