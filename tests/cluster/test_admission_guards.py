@@ -160,7 +160,7 @@ async def test_made_anew_it_rolls_natively_and_brings_no_mark_along(desk: Desk) 
     """Deleted and created, restored from a backup of a held one: never paused by us for ever."""
     _hold(desk)
     backup = desk.get()
-    for key in ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"):
+    for key in ("uid", "resourceVersion", "creationTimestamp", "generation"):
         del backup["metadata"][key]
     del backup["status"]
     desk.kubectl("replace", "--force", "-f", "-", stdin=yaml.safe_dump(backup))

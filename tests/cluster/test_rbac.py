@@ -5,14 +5,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
 from tests.cluster.conftest import QUICK, Lab, Space
 from tests.cluster.installed import SYSTEM, Installed, installed
 from tests.cluster.lab import records
-from tests.cluster.lab.application import App, until
+from tests.cluster.lab.application import App, deployment, service, until
 from tests.cluster.lab.worker import Cluster, Refusal
+from tests.cluster.people import P
 from tests.contract.port import OverHttp, real_client
 from tests.manifests.rendered import CONTROLLER, kustomized, rules_of
 
@@ -33,8 +35,8 @@ NOT_BY_A_RUN: dict[tuple[str, str, str], str] = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rights(cluster: Cluster) -> AsyncIterator[Installed]:
-    """The roles, and the policies that a released daemon lives with."""
-    async with installed(cluster, "base", "admission") as found:
+    """The roles alone: without the admission policies the controller needs all that it may do."""
+    async with installed(cluster, "base") as found:
         yield found
 
 
@@ -53,29 +55,71 @@ def _used(event: Object) -> tuple[str, str, str]:
     return ref.get("apiGroup", ""), name, event["verb"]
 
 
+async def _adopted(app: App, log: Callable[[], str]) -> None:
+    async def managed() -> bool:
+        return await app.annotation("managed") is not None
+
+    await until(managed, 30.0, log())
+
+
+async def _volume(app: App) -> None:
+    """A Deployment with a claim, whose pods never start: the preflight asks for the claim."""
+    body = deployment(app.name, replicas=1, annotations=POLICY)
+    spec = body["spec"]["template"]["spec"]
+    claim = {"claimName": "data"}
+    spec["volumes"] = [{"name": "data", "persistentVolumeClaim": claim}]
+    await app.create("deployments", body)
+
+
+async def _grpc(app: App) -> None:
+    """A Deployment behind a GRPCRoute that nobody calls."""
+    await app.create("deployments", deployment(app.name, replicas=1, annotations=POLICY))
+    await app.create("services", service(app.name))
+    parents = [{"name": app.gateway, "namespace": "lab"}]
+    backends = [{"name": app.name, "port": 80}]
+    body = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GRPCRoute",
+        "metadata": {"name": app.name},
+        "spec": {"parentRefs": parents, "rules": [{"backendRefs": backends}]},
+    }
+    path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{app.namespace}/grpcroutes"
+    answer = await app.send("POST", path, body)
+    assert answer.status == 201, answer.content
+    await app.complete()
+
+
 async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
     rights: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
-    """A good run, a bad one, a change that came while nobody watched, and a kill."""
+    """Good, held and reverted; behind both kinds of route; with a claim; killed and released."""
     since = lab.cluster.audit()[-1]["requestReceivedTimestamp"]
-    shop = app()
-    own = Space(name=space.name, system=SYSTEM)
-    # A hundred requests a second to a claim that the template mounts, a quota and an autoscaler
-    # are what the preflight asks about.
+    daemon = lab.daemon(
+        Space(name=space.name, system=SYSTEM), kubeconfig=rights.controller, options=QUICK
+    )
+    shop, claims, grpc = app(), app("claims"), app("grpc")
     await shop.start(annotations=POLICY)
-    daemon = lab.daemon(own, kubeconfig=rights.controller, options=QUICK)
+    await _volume(claims)
+    await _grpc(grpc)
     await daemon.start()
-
-    async def managed() -> bool:
-        return await shop.annotation("managed") is not None
-
-    await until(managed, 30.0, daemon.log())
+    for each in (shop, claims, grpc):
+        await _adopted(each, daemon.log)
     load = await lab.load(shop)
+    await claims.deploy("v2")
+    await grpc.deploy("v2")
     await shop.deploy("v2")
-    await records.ended(lab.api, SYSTEM, "promoted", daemon.log)
+    await _ends(lab, shop, "promoted", daemon.log)
     await shop.deploy("v3", {"ERROR_RATE": "0.5"})
-    await records.ended(lab.api, SYSTEM, "rolled-back", daemon.log)
+    await _ends(lab, shop, "rolled-back", daemon.log, 2)
+    await shop.patch("deployments", {"metadata": {"annotations": {P + "on-failure": "revert"}}})
+    await shop.deploy("v4", {"ERROR_RATE": "0.5"})
+    await _ends(lab, shop, "rolled-back", daemon.log, 3)
+    await grpc.patch("deployments", {"metadata": {"annotations": {P + "abort": "true"}}})
+    await _ends(lab, grpc, "aborted", daemon.log)
     assert load.failures == {}
+    async with httpx.AsyncClient(base_url=daemon.url, timeout=20.0, trust_env=False) as http:
+        assert (await http.post("/v1/kill")).status_code == 200
+        assert (await http.post("/v1/release")).status_code == 200
 
     def ours(event: Object) -> bool:
         return bool(event["user"]["username"] == CONTROLLER and "objectRef" in event)
@@ -86,6 +130,23 @@ async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
     used = {_used(event) for event in events}
     assert used <= _granted(), used - _granted()
     assert _granted() - used == set(NOT_BY_A_RUN)
+
+
+async def _ends(lab: Lab, app: App, outcome: str, log: Callable[[], str], number: int = 1) -> None:
+    """The run of this number of the application's has ended so."""
+    found: list[Object] = []
+
+    async def look() -> bool:
+        every = await records.runs(lab.api, SYSTEM)
+        found[:] = [run for run in every if run["target"]["name"] == app.name]
+        last = found[number - 1 :]
+        return bool(last) and last[0]["phase"] in records.AT_REST and bool(last[0]["outcome"])
+
+    try:
+        await until(look, records.RUN_SECONDS, outcome, every=0.2)
+    except AssertionError as error:
+        raise AssertionError(f"{outcome}, but {found[-1:]}: {log()}") from error
+    assert found[number - 1]["outcome"] == outcome, log()
 
 
 FORBIDDEN = """
