@@ -55,6 +55,9 @@ async def installed(
     if not pods:
         objects = without_pods(tuple(objects))
     text = yaml.safe_dump_all(objects)
+    # On the lab names of Services are not resolved, and all pods share one network.
+    text = text.replace("http://prometheus.monitoring:9090", cluster.prometheus_url)
+    text = text.replace("--listen=0.0.0.0:8340", "--listen=$(POD_IP):8340")
 
     def kubectl(*args: str) -> str:
         return cluster.kubectl(*args, stdin=text)

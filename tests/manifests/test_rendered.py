@@ -23,8 +23,11 @@ from tests.manifests.rendered import (
     rules_of,
 )
 
-FOLDERS = ("base", "admission", "admission/validating", "monitoring", "overlays/central")
-SHAPES = ("overlays/central",)
+FOLDERS = (
+    *("base", "admission", "admission/validating", "monitoring"),
+    *("overlays/central", "overlays/sidecar"),
+)
+SHAPES = ("overlays/central", "overlays/sidecar")
 MOST_PAIRS = 20
 
 
@@ -59,6 +62,23 @@ def test_no_wildcard_and_no_secret(folder: str) -> None:
 def test_the_controller_needs_at_most_20_pairs() -> None:
     pairs = pairs_of(rules_of(kustomized("overlays/central"), "switchgear"))
     assert len(pairs) <= MOST_PAIRS, sorted(pairs)
+
+
+def test_a_sidecar_writes_what_is_named_and_little_else() -> None:
+    """Unnamed are: reading, creating, and what has a generated name."""
+    generated = {("apps", "replicasets"), ("", "pods"), ("", "configmaps")}
+    for rule in rules_of(kustomized("overlays/sidecar"), "switchgear-checkout"):
+        changing = set(rule["verbs"]) & {"patch", "update", "delete"}
+        if changing and not rule.get("resourceNames"):
+            assert pairs_of([rule]) <= generated
+        for name in rule.get("resourceNames") or ():
+            assert "checkout" in name or name == "switchgear-kill"
+    roles = of_kind(kustomized("overlays/sidecar"), "ClusterRole", "ClusterRoleBinding")
+    assert roles == [], "nothing of a sidecar needs rights on the cluster"
+
+
+def test_no_placeholder_is_left() -> None:
+    assert "TARGET" not in yaml.safe_dump_all(kustomized("overlays/sidecar"))
 
 
 def test_every_rule_says_each_thing_once() -> None:
