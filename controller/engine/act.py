@@ -39,6 +39,8 @@ class Result:
     retry_seconds: float = 1.0
     claimed: tuple[str, ...] = ()
     """Objects that our epoch was put on for it."""
+    writes: int = 0
+    """How many writes the API server accepted for it; none if all was in place already."""
 
 
 class Actor:
@@ -57,17 +59,18 @@ class Actor:
 
         `call` is the name of its writes in the API server's audit log.
         """
-        try:
-            with trail.call(call):
+        with trail.call(call) as sent:
+            try:
                 if isinstance(effect, effects.ZeroWeight):
                     await self._cluster.zero(effect.splits)
                     words = "weight 0 written"
                 else:
                     words = await self._cluster.perform(effect)
-        except errors.SwitchgearError as error:
-            result = failure(error)
-        else:
-            result = Result(done=True, words=words)
+            except errors.SwitchgearError as error:
+                result = failure(error)
+            else:
+                result = Result(done=True, words=words)
+        result = replace(result, writes=sent.writes)
         if ledger is not None:
             body = {**describe.effect(effect), "done": result.done, "words": result.words}
             ledger.note("effect", body)
@@ -76,18 +79,22 @@ class Actor:
     async def riskier(
         self, effect: Riskier, situation: Situation, run: Run, call: str = ""
     ) -> Result:
-        """Perform an effect toward risk whose intent is durable.
+        """Perform an effect toward risk whose intent is durable; `call` as for `safer`.
 
         Claim, read, permit, compare-and-set: the epoch is read after the claim, so that a write of
         ours that is on its way when another one takes over fails on that one's claim.
         """
+        with trail.call(call) as sent:
+            result = await self._riskier(effect, situation, run)
+        return replace(result, writes=sent.writes)
+
+    async def _riskier(self, effect: Riskier, situation: Situation, run: Run) -> Result:
         claimed: list[str] = []
         refs = claims.of_effect(effect)
         for _ in range(MOST_TRIES):
             try:
-                with trail.call(call):
-                    claimed += await claims.hold(self._cluster, self._documents, refs, self.epoch)
-                    result = await self._raise(effect, situation, run)
+                claimed += await claims.hold(self._cluster, self._documents, refs, self.epoch)
+                result = await self._raise(effect, situation, run)
             except errors.Conflict:
                 continue
             except errors.SwitchgearError as error:

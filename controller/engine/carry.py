@@ -247,6 +247,7 @@ def _told(turn: _Turn, effect: Effect, result: Result) -> None:
     """Note what became of an effect, if that is new."""
     tried = turn.card.tried.setdefault(key_of(effect), Tried())
     tried.times += 1
+    tried.writes += result.writes
     words = kind_of(result.words)
     same = tried.done is result.done and tried.kind == words
     tried.done, tried.kind, tried.words = result.done, words, result.words
@@ -260,6 +261,7 @@ def _told(turn: _Turn, effect: Effect, result: Result) -> None:
                 "done": result.done,
                 "words": result.words,
                 "times": tried.times,
+                "writes": tried.writes,
             }
             if not tried.told:
                 done["call"] = tried.call
@@ -268,6 +270,12 @@ def _told(turn: _Turn, effect: Effect, result: Result) -> None:
 
 
 def _outcome(turn: _Turn, tried: Tried, *, done: bool, words: str) -> None:
-    body = {"intent": tried.intent, "done": done, "words": words, "times": tried.times}
+    body = {
+        "intent": tried.intent,
+        "done": done,
+        "words": words,
+        "times": tried.times,
+        "writes": tried.writes,
+    }
     turn.ledger.note("outcome", body)
     tried.intent = None

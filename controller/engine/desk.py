@@ -25,6 +25,8 @@ class Tried:
     """The name of its writes, in its record and in the API server's audit log."""
     told: bool = False
     """The record with that name is written."""
+    writes: int = 0
+    """How many of them were accepted."""
     intent: int | None = None
     """The number of its intent while that is open."""
     done: bool | None = None

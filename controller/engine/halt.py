@@ -133,13 +133,13 @@ class Killer:
         # The name of its writes in the API server's audit log, and in the journals of its runs. A
         # replica that stands by has no journal: there the latch alone says who stopped what.
         name = f"kill/{scope}/{self._clock.stamp()}"
-        with trail.call(name):
+        with trail.call(name) as sent:
             task = asyncio.create_task(self._follow(course, wait_seconds), name=f"kill {scope}")
-        self._note(course, name)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         # Not `wait_for`: whoever asked may leave, and the writes go on all the same.
         await asyncio.wait({task}, timeout=wait_seconds + GRACE_SECONDS)
+        self._note(course, name, sent.writes)
         if task.done():
             task.result()
         else:
@@ -147,8 +147,14 @@ class Killer:
             course.problems.append(f"{late}; the writes go on")
         return course.halt()
 
-    def _note(self, course: _Course, name: str) -> None:
-        body = {"effect": "Kill", "scope": course.scope, "reason": course.reason, "call": name}
+    def _note(self, course: _Course, name: str, writes: int) -> None:
+        body = {
+            "effect": "Kill",
+            "scope": course.scope,
+            "reason": course.reason,
+            "call": name,
+            "writes": writes,
+        }
         for card in self._cards(course.scope):
             if card.ledger is not None:
                 card.ledger.note("effect", body, actor=course.actor)

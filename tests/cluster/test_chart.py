@@ -12,6 +12,7 @@ from tests.cluster.lab.toolchain import Unavailable
 from tests.manifests.rendered import MANIFESTS, Json, key, kustomized
 
 HELM_SECONDS = 60.0
+Key = tuple[str, str, str, str]
 
 
 def _helm(*args: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +26,9 @@ def _helm(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _rendered(*settings: str, namespace: str = "switchgear") -> dict[tuple[str, ...], Json]:
+def _rendered(
+    *settings: str, namespace: str = "switchgear"
+) -> dict[Key, Json]:
     """What `helm template` puts out."""
     chart = str(MANIFESTS / "chart")
     done = _helm("template", "switchgear", chart, f"--namespace={namespace}", *settings)

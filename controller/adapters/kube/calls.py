@@ -232,8 +232,9 @@ class Calls:
         self, method: str, path: str, body: object, kind: str, query: tuple[tuple[str, str], ...]
     ) -> bytes:
         headers = {"accept": JSON, "content-type": kind}
-        if name := trail.CALL.get():
-            headers[AUDIT_ID] = name
+        call = trail.CALL.get()
+        if call is not None and call.name:
+            headers[AUDIT_ID] = call.name
         request = Request(
             method=method,
             path=path,
@@ -242,7 +243,10 @@ class Calls:
             body=msgspec.json.encode(body),
             timeout_seconds=CALL_SECONDS,
         )
-        return await self.once(request)
+        answer = await self.once(request)
+        if call is not None:
+            call.writes += 1
+        return answer
 
 
 async def every(work: Iterable[Awaitable[object]]) -> None:
