@@ -88,7 +88,7 @@ async def _adopted(app: App, log: Callable[[], str]) -> None:
     async def managed() -> bool:
         return await app.annotation("managed") is not None
 
-    await until(managed, 30.0, log())
+    await until(managed, 90.0, log())
 
 
 async def _ended(lab: Lab, wanted: dict[str, str]) -> bool:

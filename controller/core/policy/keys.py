@@ -44,7 +44,6 @@ STATUS_KEYS: Final[frozenset[str]] = frozenset(
         "original",
         "override",
         "run",
-        "stable",
         "status",
         "template-hash",
         "track",
