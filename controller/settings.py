@@ -333,7 +333,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
             )
         )
     token = values.get("token_file")
-    if token is not None and not _usable(token):
+    if token is not None and not readers.usable(token):
         problems.append(
             Problem(
                 key="--token-file",
@@ -388,16 +388,3 @@ def _sidecar(values: Mapping[str, Any]) -> list[Problem]:
         for key, name in (("--service", "services"), ("--route", "routes"))
         if values.get(name)
     ]
-
-
-def _usable(file: Path) -> bool:
-    """Whether a token stands there, or may still come: a Secret may be mounted before it exists.
-
-    The file is read at each call, so until it comes the doors let nobody in.
-    """
-    try:
-        if not file.exists() and file.parent.is_dir():
-            return True
-        return bool(file.read_text().strip())
-    except (OSError, ValueError):
-        return False
