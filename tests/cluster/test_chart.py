@@ -26,9 +26,7 @@ def _helm(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _rendered(
-    *settings: str, namespace: str = "switchgear"
-) -> dict[Key, Json]:
+def _rendered(*settings: str, namespace: str = "switchgear") -> dict[Key, Json]:
     """What `helm template` puts out."""
     chart = str(MANIFESTS / "chart")
     done = _helm("template", "switchgear", chart, f"--namespace={namespace}", *settings)

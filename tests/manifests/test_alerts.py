@@ -46,6 +46,7 @@ def test_every_alert_says_what_to_do() -> None:
 # keeps SwitchgearDown quiet, as the daemon does.
 FIRING: dict[str, tuple[dict[str, str], str]] = {
     "SwitchgearDown": ({"other": "1x20"}, "5m"),
+    "SwitchgearLeaderless": ({"switchgear_leader": "0x20"}, "5m"),
     "SwitchgearPromiseBroken": ({"switchgear_promises_broken_total": "0 0 0 1x17"}, "5m"),
     "SwitchgearJournalNotWritable": ({"switchgear_journal_failures_total": "0+1x20"}, "8m"),
     "SwitchgearMetricsSilent": ({"switchgear_metrics_failures_total": "0+1x20"}, "12m"),
@@ -66,6 +67,8 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
 }
 QUIET = {
     "switchgear_runs_active": "2x20",
+    'switchgear_leader{pod="a"}': "0x20",
+    'switchgear_leader{pod="b"}': "1x20",
     "switchgear_promises_broken_total": "0x20",
     "switchgear_journal_failures_total": "3x20",
     "switchgear_metrics_failures_total": "5 5 6x18",
