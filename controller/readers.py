@@ -3,6 +3,7 @@
 
 import ipaddress
 from importlib import resources
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -159,4 +160,17 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
+        return False
+
+
+def usable(file: Path) -> bool:
+    """Whether a token stands there, or may still come: a Secret may be mounted before it exists.
+
+    The file is read at each call, so until it comes the doors let nobody in.
+    """
+    try:
+        if not file.exists() and file.parent.is_dir():
+            return True
+        return bool(file.read_text().strip())
+    except (OSError, ValueError):
         return False

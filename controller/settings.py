@@ -123,7 +123,8 @@ TABLE: Final = (
     ),
     Setting(
         name="token_file",
-        help="File with the token that callers below /v1 must send; read at each call.",
+        help="File with the token that callers below /v1 must send; read at each call. While it is "
+        "not there nobody is let in.",
         default=None,
         read=Path,
     ),
@@ -332,7 +333,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
             )
         )
     token = values.get("token_file")
-    if token is not None and not _readable(token):
+    if token is not None and not readers.usable(token):
         problems.append(
             Problem(
                 key="--token-file",
@@ -387,10 +388,3 @@ def _sidecar(values: Mapping[str, Any]) -> list[Problem]:
         for key, name in (("--service", "services"), ("--route", "routes"))
         if values.get(name)
     ]
-
-
-def _readable(file: Path) -> bool:
-    try:
-        return bool(file.read_text().strip())
-    except (OSError, UnicodeDecodeError):
-        return False

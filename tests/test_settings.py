@@ -102,10 +102,13 @@ def test_beyond_this_machine_there_must_be_a_token(host: str, tmp_path: Path) ->
     assert problem.code == "OpenDoor"
     assert "--token-file" in problem.hint
     token = tmp_path / "token"
+    (nowhere,) = bad(listen=f"{host}:8340", token_file=str(tmp_path / "typo" / "token"))
+    assert nowhere.code == "NoToken"
+    # A Secret that is mounted before it exists: the doors stay shut until it comes.
+    assert good(listen=f"{host}:8340", token_file=str(token)).token_file == token
+    token.write_text("\n")
     (empty,) = bad(listen=f"{host}:8340", token_file=str(token))
     assert empty.code == "NoToken"
-    token.write_text("\n")
-    assert bad(listen=f"{host}:8340", token_file=str(token)) == (empty,)
     token.write_text("a long random line\n")
     assert good(listen=f"{host}:8340", token_file=str(token)).token_file == token
 

@@ -92,6 +92,8 @@ async def serve(settings: Settings) -> None:
         stale_seconds=lambda: cluster.cache.stale_seconds,
         requests=lambda: connection.wire.sent,
     )
+    if settings.token_file is not None and not settings.token_file.exists():
+        log.warning("the doors below /v1 let nobody in", missing=str(settings.token_file))
     reflecting = ReflectorSettings(resync=settings.resync_seconds)
     leader = leading(settings, place, calls, engine)
     peer = HttpPeer()

@@ -17,6 +17,11 @@ HASH_LABEL: Final = "pod-template-hash"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "switchgear"
 
+HELD_BY_ADMISSION: Final = "template"
+HELD_FOR_OWNER: Final = "user-paused"
+"""What the admission policy writes into `hold` with every new template: that it paused the
+Deployment itself, or that the owner had paused it. Any other text there is the controller's."""
+
 EPOCH: Final = PREFIX + "epoch"
 """Annotation on what a raise writes: the leader's epoch, which each such write tests."""
 

@@ -21,6 +21,7 @@ from controller.core.lifecycle.situation import Situation
 from controller.core.observation import Route
 from controller.engine import claims, describe
 from controller.engine.ledger import Ledger
+from controller.ports import trail
 from controller.ports.cluster import Cluster, ObjectRef
 from controller.ports.documents import Documents
 
@@ -38,6 +39,8 @@ class Result:
     retry_seconds: float = 1.0
     claimed: tuple[str, ...] = ()
     """Objects that our epoch was put on for it."""
+    writes: int = 0
+    """How many writes the API server accepted for it; none if all was in place already."""
 
 
 class Actor:
@@ -51,29 +54,41 @@ class Actor:
         self.leading: Callable[[], bool] = lambda: True
         """Whether our lease cannot have expired for others yet, by our own clock."""
 
-    async def safer(self, effect: Safer, ledger: Ledger | None) -> Result:
-        """Perform an effect toward safety, or one that is neutral; never asks anybody."""
-        try:
-            if isinstance(effect, effects.ZeroWeight):
-                await self._cluster.zero(effect.splits)
-                words = "weight 0 written"
+    async def safer(self, effect: Safer, ledger: Ledger | None, call: str = "") -> Result:
+        """Perform an effect toward safety, or one that is neutral; never asks anybody.
+
+        `call` is the name of its writes in the API server's audit log.
+        """
+        with trail.call(call) as sent:
+            try:
+                if isinstance(effect, effects.ZeroWeight):
+                    await self._cluster.zero(effect.splits)
+                    words = "weight 0 written"
+                else:
+                    words = await self._cluster.perform(effect)
+            except errors.SwitchgearError as error:
+                result = failure(error)
             else:
-                words = await self._cluster.perform(effect)
-        except errors.SwitchgearError as error:
-            result = failure(error)
-        else:
-            result = Result(done=True, words=words)
+                result = Result(done=True, words=words)
+        result = replace(result, writes=sent.writes)
         if ledger is not None:
             body = {**describe.effect(effect), "done": result.done, "words": result.words}
             ledger.note("effect", body)
         return result
 
-    async def riskier(self, effect: Riskier, situation: Situation, run: Run) -> Result:
-        """Perform an effect toward risk whose intent is durable.
+    async def riskier(
+        self, effect: Riskier, situation: Situation, run: Run, call: str = ""
+    ) -> Result:
+        """Perform an effect toward risk whose intent is durable; `call` as for `safer`.
 
         Claim, read, permit, compare-and-set: the epoch is read after the claim, so that a write of
         ours that is on its way when another one takes over fails on that one's claim.
         """
+        with trail.call(call) as sent:
+            result = await self._riskier(effect, situation, run)
+        return replace(result, writes=sent.writes)
+
+    async def _riskier(self, effect: Riskier, situation: Situation, run: Run) -> Result:
         claimed: list[str] = []
         refs = claims.of_effect(effect)
         for _ in range(MOST_TRIES):

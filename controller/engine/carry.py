@@ -78,8 +78,14 @@ class Carrier:
         turn = _Turn(card=card, ledger=card.ledger, situation=situation, decision=decision)
         urgent = [item for item in decision.effects if isinstance(item, URGENT)]
         others = [item for item in decision.effects if not isinstance(item, URGENT)]
+        names = [self._named(turn, effect) for effect in urgent]
         results = list(
-            await asyncio.gather(*(self._actor.safer(effect, None) for effect in urgent))
+            await asyncio.gather(
+                *(
+                    self._actor.safer(effect, None, name)
+                    for effect, name in zip(urgent, names, strict=True)
+                )
+            )
         )
         _counted(card, decision.effects)
         for effect, result in zip(urgent, results, strict=True):
@@ -92,12 +98,34 @@ class Carrier:
                 others = []
         _given_up(turn, [*urgent, *others])
         for other in others:
-            _intended(turn, other)
+            self._intended(turn, other)
         unwritten = await self._flushed(turn)
         results.extend(await self._others(turn, others, unwritten))
         if unwritten is not None:
             results.append(unwritten)
         return next((result for result in results if not result.done), None)
+
+    def _name(self, turn: _Turn) -> str:
+        """A new name for the writes of one record."""
+        turn.card.calls += 1
+        return f"{turn.ledger.name}/{self._actor.epoch}/{turn.card.calls}"
+
+    def _named(self, turn: _Turn, effect: Effect) -> str:
+        """The name of an effect's writes, the same one while it is asked for again and again."""
+        tried = turn.card.tried.setdefault(key_of(effect), Tried())
+        tried.call = tried.call or self._name(turn)
+        return tried.call
+
+    def _intended(self, turn: _Turn, effect: Effect) -> None:
+        """Note an intent, unless the same one is open or was carried out a moment ago."""
+        key = key_of(effect)
+        tried = turn.card.tried.get(key)
+        if tried is not None and (tried.intent is not None or not isinstance(effect, RISKIER)):
+            return
+        call, intent = self._name(turn), None
+        if not turn.quiet:
+            intent = turn.ledger.note("intent", {**describe.effect(effect), "call": call})
+        turn.card.tried[key] = Tried(intent=intent, call=call, told=intent is not None)
 
     async def _refused(self, turn: _Turn, effect: effects.Riskier) -> Result | None:
         """Ask the guards before anything is written: a refusal that lasts is noted once."""
@@ -159,15 +187,16 @@ class Carrier:
         return isinstance(effect, RISKIER + ON_RECORD_FIRST)
 
     async def _perform(self, turn: _Turn, effect: Effect) -> Result:
+        name = self._named(turn, effect)
         if isinstance(effect, RISKIER):
             if turn.ledger.full:
                 return Result(done=False, words="the journal is full: nothing may be raised")
             run = turn.decision.memory.run
-            result = await self._actor.riskier(effect, turn.situation, run)
+            result = await self._actor.riskier(effect, turn.situation, run, name)
             if result.claimed:
                 turn.ledger.note("effect", claimed(result.claimed))
             return result
-        return await self._actor.safer(effect, None)
+        return await self._actor.safer(effect, None, name)
 
 
 def claimed(objects: Sequence[str]) -> dict[str, object]:
@@ -214,20 +243,11 @@ def _given_up(turn: _Turn, asked: Sequence[Effect]) -> None:
             _outcome(turn, tried, done=False, words=f"no longer wanted; last: {words}")
 
 
-def _intended(turn: _Turn, effect: Effect) -> None:
-    """Note an intent, unless the same one is open or was carried out a moment ago."""
-    key = key_of(effect)
-    tried = turn.card.tried.get(key)
-    if tried is not None and (tried.intent is not None or not isinstance(effect, RISKIER)):
-        return
-    intent = None if turn.quiet else turn.ledger.note("intent", describe.effect(effect))
-    turn.card.tried[key] = Tried(intent=intent)
-
-
 def _told(turn: _Turn, effect: Effect, result: Result) -> None:
     """Note what became of an effect, if that is new."""
     tried = turn.card.tried.setdefault(key_of(effect), Tried())
     tried.times += 1
+    tried.writes += result.writes
     words = kind_of(result.words)
     same = tried.done is result.done and tried.kind == words
     tried.done, tried.kind, tried.words = result.done, words, result.words
@@ -237,11 +257,25 @@ def _told(turn: _Turn, effect: Effect, result: Result) -> None:
         if tried.intent is not None:
             turn.ledger.note("failing", {"intent": tried.intent, "words": result.words})
         else:
-            done = {"done": result.done, "words": result.words, "times": tried.times}
+            done: dict[str, object] = {
+                "done": result.done,
+                "words": result.words,
+                "times": tried.times,
+                "writes": tried.writes,
+            }
+            if not tried.told:
+                done["call"] = tried.call
+            tried.told = True
             turn.ledger.note("effect", {**describe.effect(effect), **done})
 
 
 def _outcome(turn: _Turn, tried: Tried, *, done: bool, words: str) -> None:
-    body = {"intent": tried.intent, "done": done, "words": words, "times": tried.times}
+    body = {
+        "intent": tried.intent,
+        "done": done,
+        "words": words,
+        "times": tried.times,
+        "writes": tried.writes,
+    }
     turn.ledger.note("outcome", body)
     tried.intent = None

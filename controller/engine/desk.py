@@ -21,6 +21,12 @@ MOST_REQUESTS = 16
 class Tried:
     """An effect that was asked for in the last decision, and what became of it."""
 
+    call: str = ""
+    """The name of its writes, in its record and in the API server's audit log."""
+    told: bool = False
+    """The record with that name is written."""
+    writes: int = 0
+    """How many of them were accepted."""
     intent: int | None = None
     """The number of its intent while that is open."""
     done: bool | None = None
@@ -52,6 +58,8 @@ class Card:
     """What the guards said last, so that it is recorded once."""
     tried: dict[str, Tried] = field(default_factory=dict)
     """The effects of the last decision: no more than one decision can ask for."""
+    known: Mark | None = None
+    """The mark that the target was last seen with: by it one made anew is recognised."""
     frozen: str = ""
     """Name of a run document that cannot be used; while it stands no run begins."""
     frozen_why: str = ""
@@ -62,6 +70,8 @@ class Card:
     failing_since: float | None = None
     """Since when something asked for has failed at every try, monotonic."""
     failing_told: str = ""
+    calls: int = 0
+    """Effects that were given a name so far."""
     asked: tuple[str, ...] = ()
     again: int = 0
     """How often in a row the same effects were asked for."""

@@ -27,6 +27,7 @@ from controller.engine.loop import Loop
 from controller.engine.meters import Meters
 from controller.engine.observe import Observer
 from controller.engine.records import Records
+from controller.ports import trail
 from controller.ports.clock import Clock
 from controller.ports.cluster import Cluster
 from controller.ports.documents import Documents
@@ -129,17 +130,34 @@ class Killer:
         targets = [str(card.target) for card in self._cards(scope)] or ["the API server"]
         unread = tuple(f"{item}: could not be read back so far" for item in targets)
         course = _Course(scope=scope, actor=actor, reason=reason, pending=unread)
-        task = asyncio.create_task(self._follow(course, wait_seconds), name=f"kill {scope}")
+        # The name of its writes in the API server's audit log, and in the journals of its runs. A
+        # replica that stands by has no journal: there the latch alone says who stopped what.
+        name = f"kill/{scope}/{self._clock.stamp()}"
+        with trail.call(name) as sent:
+            task = asyncio.create_task(self._follow(course, wait_seconds), name=f"kill {scope}")
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         # Not `wait_for`: whoever asked may leave, and the writes go on all the same.
         await asyncio.wait({task}, timeout=wait_seconds + GRACE_SECONDS)
+        self._note(course, name, sent.writes)
         if task.done():
             task.result()
         else:
             late = f"the API server has not answered within {wait_seconds + GRACE_SECONDS:g} s"
             course.problems.append(f"{late}; the writes go on")
         return course.halt()
+
+    def _note(self, course: _Course, name: str, writes: int) -> None:
+        body = {
+            "effect": "Kill",
+            "scope": course.scope,
+            "reason": course.reason,
+            "call": name,
+            "writes": writes,
+        }
+        for card in self._cards(course.scope):
+            if card.ledger is not None:
+                card.ledger.note("effect", body, actor=course.actor)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -15,6 +15,7 @@ from controller.engine import recover
 from controller.engine.act import Actor
 from controller.engine.carry import claimed
 from controller.engine.desk import Card
+from controller.ports import trail
 from controller.ports.clock import Clock
 from controller.ports.cluster import ObjectRef
 from controller.ports.documents import Documents
@@ -43,10 +44,12 @@ class Heir:
         The tick goes on either way; without it nothing is raised, since each raise is fenced and
         needs an intent in the document.
         """
+        name = f"claim/{card.target}/{self._actor.epoch}"
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await self._document(card)
-                objects = await self._actor.take_over(card.inherited or refs)
+                with trail.call(name):
+                    objects = await self._actor.take_over(card.inherited or refs)
         except TimeoutError:
             log.warning("not taken over yet", target=str(card.target), why="no answer in time")
         except errors.SwitchgearError as error:
@@ -54,7 +57,7 @@ class Heir:
         else:
             card.inherited = None
             if objects and card.ledger is not None:
-                card.ledger.note("effect", claimed(objects))
+                card.ledger.note("effect", {**claimed(objects), "call": name})
 
     async def _document(self, card: Card) -> None:
         for _ in range(TRIES):

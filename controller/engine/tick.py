@@ -11,7 +11,7 @@ from controller.core import errors, invariants
 from controller.core.effects import Annotate
 from controller.core.guard import breaker
 from controller.core.lifecycle import exposure, machine, rest
-from controller.core.lifecycle.memory import Ending, Memory
+from controller.core.lifecycle.memory import Ending, Mark, Memory, parse_mark
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import UNTOUCHED, Phase
 from controller.core.observation import View
@@ -148,7 +148,8 @@ class Ticker:
     async def _rest(self, card: Card, view: View) -> float | None:
         """A target without a run; None means that a run has just begun."""
         situation = self._situation(card, view)
-        found = rest.look(situation, card.target)
+        found = rest.look(situation, card.target, card.known)
+        card.known = _mark_of(view) or card.known
         card.why = found.why
         for effect in found.effects:
             result = await self._actor.safer(effect, None)
@@ -170,7 +171,7 @@ class Ticker:
             name=memory.run.name,
             target=card.target,
         )
-        maker = (view.deployment.annotations if view.deployment else {}).get("maker", "unknown")
+        maker = rest.maker(view.deployment) if view.deployment else "unknown"
         card.ledger.note(
             "begun",
             {"stable": memory.run.stable_hash, "digest": memory.run.digest},
@@ -368,6 +369,14 @@ def _settled(card: Card, situation: Situation) -> None:
     """These requests were acted on; what came meanwhile waits for the next tick."""
     taken = {request.id for request in situation.requests}
     card.requests[:] = [request for request in card.requests if request.id not in taken]
+
+
+def _mark_of(view: View) -> Mark | None:
+    deployment = view.deployment
+    if deployment is None:
+        return None
+    mark = parse_mark(deployment.annotations.get("managed", ""))
+    return mark if mark is not None and mark.uid == deployment.uid else None
 
 
 def _refused(memory: Memory) -> bool:

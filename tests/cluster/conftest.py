@@ -10,10 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 
+from tests.cluster.installed import Installed, installed
 from tests.cluster.lab import traffic
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster
+from tests.cluster.people import Desk, adopted
 from tests.contract.port import OverHttp, Port, real_client
 from tests.support.realtime import Daemon
 
@@ -169,3 +172,16 @@ def app(lab: Lab, space: Space) -> Callable[..., App]:
         return App(port=lab.api, namespace=space.name, name=name, gateway=gateway)
 
     return make
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gate(cluster: Cluster) -> AsyncIterator[Installed]:
+    """The controller's account and the admission policies, and no controller."""
+    async with installed(cluster, "base", "admission") as found:
+        yield found
+
+
+@pytest.fixture
+async def desk(gate: Installed, app: Callable[..., App]) -> Desk:
+    """An adopted Deployment in a namespace with two developers."""
+    return await adopted(gate, app())

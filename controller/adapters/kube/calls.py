@@ -21,6 +21,7 @@ from controller.core.errors import (
     SwitchgearError,
     Unavailable,
 )
+from controller.ports import trail
 from controller.ports.clock import Clock
 
 JSON_PATCH: Final = "application/json-patch+json"
@@ -29,6 +30,9 @@ JSON: Final = "application/json"
 
 MANAGER: Final = "switchgear"
 """Our field manager: who reads managedFields sees which fields we wrote."""
+
+AUDIT_ID: Final = "audit-id"
+"""The API server's audit log takes over what a client calls its request by this header."""
 
 BODY_LIMIT: Final = 64 * 1024 * 1024
 """Most bytes of one answer: 500 objects of 100 kB, far above the usual 5 kB each."""
@@ -227,15 +231,22 @@ class Calls:
     async def _send(
         self, method: str, path: str, body: object, kind: str, query: tuple[tuple[str, str], ...]
     ) -> bytes:
+        headers = {"accept": JSON, "content-type": kind}
+        call = trail.CALL.get()
+        if call is not None and call.name:
+            headers[AUDIT_ID] = call.name
         request = Request(
             method=method,
             path=path,
             query=query,
-            headers={"accept": JSON, "content-type": kind},
+            headers=headers,
             body=msgspec.json.encode(body),
             timeout_seconds=CALL_SECONDS,
         )
-        return await self.once(request)
+        answer = await self.once(request)
+        if call is not None:
+            call.writes += 1
+        return answer
 
 
 async def every(work: Iterable[Awaitable[object]]) -> None:

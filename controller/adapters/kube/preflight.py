@@ -23,17 +23,14 @@ INGRESS: Final = ("networking.k8s.io", "v1", "ingresses", "Ingress")
 OTHER_PATHS: Final = (
     (GROUP, "v1", "tlsroutes", "TLSRoute"),
     (GROUP, "v1alpha2", "tcproutes", "TCPRoute"),
-    (GROUP, "v1alpha2", "udproutes", "UDPRoute"),
     ("networking.istio.io", "v1", "virtualservices", "VirtualService"),
     ("traefik.io", "v1alpha1", "ingressroutes", "IngressRoute"),
-    ("traefik.io", "v1alpha1", "ingressroutetcps", "IngressRouteTCP"),
 )
-"""Kinds that lead requests to a Service and that we cannot weigh."""
+"""Kinds that lead requests to a Service and that we cannot weigh.
 
-POLICIES: Final = (
-    (GROUP, "v1", "backendtlspolicies", "BackendTLSPolicy"),
-    ("gateway.networking.x-k8s.io", "v1alpha1", "xbackendtrafficpolicies", "XBackendTrafficPolicy"),
-)
+Each costs a right to list, so the list is of what leads HTTP requests to a Service in practice."""
+
+POLICIES: Final = ((GROUP, "v1", "backendtlspolicies", "BackendTLSPolicy"),)
 GRANTS: Final = (GROUP, "v1beta1", "referencegrants", "ReferenceGrant")
 
 LIST_LIMIT: Final = "500"

@@ -21,7 +21,10 @@ Json: TypeAlias = dict[str, Any]
 
 ORIGINAL: Final = PREFIX + "original"
 PINNED_FOR: Final = PREFIX + "target"
-OURS: Final = frozenset({ORIGINAL, PINNED_FOR, EPOCH})
+STABLE: Final = PREFIX + "stable"
+"""The hash that it was first pinned to. The admission policy lets anybody lead the Service back
+there: `switchgear kill` does so with a person's own rights."""
+OURS: Final = frozenset({ORIGINAL, PINNED_FOR, STABLE, EPOCH})
 """Annotations that go with the pin."""
 
 
@@ -47,6 +50,8 @@ class PinnedServices:
         wanted = dict(pinned(own, *pin))
         annotations = live["metadata"].get("annotations") or {}
         notes = {ORIGINAL: canonical(dict(own)).decode(), PINNED_FOR: target.name}
+        if STABLE not in annotations and pin[0] == HASH_LABEL:
+            notes[STABLE] = pin[1]
         said = f"Service {target.namespace}/{name} selects {pin[0]}={pin[1]}"
         if live["spec"].get("selector") == wanted and notes.items() <= annotations.items():
             return said

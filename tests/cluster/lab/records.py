@@ -23,7 +23,7 @@ async def documents(api: Port, namespace: str) -> list[Object]:
     answer = await api.request("GET", f"/api/v1/namespaces/{namespace}/configmaps", {}, {}, b"")
     assert answer.status == 200, answer.content
     found = [item for item in answer.json["items"] if "journal" in (item.get("data") or {})]
-    return sorted(found, key=lambda item: str(_records(item)[0]["at"]))
+    return sorted(found, key=lambda item: str(records_of(item)[0]["at"]))
 
 
 async def runs(api: Port, namespace: str) -> list[Object]:
@@ -36,7 +36,7 @@ async def journal(api: Port, namespace: str) -> list[Object]:
     newest = (await documents(api, namespace))[-1]
     lines = chain.lines_of(newest["data"]["journal"])
     assert chain.verify(lines, read_head(newest["data"])) == []
-    return _records(newest)
+    return records_of(newest)
 
 
 async def ended(
@@ -76,5 +76,6 @@ async def reached(
     return found[-1]
 
 
-def _records(document: Object) -> list[Object]:
+def records_of(document: Object) -> list[Object]:
+    """The records of one run document."""
     return [json.loads(line) for line in chain.lines_of(document["data"]["journal"])]

@@ -60,6 +60,101 @@ def test_a_pause_of_somebody_else_is_respected() -> None:
     assert found.effects == ()
 
 
+def test_a_change_under_an_owners_pause_is_held_and_begins_nothing() -> None:
+    """Admission held it, so that the owner's later resume does not ship it unjudged."""
+    paper = Paper(digest=NEW, paused=True)
+    marked(paper)
+    paper.annotations["hold"] = "user-paused"
+    found = rest.look(paper.situation(), TARGET)
+    assert (found.change, found.effects) == (None, ())
+    paper.annotations["hold"] = "template"
+    assert rest.look(paper.situation(), TARGET).change is not None
+
+
+def test_the_stable_template_under_an_owners_pause_stays_paused() -> None:
+    """Only our note goes: the pause is not ours."""
+    paper = Paper(digest=OLD, paused=True)
+    marked(paper)
+    paper.annotations["hold"] = "user-paused"
+    for effect in rest.look(paper.situation(), TARGET).effects:
+        paper.apply(effect)
+    assert paper.paused
+    assert "hold" not in paper.annotations
+
+
+def test_a_held_template_does_not_take_the_place_of_one_that_passed_us_by() -> None:
+    """What rolled while nobody watched serves; the template after it is held and gets a run."""
+    third = "d3"
+    paper = Paper(digest=third, sets={OLD: 0, NEW: 4}, paused=True)
+    marked(paper)
+    paper.annotations["hold"] = "template"
+    found = rest.look(paper.situation(), TARGET)
+    assert [notice.reason for notice in found.notices] == ["RolledUngated"]
+    for effect in found.effects:
+        paper.apply(effect)
+    assert paper.paused
+    after = rest.look(paper.situation(), TARGET)
+    assert after.change is not None
+    assert after.change.digest == NEW
+
+
+def test_a_person_may_let_a_change_pass_and_it_is_told_with_the_reason() -> None:
+    """Unpaused with a reason while the controller was dead: adopted as it rolls, not held again."""
+    paper = Paper(digest=NEW, sets={OLD: 3, NEW: 1})
+    marked(paper)
+    paper.annotations["override"] = "the controller is down"
+    found = rest.look(paper.situation(), TARGET)
+    assert found.change is None
+    assert [notice.reason for notice in found.notices] == ["Overridden"]
+    assert "the controller is down" in found.notices[0].message
+    for effect in found.effects:
+        paper.apply(effect)
+    assert "override" not in paper.annotations
+    assert paper.annotations["managed"].endswith(NEW)
+
+
+def test_an_override_without_a_resume_lets_nothing_pass() -> None:
+    """A reason alone is no act; the change is judged like any other."""
+    paper = Paper(digest=NEW, paused=True)
+    marked(paper)
+    paper.annotations |= {"hold": "template", "override": "please"}
+    assert rest.look(paper.situation(), TARGET).change is not None
+
+
+def test_an_override_that_is_used_up_is_taken_off() -> None:
+    """It would stand for a later change as well."""
+    paper = Paper(digest=OLD)
+    marked(paper)
+    paper.annotations["override"] = "yesterday's reason"
+    for effect in rest.look(paper.situation(), TARGET).effects:
+        paper.apply(effect)
+    assert "override" not in paper.annotations
+
+
+def test_made_anew_without_any_mark_it_is_known_from_before() -> None:
+    """`replace --force` leaves no mark: the one last seen tells that a change went past."""
+    paper = Paper(digest=NEW, sets={NEW: 4}, uid="u2")
+    known = Mark(uid="u1", hash=HASHES[OLD], digest=OLD)
+    found = rest.look(paper.situation(), TARGET, known)
+    assert [notice.reason for notice in found.notices] == ["RolledUngated"]
+    same = Mark(uid="u1", hash=HASHES[NEW], digest=NEW)
+    found = rest.look(paper.situation(), TARGET, same)
+    assert [notice.reason for notice in found.notices] == ["Adopted"]
+
+
+@pytest.mark.parametrize(
+    ("hold", "maker"),
+    [("template", "alice"), ("user-paused", "alice"), ("run x decides", "unknown")],
+)
+def test_a_stamp_is_good_for_the_change_that_admission_held(hold: str, maker: str) -> None:
+    """An older stamp names somebody who has nothing to do with this change."""
+    paper = Paper(digest=NEW, paused=True)
+    paper.annotations |= {"hold": hold, "maker": "alice"}
+    deployment = paper.situation().view.deployment
+    assert deployment is not None
+    assert rest.maker(deployment) == maker
+
+
 def test_a_forgotten_hold_on_the_stable_template_is_lifted() -> None:
     """No Deployment stays paused at rest."""
     paper = Paper(digest=OLD, paused=True)

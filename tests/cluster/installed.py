@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped manifests on the lab's cluster: applied for a test, and taken off again."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.cluster.lab.application import App, until
+from tests.cluster.lab.worker import Cluster, Refusal
+from tests.manifests.rendered import Json, kustomized
+
+SYSTEM = "switchgear"
+"""The namespace of the manifests, and of the service account that the policies exempt."""
+
+ACTIVE_SECONDS = 30.0
+"""How long the API server may take to obey policies that it was given; it takes one or two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """What is there after an installation."""
+
+    cluster: Cluster
+    controller: Path
+    """Kubeconfig of the controller's service account."""
+
+    def as_controller(self, *args: str) -> str:
+        """Run kubectl with the controller's own rights."""
+        return self.cluster.kubectl(*args, kubeconfig=self.controller)
+
+    def adopt(self, app: App, uid: str) -> None:
+        """Mark a Deployment as the controller does at first sight."""
+        mark = f"switchgear.dev/managed={uid}/hash/digest"
+        self.as_controller("annotate", "deployment", app.name, "-n", app.namespace, mark)
+
+
+def without_pods(objects: tuple[Json, ...]) -> list[Json]:
+    """The objects but for those that start pods: the test has the daemon as a process."""
+    return [item for item in objects if item["kind"] not in {"Deployment", "PodDisruptionBudget"}]
+
+
+@contextlib.asynccontextmanager
+async def installed(
+    cluster: Cluster, *folders: str, pods: bool = False
+) -> AsyncIterator[Installed]:
+    """Apply folders of `manifests/`; everything is deleted afterwards.
+
+    Returns when the service account is there and the admission policies, if any, are obeyed.
+    """
+    objects = [item for folder in folders for item in kustomized(folder)]
+    if not pods:
+        objects = without_pods(tuple(objects))
+    text = yaml.safe_dump_all(objects)
+    # On the lab names of Services are not resolved, and all pods share one network.
+    text = text.replace("http://prometheus.monitoring:9090", cluster.prometheus_url)
+    text = text.replace("--listen=0.0.0.0:8340", "--listen=$(POD_IP):8340")
+
+    def kubectl(*args: str) -> str:
+        return cluster.kubectl(*args, stdin=text)
+
+    await asyncio.to_thread(kubectl, "apply", "--server-side", "-f", "-")
+    try:
+        path = await asyncio.to_thread(cluster.kubeconfig_for_service_account, SYSTEM, SYSTEM)
+        found = Installed(cluster=cluster, controller=path)
+        names = {item["metadata"]["name"] for item in objects}
+        if "switchgear-guard-kill" in names:
+            await _obeyed(cluster, mutating="switchgear-hold" in names)
+        yield found
+    finally:
+        # Policies first: they would forbid the end of what they guard.
+        policies = [item for item in objects if "AdmissionPolicy" in item["kind"]]
+        rest = [item for item in objects if "AdmissionPolicy" not in item["kind"]]
+        for part in (policies, rest):
+            if part:
+                await asyncio.to_thread(
+                    cluster.kubectl,
+                    *("delete", "--ignore-not-found", "--wait=true", "-f", "-"),
+                    stdin=yaml.safe_dump_all(part),
+                )
+        await until(lambda: _free(cluster, bool(policies)), ACTIVE_SECONDS, "the policies are gone")
+
+
+async def _obeyed(cluster: Cluster, *, mutating: bool) -> None:
+    """Both kinds of policy are in force: what they forbid or change is tried as a dry run."""
+    await until(lambda: _refused(cluster), ACTIVE_SECONDS, "the validating policies are obeyed")
+    if mutating:
+        await until(lambda: _stripped(cluster), ACTIVE_SECONDS, "the mutating policies are obeyed")
+
+
+_FORGED = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {
+        "name": "forged",
+        "namespace": SYSTEM,
+        "labels": {"switchgear.dev/run": "forged"},
+    },
+}
+
+
+async def _refused(cluster: Cluster) -> bool:
+    try:
+        await asyncio.to_thread(_try, cluster, _FORGED)
+    except Refusal as error:
+        return "Switchgear" in str(error)
+    return False
+
+
+async def _stripped(cluster: Cluster) -> bool:
+    """The last of the mutating policies by name is obeyed, and so are the others."""
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "forged",
+            "namespace": "default",
+            "annotations": {"switchgear.dev/original": "{}"},
+        },
+        "spec": {"ports": [{"port": 80}]},
+    }
+    route = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": service["metadata"],
+        "spec": {"rules": [{"backendRefs": [{"name": "x", "port": 80}]}]},
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": service["metadata"],
+        "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "a", "image": "pause:1"}]},
+            },
+        },
+    }
+    for item in (service, route, deployment):
+        if "switchgear.dev/original" in await asyncio.to_thread(_try, cluster, item):
+            return False
+    return True
+
+
+def _try(cluster: Cluster, item: object) -> str:
+    """What would be created, by a server-side dry run."""
+    args = ("create", "--dry-run=server", "-o", "yaml", "-f", "-")
+    return cluster.kubectl(*args, stdin=yaml.safe_dump(item))
+
+
+async def _free(cluster: Cluster, guarded: bool) -> bool:
+    return not guarded or not await _stripped(cluster)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chart renders the same objects as the kustomizations, one by one; judged by Helm itself."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.lab import build
+from tests.cluster.lab.toolchain import Unavailable
+from tests.manifests.rendered import MANIFESTS, Json, key, kustomized
+
+HELM_SECONDS = 60.0
+Key = tuple[str, str, str, str]
+
+
+def _helm(*args: str) -> subprocess.CompletedProcess[str]:
+    programs = build.programs(make=False)
+    return subprocess.run(
+        [str(programs.helm), *args, "--kube-version=1.37.2"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HELM_SECONDS,
+    )
+
+
+def _rendered(*settings: str, namespace: str = "switchgear") -> dict[Key, Json]:
+    """What `helm template` puts out."""
+    chart = str(MANIFESTS / "chart")
+    done = _helm("template", "switchgear", chart, f"--namespace={namespace}", *settings)
+    assert done.returncode == 0, done.stderr
+    objects = [item for item in yaml.safe_load_all(done.stdout) if item]
+    found = {key(item): item for item in objects}
+    assert len(found) == len(objects), "an object is rendered twice"
+    return found
+
+
+def test_the_lab_has_helm() -> None:
+    """Its absence would leave the chart untested."""
+    try:
+        program: Path = build.programs(make=False).helm
+    except Unavailable as error:
+        raise AssertionError(error) from error
+    assert program.exists(), "`python -m tests.cluster.lab build` makes it"
+
+
+@pytest.mark.parametrize(
+    ("settings", "folders"),
+    [
+        ((), ("overlays/central",)),
+        (("--set=monitoring.enabled=true",), ("overlays/central", "monitoring")),
+        (("--set=admission.mutating=false",), ("base", "admission/validating")),
+        (("--set=admission.mutating=false,admission.validating=false",), ("base",)),
+    ],
+)
+def test_the_same_objects(settings: tuple[str, ...], folders: tuple[str, ...]) -> None:
+    expected = {key(item): item for folder in folders for item in kustomized(folder)}
+    found = _rendered(*settings)
+    assert found.keys() == expected.keys()
+    for name, item in expected.items():
+        assert found[name] == item, name
+
+
+def test_another_namespace_is_meant_everywhere() -> None:
+    """Policies exempt the release's own account, and guard documents where they are."""
+    found = _rendered("--set=monitoring.enabled=true", namespace="delivery")
+    text = yaml.safe_dump_all(found.values())
+    assert "system:serviceaccount:delivery:switchgear" in text
+    assert "system:serviceaccount:switchgear" not in text
+    assert "kubernetes.io/metadata.name: delivery" in text
+    assert {name[2] for name in found} == {"", "delivery"}
+    assert "--controller-namespace=delivery" in text
+
+
+@pytest.mark.parametrize("setting", ["replcas=1", "prometheus=prometheus:9090", "args={oops}"])
+def test_a_value_that_is_none_is_refused(setting: str) -> None:
+    """By the chart's schema, before anything is applied."""
+    done = _helm("template", "switchgear", str(MANIFESTS / "chart"), f"--set={setting}")
+    assert done.returncode != 0
+    assert "values" in done.stderr

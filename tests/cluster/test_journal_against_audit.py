@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API server's audit log and the journals tell the same story, write by write.
+
+The daemon calls each write after its journal record, and the API server keeps that name. A write
+without one must be about the journal itself, tell people, elect a leader, or mark a target; the
+reason for each is below.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from controller.core.journal import chain
+from tests.cluster.conftest import QUICK, Lab, Space
+from tests.cluster.installed import SYSTEM, Installed, installed
+from tests.cluster.lab import records
+from tests.cluster.lab.application import App, until
+from tests.cluster.lab.worker import Cluster
+from tests.manifests.rendered import CONTROLLER
+
+pytestmark = pytest.mark.timeout(600)
+
+Object = dict[str, Any]
+POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
+WRITES = {"create", "update", "patch", "delete"}
+UNNAMED = {
+    "configmaps": "the journal itself, the kill latch, the epoch",
+    "events": "what people are told; the journal holds the same",
+    "leases": "who leads",
+    "deployments": "marks on a target: `managed` at first sight, `status`, an `abort` that is done",
+}
+"""Resources that the daemon writes to without a record, with the reason."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gated(cluster: Cluster) -> AsyncIterator[Installed]:
+    """The roles and the policies, and the daemon as a process."""
+    async with installed(cluster, "base", "admission") as found:
+        yield found
+
+
+async def test_each_write_has_one_record_and_each_record_its_write(
+    gated: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """Through a promotion, a rollback and a kill."""
+    since = lab.cluster.audit()[-1]["requestReceivedTimestamp"]
+    daemon = lab.daemon(
+        Space(name=space.name, system=SYSTEM), kubeconfig=gated.controller, options=QUICK
+    )
+    good, bad, stopped = app("good"), app("bad"), app("stopped")
+    for each in (good, bad, stopped):
+        await each.start(replicas=2, annotations=POLICY)
+    await daemon.start()
+    for each in (good, bad, stopped):
+        await _adopted(each, daemon.log)
+    loads = [await lab.load(each, rate=60.0, direct_rate=5.0) for each in (good, bad, stopped)]
+    await stopped.deploy("v2")
+    await good.deploy("v2")
+    await bad.deploy("v2", {"ERROR_RATE": "0.5"})
+
+    async def exposed() -> bool:
+        return any(
+            weight for name, weight in (await stopped.weights()).items() if "-canary" in name
+        )
+
+    await until(exposed, 90.0, daemon.log())
+    async with httpx.AsyncClient(base_url=daemon.url, timeout=30.0, trust_env=False) as http:
+        body = {"namespace": space.name, "name": "stopped"}
+        assert (await http.post("/v1/kill", json=body, params={"wait": "20"})).status_code == 200
+    wanted = {"good": "promoted", "bad": "rolled-back", "stopped": "killed"}
+    await until(lambda: _ended(lab, wanted), records.RUN_SECONDS, daemon.log(), every=0.5)
+    assert sum(sum(load.failures.values()) for load in loads) == 0
+    await asyncio.to_thread(lab.cluster.kubectl, "get", "--raw", "/readyz")
+
+    named, unnamed = _audited(lab, since)
+    recorded = await _recorded(lab)
+    assert set(recorded.values()) == {1}, "a name stands in one record alone"
+    assert named == set(recorded)
+    assert unnamed <= set(UNNAMED), unnamed - set(UNNAMED)
+
+
+async def _adopted(app: App, log: Callable[[], str]) -> None:
+    async def managed() -> bool:
+        return await app.annotation("managed") is not None
+
+    await until(managed, 90.0, log())
+
+
+async def _ended(lab: Lab, wanted: dict[str, str]) -> bool:
+    runs = await records.runs(lab.api, SYSTEM)
+    found = {run["target"]["name"]: run for run in runs}
+    if not all(found.get(name, {}).get("phase") in records.AT_REST for name in wanted):
+        return False
+    assert {name: found[name]["outcome"] for name in wanted} == wanted
+    return True
+
+
+def _audited(lab: Lab, since: str) -> tuple[set[str], set[str]]:
+    """Names of the writes that were accepted, and resources of those without a name."""
+
+    def ours(event: Object) -> bool:
+        accepted = 200 <= event["responseStatus"]["code"] < 300
+        who = event["user"]["username"] == CONTROLLER
+        return bool(who and accepted and event["verb"] in WRITES)
+
+    named, unnamed = set(), set()
+    for event in lab.cluster.audited(ours, since=since):
+        if "/" in event["auditID"]:
+            named.add(event["auditID"])
+        else:
+            unnamed.add(event["objectRef"]["resource"])
+    return named, unnamed
+
+
+async def _recorded(lab: Lab) -> Counter[str]:
+    """The names in all journals of effects that wrote something, with the number of records."""
+    found: Counter[str] = Counter()
+    for document in await records.documents(lab.api, SYSTEM):
+        journal = records.records_of(document)
+        assert chain.verify(chain.lines_of(document["data"]["journal"])) == []
+        wrote = {
+            record["body"].get("intent", record["seq"])
+            for record in journal
+            if record["body"].get("writes")
+        }
+        found.update(
+            record["body"]["call"]
+            for record in journal
+            if record["body"].get("call") and record["seq"] in wrote
+        )
+    return found

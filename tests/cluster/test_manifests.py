@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped manifests, applied as they are, and the product running from them as pods."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import SYSTEM, Installed, installed
+from tests.cluster.lab import records
+from tests.cluster.lab.application import App, until
+from tests.cluster.lab.worker import Cluster, Refusal
+from tests.cluster.people import enter
+from tests.manifests.rendered import kustomized
+
+pytestmark = pytest.mark.timeout(600)
+
+Object = dict[str, Any]
+POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
+READY_SECONDS = 60.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def central(cluster: Cluster) -> AsyncIterator[Installed]:
+    """`overlays/central` with its pods, and the token of the doors."""
+    async with installed(cluster, "overlays/central", pods=True) as found:
+        secret = ("create", "secret", "generic", "switchgear-doors", "--from-literal=token=t0ken")
+        await asyncio.to_thread(cluster.kubectl, *secret, "-n", SYSTEM)
+        yield found
+
+
+def _pods(cluster: Cluster, *selector: str) -> list[Object]:
+    told = cluster.kubectl("get", "pods", "-n", SYSTEM, "-o", "json", *selector)
+    return list(json.loads(told)["items"])
+
+
+def _log(cluster: Cluster) -> str:
+    """What the pods of the controller said last."""
+    found = sorted((cluster.folder / "pods").rglob("*switchgear*.log"))
+    return "\n".join(path.read_text()[-3000:] for path in found)
+
+
+async def _available(cluster: Cluster, replicas: int = 2) -> None:
+    async def look() -> bool:
+        told = cluster.kubectl("get", "deployment", "switchgear", "-n", SYSTEM, "-o", "json")
+        return bool(json.loads(told)["status"].get("availableReplicas") == replicas)
+
+    await until(look, READY_SECONDS, f"{replicas} replicas are available: {_log(cluster)}")
+
+
+def _leader(cluster: Cluster) -> str:
+    """Name of the pod that leads, or nothing."""
+    try:
+        told = cluster.kubectl("get", "lease", "switchgear", "-n", SYSTEM, "-o", "json")
+    except Refusal:
+        return ""
+    holder = json.loads(told)["spec"].get("holderIdentity") or ""
+    return str(holder).rpartition("_")[0]
+
+
+async def test_everything_is_valid_by_a_server_side_dry_run(cluster: Cluster) -> None:
+    """Each object of each folder; the Prometheus Operator's kinds are there by name alone."""
+    spaces = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        for name in (SYSTEM, "shop")
+    ]
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(spaces))
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(_operator()))
+    try:
+        for crd in _operator():
+            cluster.kubectl("wait", "crd", crd["metadata"]["name"], "--for=condition=Established")
+        for folder in ("overlays/central", "overlays/sidecar", "monitoring"):
+            objects = kustomized(folder)
+            text = yaml.safe_dump_all(objects)
+            apply = ("apply", "--server-side", "--dry-run=server", "-f", "-")
+            said = cluster.kubectl(*apply, stdin=text)
+            assert said.count("serverside-applied (server dry run)") == len(objects)
+    finally:
+        for crd in _operator():
+            cluster.kubectl("delete", "crd", crd["metadata"]["name"])
+        cluster.kubectl("delete", "namespace", SYSTEM, "shop")
+
+
+def _operator() -> list[Object]:
+    """The two kinds of the Prometheus Operator, with a schema that takes anything."""
+    return [
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.monitoring.coreos.com"},
+            "spec": {
+                "group": "monitoring.coreos.com",
+                "scope": "Namespaced",
+                "names": {"plural": plural, "singular": kind.lower(), "kind": kind},
+                "versions": [
+                    {
+                        "name": "v1",
+                        "served": True,
+                        "storage": True,
+                        "schema": {
+                            "openAPIV3Schema": {
+                                "type": "object",
+                                "x-kubernetes-preserve-unknown-fields": True,
+                            }
+                        },
+                    }
+                ],
+            },
+        }
+        for plural, kind in (("podmonitors", "PodMonitor"), ("prometheusrules", "PrometheusRule"))
+    ]
+
+
+async def test_two_replicas_run_and_one_leads(central: Installed, cluster: Cluster) -> None:
+    """Both are ready, so that both obey a kill; the lease names one of them."""
+    await _available(cluster)
+
+    async def led() -> bool:
+        return bool(_leader(cluster))
+
+    await until(led, READY_SECONDS, f"somebody leads: {_log(cluster)}")
+    names = {pod["metadata"]["name"] for pod in _pods(cluster)}
+    assert len(names) == 2
+    assert _leader(cluster) in names
+    assert central.controller.exists()
+
+
+async def test_a_run_from_the_manifests_and_its_maker(
+    central: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """Held by admission, judged by the pod that leads, promoted; the journal names who made it."""
+    await _available(lab.cluster)
+    shop = app()
+    await shop.start(annotations=POLICY)
+    alice, _ = enter(lab.cluster, space.name)
+
+    async def managed() -> bool:
+        return await shop.annotation("managed") is not None
+
+    await until(managed, READY_SECONDS, f"adopted: {_log(lab.cluster)}")
+    load = await lab.load(shop)
+    lab.cluster.kubectl(
+        *("-n", space.name, "set", "image", "deployment/checkout", "app=registry.example/app:v2"),
+        kubeconfig=alice,
+    )
+    await records.ended(lab.api, SYSTEM, "promoted", lambda: _log(lab.cluster))
+    assert load.failures == {}
+    await shop.complete()
+    assert await shop.ready() == {"v2": 4}
+    journal = await records.journal(lab.api, SYSTEM)
+    assert [record["actor"] for record in journal if record["kind"] == "begun"] == ["alice"]
+    assert await shop.annotation("hold") is None
+    assert central.controller.exists()
+
+
+async def test_the_leader_is_replaced(central: Installed, cluster: Cluster) -> None:
+    """A pod that is deleted gives the lease back, and the other one takes it."""
+    await _available(cluster)
+    before = _leader(cluster)
+    await asyncio.to_thread(cluster.kubectl, "delete", "pod", before, "-n", SYSTEM)
+
+    async def other() -> bool:
+        return _leader(cluster) not in {"", before}
+
+    await until(other, 15.0, f"the other replica leads: {_log(cluster)}")
+    await _available(cluster)
+    assert central.controller.exists()
+
+
+async def test_only_restricted_pods_are_let_into_the_namespace(
+    central: Installed, cluster: Cluster
+) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "root", "namespace": SYSTEM},
+        "spec": {"containers": [{"name": "a", "image": "pause:1"}]},
+    }
+    with pytest.raises(Refusal, match="restricted"):
+        cluster.kubectl("create", "-f", "-", stdin=yaml.safe_dump(pod))
+    assert central.controller.exists()
+
+
+async def test_a_drain_leaves_one_replica(central: Installed, cluster: Cluster) -> None:
+    """The budget lets one pod be evicted, and not the other before it is replaced."""
+    await _available(cluster)
+    first, second = (pod["metadata"]["name"] for pod in _pods(cluster))
+    await asyncio.to_thread(_evict, cluster, first)
+    with pytest.raises(Refusal, match="disruption budget"):
+        await asyncio.to_thread(_evict, cluster, second)
+    await _available(cluster)
+    assert central.controller.exists()
+
+
+def _evict(cluster: Cluster, name: str) -> None:
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": SYSTEM},
+    }
+    path = f"/api/v1/namespaces/{SYSTEM}/pods/{name}/eviction"
+    cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped rights, judged by the API server's audit log: enough, used to the last, no more."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.cluster.conftest import QUICK, Lab, Space
+from tests.cluster.installed import SYSTEM, Installed, installed
+from tests.cluster.lab import records
+from tests.cluster.lab.application import App, deployment, service, until
+from tests.cluster.lab.worker import Cluster, Refusal
+from tests.cluster.people import P
+from tests.contract.port import OverHttp, real_client
+from tests.manifests.rendered import CONTROLLER, kustomized, rules_of
+
+pytestmark = pytest.mark.timeout(600)
+
+Object = dict[str, Any]
+POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
+
+NOT_BY_A_RUN: dict[tuple[str, str, str], str] = {
+    ("", "pods", "delete"): "the undo of a native roll",
+    ("coordination.k8s.io", "leases", "create"): "leader election",
+    ("coordination.k8s.io", "leases", "get"): "leader election",
+    ("coordination.k8s.io", "leases", "update"): "leader election",
+    ("coordination.k8s.io", "leases", "patch"): "leader election",
+}
+"""Rules whose use other tests show; each with what uses it."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rights(cluster: Cluster) -> AsyncIterator[Installed]:
+    """The roles alone: without the admission policies the controller needs all that it may do."""
+    async with installed(cluster, "base") as found:
+        yield found
+
+
+def _granted() -> set[tuple[str, str, str]]:
+    found: set[tuple[str, str, str]] = set()
+    for rule in rules_of(kustomized("overlays/central"), "switchgear"):
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                found |= {(group, resource, verb) for verb in rule["verbs"]}
+    return found
+
+
+def _used(event: Object) -> tuple[str, str, str]:
+    ref = event["objectRef"]
+    name = ref["resource"] + (f"/{ref['subresource']}" if ref.get("subresource") else "")
+    return ref.get("apiGroup", ""), name, event["verb"]
+
+
+async def _adopted(app: App, log: Callable[[], str]) -> None:
+    async def managed() -> bool:
+        return await app.annotation("managed") is not None
+
+    await until(managed, 90.0, log())
+
+
+async def _volume(app: App) -> None:
+    """A Deployment with a claim, whose pods never start: the preflight asks for the claim."""
+    body = deployment(app.name, replicas=1, annotations=POLICY)
+    spec = body["spec"]["template"]["spec"]
+    claim = {"claimName": "data"}
+    spec["volumes"] = [{"name": "data", "persistentVolumeClaim": claim}]
+    await app.create("deployments", body)
+
+
+async def _grpc(app: App) -> None:
+    """A Deployment behind a GRPCRoute that nobody calls."""
+    await app.create("deployments", deployment(app.name, replicas=1, annotations=POLICY))
+    await app.create("services", service(app.name))
+    parents = [{"name": app.gateway, "namespace": "lab"}]
+    backends = [{"name": app.name, "port": 80}]
+    body = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GRPCRoute",
+        "metadata": {"name": app.name},
+        "spec": {"parentRefs": parents, "rules": [{"backendRefs": backends}]},
+    }
+    path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{app.namespace}/grpcroutes"
+    answer = await app.send("POST", path, body)
+    assert answer.status == 201, answer.content
+    await app.complete()
+
+
+async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
+    rights: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """Good, held and reverted; behind both kinds of route; with a claim; killed and released."""
+    since = lab.cluster.audit()[-1]["requestReceivedTimestamp"]
+    daemon = lab.daemon(
+        Space(name=space.name, system=SYSTEM), kubeconfig=rights.controller, options=QUICK
+    )
+    shop, claims, grpc = app(), app("claims"), app("grpc")
+    await shop.start(annotations=POLICY)
+    await _volume(claims)
+    await _grpc(grpc)
+    await daemon.start()
+    for each in (shop, claims, grpc):
+        await _adopted(each, daemon.log)
+    load = await lab.load(shop)
+    await claims.deploy("v2")
+    await grpc.deploy("v2")
+    await shop.deploy("v2")
+    await _ends(lab, shop, "promoted", daemon.log)
+    await shop.deploy("v3", {"ERROR_RATE": "0.5"})
+    await _ends(lab, shop, "rolled-back", daemon.log, 2)
+    await shop.patch("deployments", {"metadata": {"annotations": {P + "on-failure": "revert"}}})
+    await shop.deploy("v4", {"ERROR_RATE": "0.5"})
+    await _ends(lab, shop, "rolled-back", daemon.log, 3)
+    await grpc.patch("deployments", {"metadata": {"annotations": {P + "abort": "true"}}})
+    await _ends(lab, grpc, "aborted", daemon.log)
+    assert load.failures == {}
+    async with httpx.AsyncClient(base_url=daemon.url, timeout=20.0, trust_env=False) as http:
+        assert (await http.post("/v1/kill")).status_code == 200
+        assert (await http.post("/v1/release")).status_code == 200
+
+    def ours(event: Object) -> bool:
+        return bool(event["user"]["username"] == CONTROLLER and "objectRef" in event)
+
+    events = lab.cluster.audited(ours, since=since)
+    refused = {_used(e) for e in events if e["responseStatus"]["code"] == 403}
+    assert refused == set()
+    used = {_used(event) for event in events}
+    assert used <= _granted(), used - _granted()
+    assert _granted() - used == set(NOT_BY_A_RUN)
+
+
+async def _ends(lab: Lab, app: App, outcome: str, log: Callable[[], str], number: int = 1) -> None:
+    """The run of this number of the application's has ended so."""
+    found: list[Object] = []
+
+    async def look() -> bool:
+        every = await records.runs(lab.api, SYSTEM)
+        found[:] = [run for run in every if run["target"]["name"] == app.name]
+        last = found[number - 1 :]
+        return bool(last) and last[0]["phase"] in records.AT_REST and bool(last[0]["outcome"])
+
+    try:
+        await until(look, records.RUN_SECONDS, outcome, every=0.2)
+    except AssertionError as error:
+        raise AssertionError(f"{outcome}, but {found[-1:]}: {log()}") from error
+    assert found[number - 1]["outcome"] == outcome, log()
+
+
+FORBIDDEN = """
+GET    /api/v1/secrets
+GET    /api/v1/namespaces/switchgear/secrets
+GET    /api/v1/namespaces/switchgear/secrets/switchgear-doors
+GET    /api/v1/namespaces/kube-system/secrets
+POST   /api/v1/namespaces/default/secrets
+GET    /api/v1/namespaces/default/configmaps
+GET    /api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt
+POST   /api/v1/namespaces/default/configmaps
+PATCH  /api/v1/namespaces/default/configmaps/x
+DELETE /api/v1/namespaces/default/configmaps/x
+GET    /api/v1/namespaces
+POST   /api/v1/namespaces
+DELETE /api/v1/namespaces/default
+PATCH  /api/v1/namespaces/default
+GET    /api/v1/nodes
+DELETE /api/v1/nodes/lab-1
+POST   /api/v1/namespaces/default/pods
+PATCH  /api/v1/namespaces/default/pods/x
+DELETE /api/v1/namespaces/default/pods
+POST   /api/v1/namespaces/default/pods/x/exec
+GET    /api/v1/namespaces/default/pods/x/log
+POST   /api/v1/namespaces/default/pods/x/eviction
+POST   /api/v1/namespaces/default/pods/x/binding
+POST   /api/v1/namespaces/default/serviceaccounts
+POST   /api/v1/namespaces/switchgear/serviceaccounts/switchgear/token
+GET    /api/v1/namespaces/default/events
+DELETE /api/v1/namespaces/default/services
+PUT    /api/v1/namespaces/default/services/x
+DELETE /apis/apps/v1/namespaces/default/deployments
+PUT    /apis/apps/v1/namespaces/default/deployments/x
+PATCH  /apis/apps/v1/namespaces/default/deployments/x/status
+PATCH  /apis/apps/v1/namespaces/default/deployments/x/scale
+POST   /apis/apps/v1/namespaces/default/replicasets
+DELETE /apis/apps/v1/namespaces/default/replicasets
+GET    /apis/apps/v1/namespaces/default/statefulsets
+GET    /apis/apps/v1/namespaces/default/daemonsets
+POST   /apis/batch/v1/namespaces/default/jobs
+POST   /apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes
+DELETE /apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes/x
+PATCH  /apis/gateway.networking.k8s.io/v1/namespaces/default/gateways/x
+PATCH  /apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/x
+PATCH  /api/v1/namespaces/default/resourcequotas/x
+GET    /apis/rbac.authorization.k8s.io/v1/clusterroles
+POST   /apis/rbac.authorization.k8s.io/v1/clusterrolebindings
+PATCH  /apis/rbac.authorization.k8s.io/v1/clusterroles/switchgear
+DELETE /apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies/switchgear-hold
+PATCH  /apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/switchgear-guard-kill
+GET    /apis/coordination.k8s.io/v1/namespaces/kube-system/leases
+PATCH  /apis/coordination.k8s.io/v1/namespaces/switchgear/leases/another
+GET    /apis/certificates.k8s.io/v1/certificatesigningrequests
+""".strip().splitlines()
+
+
+def _calls() -> Iterator[tuple[str, str]]:
+    for line in FORBIDDEN:
+        method, path = line.split()
+        yield method, path
+
+
+async def test_forty_calls_and_more_are_forbidden(rights: Installed, lab: Lab) -> None:
+    """Each is sent with the controller's own token; the audit log says that it was forbidden."""
+    since = lab.cluster.audit()[-1]["requestReceivedTimestamp"]
+    asked = list(_calls())
+    assert len(asked) >= 40
+    async with real_client(rights.controller) as client:
+        port = OverHttp(client)
+        answers = await asyncio.gather(
+            *(
+                port.request(method, path, {}, {"Content-Type": _mime(method)}, _body(method))
+                for method, path in asked
+            )
+        )
+    allowed = [call for call, answer in zip(asked, answers, strict=True) if answer.status != 403]
+    assert allowed == []
+
+    def denied(event: Object) -> bool:
+        decision = event.get("annotations", {}).get("authorization.k8s.io/decision")
+        return bool(event["user"]["username"] == CONTROLLER and decision == "forbid")
+
+    seen = {event["requestURI"] for event in lab.cluster.audited(denied, since=since)}
+    assert {path for _, path in asked} <= seen
+
+
+def _mime(method: str) -> str:
+    return "application/merge-patch+json" if method == "PATCH" else "application/json"
+
+
+def _body(method: str) -> bytes:
+    return b"" if method in {"GET", "DELETE"} else b"{}"
+
+
+@pytest.mark.parametrize(
+    ("verb", "allowed"),
+    [("release", True), ("override", True), ("promote", True), ("approve", False)],
+)
+async def test_kubectl_answers_for_our_verbs(
+    rights: Installed, lab: Lab, space: Space, verb: str, allowed: bool
+) -> None:
+    """`kubectl auth can-i` asks the API server, which knows them by a virtual subresource."""
+    assert rights.controller.exists()
+    cluster = lab.cluster
+    cluster.kubectl(
+        *("-n", space.name, "create", "rolebinding", "r", "--clusterrole=switchgear-releaser"),
+        "--user=bob",
+    )
+    cluster.kubectl(
+        *("-n", space.name, "create", "rolebinding", "a", "--clusterrole=admin", "--user=alice")
+    )
+    ask = ("auth", "can-i", verb, "deployments.apps/checkout", "--subresource=canary")
+    where = ("-n", space.name)
+    bob, alice = cluster.kubeconfig_for("bob"), cluster.kubeconfig_for("alice")
+    if allowed:
+        assert cluster.kubectl(*ask, *where, kubeconfig=bob).strip() == "yes"
+    else:
+        with pytest.raises(Refusal):
+            cluster.kubectl(*ask, *where, kubeconfig=bob)
+    with pytest.raises(Refusal):
+        cluster.kubectl(*ask, *where, kubeconfig=alice)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifests as kubectl renders them, for tests that need no cluster."""
+
+import functools
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from controller.demo import binaries
+
+Json: TypeAlias = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFESTS = ROOT / "manifests"
+CONTROLLER = "system:serviceaccount:switchgear:switchgear"
+
+
+@functools.cache
+def kustomized(folder: str) -> tuple[Json, ...]:
+    """Every object of `manifests/<folder>`, as `kubectl kustomize` puts them out."""
+    kubectl = binaries.beside_python("kubectl")
+    assert kubectl is not None, "the extra `demo` brings kubectl along"
+    done = subprocess.run(
+        [str(kubectl), "kustomize", str(MANIFESTS / folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return tuple(item for item in yaml.safe_load_all(done.stdout) if item)
+
+
+def of_kind(objects: tuple[Json, ...], *kinds: str) -> list[Json]:
+    """The objects of these kinds."""
+    return [item for item in objects if item["kind"] in kinds]
+
+
+def key(item: Json) -> tuple[str, str, str, str]:
+    """What tells one object from all others."""
+    meta = item["metadata"]
+    return item["apiVersion"], item["kind"], meta.get("namespace", ""), meta["name"]
+
+
+def pod_specs(objects: tuple[Json, ...]) -> Iterator[Json]:
+    """The pod spec of every workload."""
+    for item in of_kind(objects, "Deployment"):
+        yield item["spec"]["template"]["spec"]
+
+
+def own_containers(spec: Json) -> list[Json]:
+    """Containers that run Switchgear."""
+    every = [*(spec.get("initContainers") or ()), *spec["containers"]]
+    return [item for item in every if item["name"] == "switchgear"]
+
+
+def rules_of(objects: tuple[Json, ...], name: str) -> list[Json]:
+    """The rules of every Role and ClusterRole of that name."""
+    roles = of_kind(objects, "Role", "ClusterRole")
+    return [rule for role in roles if role["metadata"]["name"] == name for rule in role["rules"]]
+
+
+def pairs_of(rules: list[Json]) -> set[tuple[str, str]]:
+    """Group and resource, as RBAC counts them."""
+    return {
+        (group, name) for rule in rules for group in rule["apiGroups"] for name in rule["resources"]
+    }
