@@ -25,6 +25,9 @@ Deployment itself, or that the owner had paused it. Any other text there is the 
 EPOCH: Final = PREFIX + "epoch"
 """Annotation on what a raise writes: the leader's epoch, which each such write tests."""
 
+OVERRIDE: Final = PREFIX + "override"
+"""Annotation by which a person with the verb says why a write of theirs goes past the gate."""
+
 WHOLE_BP: Final = 10_000
 """One whole in basis points: every request."""
 

@@ -15,7 +15,7 @@ from controller.adapters.kube.objects import canonical, noted_selector, pairs
 from controller.adapters.kube.workloads import create_twin
 from controller.core.errors import Conflict, Missing
 from controller.core.observation import Pairs, pinned, unpinned
-from controller.core.values import EPOCH, HASH_LABEL, PREFIX, TRACK_LABEL, TargetRef
+from controller.core.values import EPOCH, HASH_LABEL, OVERRIDE, PREFIX, TRACK_LABEL, TargetRef
 
 Json: TypeAlias = dict[str, Any]
 
@@ -24,7 +24,7 @@ PINNED_FOR: Final = PREFIX + "target"
 STABLE: Final = PREFIX + "stable"
 """The hash that it was first pinned to. The admission policy lets anybody lead the Service back
 there: `switchgear kill` does so with a person's own rights."""
-OURS: Final = frozenset({ORIGINAL, PINNED_FOR, STABLE, EPOCH})
+OURS: Final = frozenset({ORIGINAL, PINNED_FOR, STABLE, EPOCH, OVERRIDE})
 """Annotations that go with the pin."""
 
 

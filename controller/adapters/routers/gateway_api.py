@@ -21,7 +21,7 @@ import msgspec
 from controller.core.effects import SplitRef
 from controller.core.errors import Conflict, Refused
 from controller.core.observation import Backend, Route
-from controller.core.values import EPOCH, PREFIX, WHOLE_BP, canary_name
+from controller.core.values import EPOCH, OVERRIDE, PREFIX, WHOLE_BP, canary_name
 
 Json: TypeAlias = dict[str, Any]
 Ops: TypeAlias = list[Json]
@@ -274,7 +274,7 @@ def _write_note(route: Json, notes: Sequence[Noted]) -> Ops:
         if annotations is None:
             return [add(path, {ORIGINAL: text})]
         return [add(f"{path}/{_escaped(ORIGINAL)}", text)]
-    ours = [key for key in (ORIGINAL, EPOCH) if key in (annotations or {})]
+    ours = [key for key in (ORIGINAL, EPOCH, OVERRIDE) if key in (annotations or {})]
     if ours and len(ours) == len(annotations or {}):
         return [{"op": "remove", "path": path}]
     return [{"op": "remove", "path": f"{path}/{_escaped(key)}"} for key in ours]
