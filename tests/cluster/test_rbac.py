@@ -21,7 +21,13 @@ from tests.manifests.rendered import CONTROLLER, kustomized, rules_of
 pytestmark = pytest.mark.timeout(600)
 
 Object = dict[str, Any]
-POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
+POLICY = {
+    "policy": "fast",
+    "steps": "5@3s,50@3s",
+    "bake": "3s",
+    # A second bad version in a row has to get its own run.
+    "after-trip": "next-revision",
+}
 
 NOT_BY_A_RUN: dict[tuple[str, str, str], str] = {
     ("", "pods", "delete"): "the undo of a native roll",
