@@ -83,7 +83,7 @@ class Api:
         )
         return bool(review["status"]["allowed"])
 
-    async def patch(self, kind: str, namespace: str, name: str, change: Object) -> Object:
+    async def patch(self, kind: str, namespace: str | None, name: str, change: Object) -> Object:
         """Apply a strategic merge patch (a plain merge patch for custom resources)."""
         mime = _STRATEGIC if "gateway" not in _PLURALS[kind][0] else "application/merge-patch+json"
         return _read(
