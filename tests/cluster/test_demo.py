@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from controller.demo.existing import NAME
-from tests.cluster.conftest import Lab
+from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab.application import until
+from tests.support.realtime import Daemon
 
 IMAGE = "registry.example/switchgear:demo"
 
@@ -152,6 +153,28 @@ async def test_a_namespace_of_the_same_label_is_nobodys_business(lab: Lab) -> No
         lab.cluster.kubectl("get", "namespace", "someone-elses-demo")
     finally:
         lab.cluster.kubectl("delete", "namespace", "someone-elses-demo", "--wait=false")
+
+
+async def test_a_cluster_whose_own_controller_takes_the_target_is_refused(
+    lab: Lab, space: Space, tmp_path: Path
+) -> None:
+    everywhere = Daemon(
+        folder=tmp_path,
+        kubeconfig=lab.cluster.kubeconfig,
+        prometheus=lab.prometheus_url,
+        options=(f"--controller-namespace={space.system}",),
+    )
+    try:
+        await everywhere.start()
+        await everywhere.answers("/readyz", within=60.0)
+        async with demo(lab, "--story", "good") as process:
+            async with asyncio.timeout(STORY_SECONDS):
+                output, _ = await process.communicate()
+    finally:
+        await everywhere.close()
+    assert process.returncode == 1, output.decode()
+    assert b"another Switchgear controller" in output
+    assert spaces(lab) == []
 
 
 async def test_all_that_is_missing_is_told_at_once(lab: Lab) -> None:
