@@ -206,8 +206,10 @@ async def _unreachable(address: str) -> list[str]:
         async with asyncio.timeout(REACH_SECONDS):
             _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
             writer.close()
+    except ConnectionRefusedError:
+        return []  # A listener may be opened with its first route only, as Contour does it.
     except OSError as error:  # TimeoutError is one.
-        return [f"the gateway cannot be reached at {address} ({error!r}): --gateway-address"]
+        return [f"no gateway at {address} ({error!r}); name its address with --gateway-address"]
     return []
 
 
