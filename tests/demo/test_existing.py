@@ -140,13 +140,3 @@ def test_what_objects_complain_of_is_told() -> None:
         assert expected in text
     assert "ContainersNotReady" not in text
     assert "MinimumReplicas" not in text
-
-
-async def test_a_gateway_that_opens_with_its_first_route_is_no_problem(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as (site, _):
-        wanted = existing.Wanted(access=site.access, address="127.0.0.1:1")
-        with pytest.raises(DemoError) as told:
-            await existing.survey(wanted)
-    assert "--prometheus URL" in str(told.value)
-    assert "there is no Gateway that the demo can use" in str(told.value)
-    assert "127.0.0.1:1" not in str(told.value)
