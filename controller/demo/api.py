@@ -24,6 +24,7 @@ _PLURALS = {
     "GatewayClass": ("apis/gateway.networking.k8s.io/v1", "gatewayclasses"),
     "Gateway": ("apis/gateway.networking.k8s.io/v1", "gateways"),
     "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
+    "SelfSubjectAccessReview": ("apis/authorization.k8s.io/v1", "selfsubjectaccessreviews"),
 }
 
 
@@ -37,9 +38,10 @@ def path(kind: str, namespace: str | None = None, name: str | None = None) -> st
 class Api:
     """One API server; every method raises httpx.HTTPError when it does not answer well."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, http: httpx.AsyncClient | None = None) -> None:
+        """`http` brings what a server that asks who is calling wants to see."""
         self.url = url
-        self._http = httpx.AsyncClient(base_url=url, timeout=CALL_SECONDS, trust_env=False)
+        self._http = http or httpx.AsyncClient(base_url=url, timeout=CALL_SECONDS, trust_env=False)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -50,16 +52,38 @@ class Api:
         where = path(manifest["kind"], manifest["metadata"].get("namespace"))
         return _read(await self._http.post(where, json=manifest))
 
-    async def get(self, kind: str, namespace: str, name: str) -> Object:
+    async def get(self, kind: str, namespace: str | None, name: str) -> Object:
         """Read an object."""
         return _read(await self._http.get(path(kind, namespace, name)))
 
-    async def list(self, kind: str, namespace: str) -> list[Object]:
-        """Read all objects of a kind in a namespace."""
-        items: list[Object] = _read(await self._http.get(path(kind, namespace)))["items"]
+    async def list(
+        self, kind: str, namespace: str | None = None, *, label: str = ""
+    ) -> list[Object]:
+        """Read all objects of a kind in a namespace or everywhere, by label if one is given."""
+        query = {"labelSelector": label} if label else {}
+        listed = _read(await self._http.get(path(kind, namespace), params=query))
+        items: list[Object] = listed["items"]
         return items
 
-    async def patch(self, kind: str, namespace: str, name: str, change: Object) -> Object:
+    async def delete(self, kind: str, name: str, uid: str) -> None:
+        """Delete an object that has no namespace, unless another one has its name by now."""
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground"}
+        _read(await self._http.request("DELETE", path(kind, None, name), json=body))
+
+    async def may(self, verb: str, group: str, resource: str) -> bool:
+        """Whether we may do this in every namespace."""
+        asked = {"verb": verb, "group": group, "resource": resource}
+        review = await self.create(
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "metadata": {},
+                "spec": {"resourceAttributes": asked},
+            }
+        )
+        return bool(review["status"]["allowed"])
+
+    async def patch(self, kind: str, namespace: str | None, name: str, change: Object) -> Object:
         """Apply a strategic merge patch (a plain merge patch for custom resources)."""
         mime = _STRATEGIC if "gateway" not in _PLURALS[kind][0] else "application/merge-patch+json"
         return _read(

@@ -190,7 +190,7 @@ class Load:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    """Run both clients and write slots until standard input ends."""
+    """Run the clients and write slots until standard input ends."""
     host, _, port = arguments.gateway.rpartition(":")
     load = Load(
         host=host,
@@ -199,7 +199,21 @@ async def main(arguments: argparse.Namespace) -> None:
         slow_seconds=arguments.slow_ms / 1000,
         name=arguments.name,
     )
-    direct = Direct(
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), lambda: os.read(0, 64) or os._exit(0))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load.run())
+        if arguments.api:
+            group.create_task(_direct(arguments, load).run())
+        while True:
+            await asyncio.sleep(SLOT_SECONDS)
+            sys.stdout.buffer.write(encode(load.cut()))
+            sys.stdout.buffer.flush()
+
+
+def _direct(arguments: argparse.Namespace, load: Load) -> Direct:
+    """The client that goes past the gateway; its counts go into the same slots."""
+    return Direct(
         api=arguments.api,
         namespace=arguments.namespace,
         service=arguments.service,
@@ -208,15 +222,6 @@ async def main(arguments: argparse.Namespace) -> None:
         slot=lambda: load.slot,
         tls=_tls(arguments.api_credentials) if arguments.api_credentials else None,
     )
-    loop = asyncio.get_running_loop()
-    loop.add_reader(sys.stdin.fileno(), lambda: os.read(0, 64) or os._exit(0))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(load.run())
-        group.create_task(direct.run())
-        while True:
-            await asyncio.sleep(SLOT_SECONDS)
-            sys.stdout.buffer.write(encode(load.cut()))
-            sys.stdout.buffer.flush()
 
 
 def _tls(files: list[str]) -> ssl.SSLContext:
@@ -233,12 +238,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--name", default="", help="what clients call it, in the Host header")
     parser.add_argument("--rate", type=float, default=400.0, help="requests per second")
     parser.add_argument("--slow-ms", type=float, default=300.0, help="answers above it are slow")
-    parser.add_argument("--api", required=True, help="base URL of the API server")
+    parser.add_argument(
+        "--api", default="", help="base URL of the API server; without it nobody passes the gateway"
+    )
     parser.add_argument(
         "--api-credentials", nargs=3, metavar="FILE", help="authority, certificate and key"
     )
-    parser.add_argument("--namespace", required=True)
-    parser.add_argument("--service", required=True)
+    parser.add_argument("--namespace", default="default", help="of the Service")
+    parser.add_argument("--service", default="", help="whose endpoints are called directly")
     parser.add_argument("--direct-rate", type=float, default=20.0, help="direct calls per second")
     return parser.parse_args()
 

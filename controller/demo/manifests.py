@@ -2,6 +2,7 @@
 """The objects that the demo's team has in git: a Deployment, a Service, a route and a gateway."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 NAMESPACE: Final = "shop"
@@ -15,9 +16,27 @@ PREFIX: Final = "switchgear.dev/"
 Manifest = dict[str, Any]
 
 
-def namespace(name: str) -> Manifest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """What differs between the places at which the team has its objects."""
+
+    namespace: str = NAMESPACE
+    image: str = ""
+    """An image of Switchgear, which has the application in it; empty where no images are pulled."""
+    gateway: Mapping[str, str] = field(default_factory=lambda: {"name": "edge"})
+    """The route's `parentRef`."""
+    host: str = ""
+    """The name under which clients ask for the application; empty: any."""
+
+
+HERE: Final = Team()
+"""On the stage that the demo makes itself."""
+
+
+def namespace(name: str, labels: Mapping[str, str] | None = None) -> Manifest:
     """A namespace."""
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    metadata: Manifest = {"name": name, **({"labels": dict(labels)} if labels else {})}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
 def gateway_class() -> Manifest:
@@ -43,14 +62,15 @@ def gateway(port: int) -> Manifest:
     }
 
 
-def route() -> Manifest:
-    """Everything that comes in goes to the Service."""
+def route(team: Team = HERE) -> Manifest:
+    """Everything that comes in for the application's name goes to the Service."""
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
-        "metadata": {"name": APP, "namespace": NAMESPACE},
+        "metadata": {"name": APP, "namespace": team.namespace},
         "spec": {
-            "parentRefs": [{"name": "edge"}],
+            "parentRefs": [dict(team.gateway)],
+            **({"hostnames": [team.host]} if team.host else {}),
             "rules": [
                 {
                     "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
@@ -61,18 +81,23 @@ def route() -> Manifest:
     }
 
 
-def service() -> Manifest:
+def service(team: Team = HERE) -> Manifest:
     """The Service, which selects the pods by the team's own label alone."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": APP, "namespace": NAMESPACE},
+        "metadata": {"name": APP, "namespace": team.namespace},
         "spec": {"selector": {"app": APP}, "ports": [{"port": 80, "targetPort": PORT}]},
     }
 
 
 def deployment(
-    version: str, env: Mapping[str, str], annotations: Mapping[str, str], *, replicas: int = 4
+    version: str,
+    env: Mapping[str, str],
+    annotations: Mapping[str, str],
+    *,
+    replicas: int = 4,
+    team: Team = HERE,
 ) -> Manifest:
     """The team's Deployment; `annotations` without their prefix."""
     return {
@@ -80,7 +105,7 @@ def deployment(
         "kind": "Deployment",
         "metadata": {
             "name": APP,
-            "namespace": NAMESPACE,
+            "namespace": team.namespace,
             "annotations": {PREFIX + key: value for key, value in annotations.items()},
         },
         "spec": {
@@ -91,27 +116,66 @@ def deployment(
             "selector": {"matchLabels": {"app": APP}},
             "template": {
                 "metadata": {"labels": {"app": APP}},
-                "spec": {"containers": [container(version, env)]},
+                "spec": {"containers": [container(version, env, team)], **_pod(team)},
             },
         },
     }
 
 
-def container(version: str, env: Mapping[str, str]) -> Manifest:
-    """The application's container at one version."""
+def _pod(team: Team) -> Manifest:
+    """What real pods need besides: rights that every admission level accepts, and an end in time.
+
+    Nothing is needed where no images are pulled.
+    """
+    if not team.image:
+        return {}
     return {
-        "name": "app",
-        "image": f"registry.example/{APP}:{version}",
-        "env": [{"name": key, "value": value} for key, value in env.items()],
-        "ports": [{"containerPort": PORT}],
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "terminationGracePeriodSeconds": 10,
     }
 
 
-def new_version(version: str, env: Mapping[str, str]) -> Manifest:
+def container(version: str, env: Mapping[str, str], team: Team = HERE) -> Manifest:
+    """The application's container at one version."""
+    plain = [{"name": key, "value": value} for key, value in env.items()]
+    if not team.image:
+        return {
+            "name": "app",
+            "image": f"registry.example/{APP}:{version}",
+            "env": plain,
+            "ports": [{"containerPort": PORT}],
+        }
+    return {
+        "name": "app",
+        "image": team.image,
+        "command": ["python", "-m", "controller.demo.workload"],
+        # All versions are one image, so that it must be told which one it is.
+        "env": [
+            {"name": "VERSION", "value": version},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            *plain,
+        ],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1},
+        "resources": {
+            "requests": {"cpu": "50m", "memory": "32Mi"},
+            "limits": {"memory": "128Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def new_version(version: str, env: Mapping[str, str], team: Team = HERE) -> Manifest:
     """The strategic merge patch by which a pipeline deploys `version`.
 
     The whole environment is replaced, since the faults of the version before must not stay.
     """
-    changed = container(version, env)
+    changed = container(version, env, team)
     changed["env"].append({"$patch": "replace"})
     return {"spec": {"template": {"spec": {"containers": [changed]}}}}

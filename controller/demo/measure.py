@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stopwatch: it looks from outside, at the API server, at Prometheus and at what clients saw.
 
-Only one figure needs the daemon's word: when its verdict stood. Everything runs on one machine and
-so on one wall clock.
+Only one figure needs the daemon's word: when its verdict stood. All of it runs by one wall clock;
+what Prometheus' own is ahead is taken off its samples.
 """
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +17,7 @@ import httpx
 from controller.demo import manifests
 from controller.demo.api import Api, Object
 from controller.demo.counts import Seen, share
+from controller.demo.ground import Ground
 
 LAG_SECONDS = 2.2
 """From a weight in the API server to all requests obeying it: Traefik's throttle of 2 s, and
@@ -22,6 +25,8 @@ the time of an answer."""
 
 WHOLE_BP = 10_000
 _WINDOW = "3m"
+
+QUERY_SECONDS = 5.0
 
 
 def canary_bp(route: Object) -> int:
@@ -42,9 +47,9 @@ class Weights:
     changes: list[tuple[float, int]] = field(default_factory=list)
     """Time and basis points; only changes."""
 
-    async def follow(self, api: Api) -> None:
+    async def follow(self, api: Api, namespace: str) -> None:
         """Note every change until cancelled."""
-        async for at, _, route in api.watch("HTTPRoute", manifests.NAMESPACE):
+        async for at, _, route in api.watch("HTTPRoute", namespace):
             if route["metadata"]["name"] == manifests.APP:
                 self.note(at, canary_bp(route))
 
@@ -86,39 +91,56 @@ Series = tuple[Mapping[str, str], Sequence[Sample]]
 """Labels and samples."""
 
 
-async def canary_samples(prometheus: str, metric: str) -> list[Series]:
-    """Raw samples of the canary's series of a Traefik metric; raises httpx.HTTPError."""
-    service = f"{manifests.NAMESPACE}-{manifests.APP}-canary-"
-    query = f'{metric}{{service=~".*{service}.*"}}[{_WINDOW}]'
-    async with httpx.AsyncClient(timeout=5.0, trust_env=False) as http:
-        response = await http.get(f"{prometheus}/api/v1/query", params={"query": query})
-        response.raise_for_status()
-        result: list[dict[str, Any]] = response.json()["data"]["result"]
+async def samples(ground: Ground, metric: str, service: str) -> list[Series]:
+    """Raw samples of a Service's series at the gateway, by our clock; raises httpx.HTTPError."""
+    selector = ground.signals.selector(ground.team.namespace, service)
+    found = await _query(ground.prometheus, f"{metric}{{{selector}}}[{_WINDOW}]")
+    ahead = ground.prometheus_ahead
     return [
-        (series["metric"], [(float(at), float(value)) for at, value in series["values"]])
-        for series in result
+        (series["metric"], [(float(at) - ahead, float(value)) for at, value in series["values"]])
+        for series in found
     ]
 
 
-async def first_bad(prometheus: str, *, slow_seconds: float | None = None) -> float | None:
+async def _query(prometheus: str, query: str) -> Any:
+    async with httpx.AsyncClient(timeout=QUERY_SECONDS, trust_env=False) as http:
+        response = await http.get(f"{prometheus}/api/v1/query", params={"query": query})
+        return response.raise_for_status().json()["data"]["result"]
+
+
+async def clock_ahead(prometheus: str) -> float:
+    """Seconds by which its clock is ahead of ours, to half a round trip; raises httpx.HTTPError."""
+    before = time.time()
+    there = float((await _query(prometheus, "time()"))[1])
+    return there - (before + time.time()) / 2
+
+
+async def scrape_seconds(ground: Ground, service: str) -> float | None:
+    """Seconds between the last two samples of a Service's requests; None while there is one."""
+    found = await samples(ground, ground.signals.requests, service)
+    gaps = [values[-1][0] - values[-2][0] for _, values in found if len(values) > 1]
+    return min(gaps, default=None)
+
+
+async def first_bad(ground: Ground, *, slow: bool = False) -> float | None:
     """Time of the first scrape that shows a bad answer of the canary.
 
-    Bad is 5xx; with `slow_seconds` an answer above that bucket bound is bad as well.
+    Bad is 5xx; with `slow` an answer above the bucket bound of the signals is bad as well.
     """
-    requests = await canary_samples(prometheus, "traefik_service_requests_total")
+    signals, service = ground.signals, f"{manifests.APP}-canary"
+    requests = await samples(ground, signals.requests, service)
     times = [
         at
-        for labels, samples in requests
-        if labels.get("code", "").startswith("5")
-        for at, value in samples
+        for labels, values in requests
+        if labels.get(signals.code, "").startswith("5")
+        for at, value in values
         if value > 0
     ]
-    if slow_seconds is not None:
-        name = "traefik_service_request_duration_seconds"
+    if slow:
         times += first_above(
-            await canary_samples(prometheus, f"{name}_count"),
-            await canary_samples(prometheus, f"{name}_bucket"),
-            bound=slow_seconds,
+            await samples(ground, f"{signals.duration}_count", service),
+            await samples(ground, f"{signals.duration}_bucket", service),
+            bound=signals.slow_seconds / signals.unit_seconds,
         )
     return min(times, default=None)
 
@@ -129,12 +151,12 @@ def first_above(
     """Scrape times at which more answers are counted than lie within `bound`."""
     total: dict[float, float] = {}
     within: dict[float, float] = {}
-    for _, samples in counts:
-        for at, value in samples:
+    for _, values in counts:
+        for at, value in values:
             total[at] = total.get(at, 0.0) + value
-    for labels, samples in buckets:
-        if float(labels["le"]) == bound:
-            for at, value in samples:
+    for labels, values in buckets:
+        if math.isclose(float(labels["le"]), bound):
+            for at, value in values:
                 within[at] = within.get(at, 0.0) + value
     return [at for at, value in total.items() if value > within.get(at, 0.0)]
 

@@ -16,6 +16,7 @@ import httpx
 
 from controller.demo import manifests
 from controller.demo.errors import DemoError
+from controller.demo.ground import Ground
 from controller.demo.process import Child, free_port
 
 READY_SECONDS = 20.0
@@ -162,7 +163,7 @@ async def prometheus(program: Path, target: str, folder: Path) -> Part:
     return (await _on_free_ports(1, start))[0]
 
 
-async def daemon(kubeconfig: Path, metrics: str, logs: Path) -> Part:
+async def daemon(ground: Ground, logs: Path) -> Part:
     """The product: `switchgear run`, as anybody would start it."""
 
     async def start(ports: Sequence[int]) -> Part:
@@ -171,10 +172,12 @@ async def daemon(kubeconfig: Path, metrics: str, logs: Path) -> Part:
             "daemon",
             (
                 *(sys.executable, "-m", "controller", "run"),
-                *("--kubeconfig", kubeconfig),
-                *("--prometheus", metrics),
+                *ground.daemon,
+                *("--prometheus", ground.prometheus),
+                *("--provider", ground.signals.provider),
                 *("--listen", listen),
-                *("--namespace", manifests.NAMESPACE),
+                *("--namespace", ground.team.namespace),
+                *("--controller-namespace", ground.system),
             ),
             log=logs / "daemon.log",
         )
@@ -184,17 +187,22 @@ async def daemon(kubeconfig: Path, metrics: str, logs: Path) -> Part:
     return (await _on_free_ports(1, start))[0]
 
 
-async def load(edge: Edge, api: str, rate: float, logs: Path) -> Child:
+async def load(ground: Ground, rate: float, logs: Path) -> Child:
     """The clients; their counts come line by line from `lines()`."""
+    past = (
+        *("--api", ground.api.url),
+        *("--namespace", ground.team.namespace),
+        *("--service", manifests.APP),
+    )
     return await Child.start(
         "load",
         (
             *(sys.executable, "-m", "controller.demo.load"),
-            *("--gateway", edge.address),
+            *("--gateway", ground.address),
+            *("--name", ground.team.host),
             *("--rate", str(rate)),
-            *("--api", api),
-            *("--namespace", manifests.NAMESPACE),
-            *("--service", manifests.APP),
+            *("--slow-ms", str(ground.signals.slow_seconds * 1000)),
+            *(past if ground.pods_reachable else ()),
         ),
         log=logs / "load.log",
         stdout=asyncio.subprocess.PIPE,

@@ -11,13 +11,14 @@ from typing import Any, Protocol
 import httpx
 
 from controller.demo import manifests, measure
-from controller.demo.api import Api, Object
+from controller.demo.api import Object
 from controller.demo.counts import Seen
 from controller.demo.errors import DemoError
+from controller.demo.ground import Ground
 from controller.demo.measure import Weights
 from controller.demo.report import Result
 from controller.demo.stage import Stage
-from controller.demo.stories import SECOND, SLOW_LIMIT_SECONDS, Story
+from controller.demo.stories import SECOND, Story
 
 LOOK_SECONDS = 0.2
 """How often the daemon is asked for its run, and the screen redrawn."""
@@ -29,8 +30,8 @@ LATE_SECONDS = 1.0
 """Answers and scrapes that are under way when the run ends are waited for."""
 
 KILL_SECONDS = 10.0
-STORY_SECONDS = 55.0
-"""A story that has not ended by then is told as it stands; with its start it takes a minute."""
+AFTERMATH_SECONDS = 5.0
+"""A cluster's own controllers may need a moment to say that everything is as it was."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,12 +70,12 @@ class Before:
     service: Object
 
     @classmethod
-    async def read(cls, api: Api) -> "Before":
+    async def read(cls, ground: Ground) -> "Before":
         """Read them now."""
-        where = manifests.NAMESPACE, manifests.APP
+        where = ground.team.namespace, manifests.APP
         return cls(
-            route=(await api.get("HTTPRoute", *where))["spec"],
-            service=(await api.get("Service", *where))["spec"],
+            route=(await ground.api.get("HTTPRoute", *where))["spec"],
+            service=(await ground.api.get("Service", *where))["spec"],
         )
 
 
@@ -83,16 +84,16 @@ async def play(story: Story, stage: Stage, view: View) -> Result:
     if stage.daemon is None:
         raise DemoError("a story needs the daemon")
     scene = Scene(story=story, seen=stage.seen, weights=Weights())
-    watch = asyncio.ensure_future(scene.weights.follow(stage.api))
+    watch = asyncio.ensure_future(scene.weights.follow(stage.api, stage.team.namespace))
     async with _client(stage.daemon) as daemon:
         try:
             await _adopted(daemon)
             await _pass(BASELINE_SECONDS, scene, view)
-            before = await Before.read(stage.api)
+            before = await Before.read(stage.ground)
             scene.started = time.time()
-            change = manifests.new_version(SECOND, story.env)
-            await stage.api.patch("Deployment", manifests.NAMESPACE, manifests.APP, change)
-            await _follow(scene, daemon, view)
+            change = manifests.new_version(SECOND, story.env, stage.team)
+            await stage.api.patch("Deployment", stage.team.namespace, manifests.APP, change)
+            await _follow(scene, daemon, view, stage.story_seconds)
             ended = time.time()
             await _pass(LATE_SECONDS, scene, view)
         finally:
@@ -100,7 +101,7 @@ async def play(story: Story, stage: Stage, view: View) -> Result:
             await asyncio.wait([watch])
     if not watch.cancelled():
         raise DemoError(f"the watch on the route broke: {watch.exception()!r}")
-    problems = await _aftermath(stage.api, before, story)
+    problems = await _settled(stage.ground, before, story)
     return await _figures(scene, stage, ended, problems)
 
 
@@ -125,11 +126,11 @@ async def _pass(seconds: float, scene: Scene, view: View) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _follow(scene: Scene, daemon: httpx.AsyncClient, view: View) -> None:
-    """Until the run has ended or the story's time is over."""
+async def _follow(scene: Scene, daemon: httpx.AsyncClient, view: View, seconds: float) -> None:
+    """Until the run has ended or the story's `seconds` are over."""
     assert scene.started is not None  # noqa: S101 - the change was deployed before
     killing: asyncio.Task[None] | None = None
-    while time.time() - scene.started < STORY_SECONDS:
+    while time.time() - scene.started < seconds:
         scene.run = await _facts(daemon)
         view.draw(scene)
         if scene.run.get("outcome"):
@@ -164,21 +165,31 @@ async def _kill(daemon: httpx.AsyncClient) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _aftermath(api: Api, before: Before, story: Story) -> list[str]:
-    """What of ours is left in the team's objects, in words."""
+async def _settled(ground: Ground, before: Before, story: Story) -> list[str]:
+    """What of ours is left in the team's objects for longer than a moment, in words."""
+    end = time.monotonic() + AFTERMATH_SECONDS
+    while True:
+        problems = await _aftermath(ground, before, story)
+        if not problems or time.monotonic() > end:
+            return problems
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _aftermath(ground: Ground, before: Before, story: Story) -> list[str]:
     problems: list[str] = []
-    after = await Before.read(api)
+    api, namespace = ground.api, ground.team.namespace
+    after = await Before.read(ground)
     if after.route != before.route:
         problems.append(f"the route is not as it was: {after.route}")
     if after.service != before.service:
         problems.append(f"the Service is not as it was: {after.service}")
-    deployments = await api.list("Deployment", manifests.NAMESPACE)
+    deployments = await api.list("Deployment", namespace)
     problems += [
         f"Deployment {item['metadata']['name']} is left"
         for item in deployments
         if item["metadata"]["name"] != manifests.APP
     ]
-    own = await api.get("Deployment", manifests.NAMESPACE, manifests.APP)
+    own = await api.get("Deployment", namespace, manifests.APP)
     promoted = story.outcome == "promoted"
     if bool(own["spec"].get("paused")) is promoted:
         problems.append("the Deployment is paused" if promoted else "the Deployment is not held")
@@ -190,9 +201,7 @@ async def _aftermath(api: Api, before: Before, story: Story) -> list[str]:
 async def _figures(scene: Scene, stage: Stage, ended: float, problems: list[str]) -> Result:
     story, seen, weights = scene.story, scene.seen, scene.weights
     assert scene.started is not None  # noqa: S101 - the change was deployed before
-    visible = await measure.first_bad(
-        stage.prometheus, slow_seconds=SLOW_LIMIT_SECONDS if story.slow else None
-    )
+    visible = await measure.first_bad(stage.ground, slow=story.slow)
     # Only what sent the run back is a reaction: a promoted one ends at weight 0 as well.
     back = None if story.outcome == "promoted" else visible
     zero = weights.zero_after(back) if back is not None else None
@@ -216,6 +225,7 @@ async def _figures(scene: Scene, stage: Stage, ended: float, problems: list[str]
         kill_to_zero_proxy_seconds=measure.between(scene.killed, _last(scene)),
         bad_responses=seen.bad(slow=story.slow),
         failed_by_shifting=seen.failed,
+        past_the_gateway=stage.ground.pods_reachable,
         failures=tuple(f"{what}: {count}" for what, count in seen.failures().items()),
         requests=sum(slot.sent for slot in seen.slots),
         steps=tuple(weights.steps(seen, ended)),

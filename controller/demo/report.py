@@ -29,6 +29,8 @@ class Result:
     """Bad answers that clients got from either version."""
     failed_by_shifting: int = 0
     """Requests that failed although no version failed them."""
+    past_the_gateway: bool = True
+    """Whether clients called pods directly as well, so that their failures count too."""
     failures: tuple[str, ...] = ()
     """The same, by what went wrong."""
     requests: int = 0
@@ -63,6 +65,7 @@ class Result:
             "bad_responses": self.bad_responses,
             "failed_by_shifting": self.failed_by_shifting,
             "failures": list(self.failures),
+            "past_the_gateway": self.past_the_gateway,
             "steps": [{"asked": asked, "got": round(got, 4)} for asked, got in self.steps],
             "why": self.why,
             "journal": list(self.journal),
@@ -88,7 +91,7 @@ def rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
             _reaction(result),
             f"{result.requests:,}",
             str(result.bad_responses),
-            str(result.failed_by_shifting),
+            f"{result.failed_by_shifting}{'' if result.past_the_gateway else ' *'}",
             " ".join(f"{asked:.0%}={got:.1%}" for asked, got in result.steps) or "-",
         )
         for result in results
@@ -119,6 +122,15 @@ def plain_table(results: Sequence[Result]) -> str:
         for row in table
     ]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def footnotes(results: Iterable[Result]) -> list[str]:
+    """What must be known to read the table, a line each."""
+    note = (
+        "* through the gateway only: no client called pods directly, since their addresses cannot "
+        "be reached from outside a cluster"
+    )
+    return [] if all(result.past_the_gateway for result in results) else [note]
 
 
 def remarks(results: Iterable[Result]) -> list[str]:

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from controller.demo.signals import TRAEFIK
+
 RATE: Final = 400.0
 """Requests per second of all clients together."""
-
-SLOW_LIMIT_SECONDS: Final = 0.3
-"""The latency limit of the story `slow`; it is one of Traefik's default bucket bounds."""
 
 FIRST: Final = "v1"
 SECOND: Final = "v2"
@@ -42,12 +41,20 @@ class Story:
     must_say: str = ""
     """A pattern that the run's last words must match."""
 
-    def policy(self, speed: float) -> dict[str, str]:
-        """The annotations with all dwells divided by `speed`."""
-        return {
+    def policy(self, speed: float, slow_seconds: float = TRAEFIK.slow_seconds) -> dict[str, str]:
+        """The annotations with all dwells divided by `speed`.
+
+        A story about latency has `slow_seconds` as its limit.
+        """
+        found = {
             key: _quicker(text, speed) if key in {"steps", "bake", "deadline"} else text
             for key, text in self.annotations.items()
         }
+        return found | ({"latency": f"p99<{slow_seconds * 1000:g}ms"} if self.slow else {})
+
+    def at_most(self, rate: float | None) -> float:
+        """Requests per second where the usual ones are too many; None where they are not."""
+        return self.rate if rate is None else min(self.rate, rate)
 
 
 def _quicker(text: str, speed: float) -> str:
@@ -75,7 +82,7 @@ STORIES: Final[tuple[Story, ...]] = (
         title="three of ten answers of the new version take half a second",
         outcome="rolled-back",
         env={"SLOW_RATE": "0.3", "SLOW_MS": "500"},
-        annotations={**_FAST, "steps": "10@6s,25@4s,50@4s", "latency": "p99<300ms"},
+        annotations={**_FAST, "steps": "10@6s,25@4s,50@4s"},
         slow=True,
     ),
     Story(

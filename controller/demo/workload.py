@@ -2,18 +2,18 @@
 """The application inside a pod: a small HTTP server whose faults are set by its environment.
 
 One process per pod. It is run as a script, so that it imports nothing but the standard library and
-starts in a tenth of a second. Unless it is told to drain, SIGTERM keeps its default action and ends
-the process with whatever is open, since that is what many real applications do.
+starts in a tenth of a second. Unless it is told to drain, SIGTERM ends the process at once with
+whatever is open, since that is what many real applications do.
 
-Environment: `POD_IP`, `PORT` (8080), `POD_NAME`, `VERSION`; `ERROR_RATE` (0..1, answered with 500)
-and `ERROR_SECONDS` (0) after its start from which on it errs; `LATENCY_MS` (2, mean of an
-exponential distribution), `SLOW_RATE` (0..1) of answers that take `SLOW_MS` (500) instead,
-`READY_SECONDS` (0) before it listens, `DRAIN_SECONDS` (0) for which it goes on serving after
-SIGTERM, `CRASH=1` to exit with code 1 at start, `CRASH_SECONDS` to do so later, `OOM_SECONDS` after
-which it is killed as the kernel kills whoever has no memory left; `CPU_MS` (5) and `MEMORY_MB` (50)
-that it claims to use per request and at all. It writes one line, `ready`, when it listens, and ends
-when its standard input does. `/healthz` is always well, `/metrics` tells requests, duration and use
-in Prometheus' format; neither is counted.
+Environment: `POD_IP`, `PORT` (8080), `POD_NAME`, `VERSION`; `ERROR_RATE` (0..1, answered with 500),
+`ERROR_SECONDS` (0) after its start from which on it errs, `LATENCY_MS` (2, mean of an exponential
+distribution), `SLOW_RATE` (0..1) of answers that take `SLOW_MS` (500) instead, `READY_SECONDS` (0)
+before it listens, `DRAIN_SECONDS` (0) for which it goes on serving after SIGTERM, `CRASH=1` to exit
+with code 1 at start, `CRASH_SECONDS` to do so later, `OOM_SECONDS` after which it is killed as the
+kernel kills whoever has no memory left; `CPU_MS` (5) and `MEMORY_MB` (50) that it claims to use per
+request and at all. It writes one line, `ready`, when it listens, and ends when its standard input
+does, if that is a pipe. `/healthz` is always well, `/metrics` tells requests, duration and use in
+Prometheus' format; neither is counted.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import itertools
 import os
 import random
 import signal
+import stat
 import sys
 import time
 from collections import Counter, deque
@@ -219,7 +220,12 @@ async def serve(env: Mapping[str, str]) -> None:
     loop = asyncio.get_running_loop()
     behaviour, meters = Behaviour.of(env), Meters()
     # The parent holds the other end: when it dies, however it dies, no server is left behind.
-    loop.add_reader(sys.stdin.fileno(), lambda: os.read(0, 64) or os._exit(0))
+    # A container's is the null device, which says nothing of anybody.
+    if not stat.S_ISCHR(os.fstat(0).st_mode):
+        loop.add_reader(0, lambda: os.read(0, 64) or os._exit(0))
+    if os.getpid() == 1:
+        # The first process of a container has no default action, and would go on.
+        loop.add_signal_handler(signal.SIGTERM, os._exit, 128 + signal.SIGTERM)
     await asyncio.sleep(float(env.get("READY_SECONDS", "0")))
     if "DRAIN_SECONDS" in env:
         loop.add_signal_handler(signal.SIGTERM, _drain, meters, float(env["DRAIN_SECONDS"]))

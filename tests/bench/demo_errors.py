@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from controller.demo import binaries, manifests
+from controller.demo import binaries, manifests, simulated
 from controller.demo.binaries import Binaries
 from controller.demo.play import Scene, play
 from controller.demo.report import Result
@@ -88,12 +88,9 @@ async def once(name: str, programs: Binaries, *, history: bool) -> Result:
         async def past(data: Path) -> None:
             await write_past(programs, data)
 
+        ground = simulated.ground(programs, Path(folder), past=past if history else None)
         async with stage(
-            programs,
-            Path(folder),
-            annotations=story.policy(1.0),
-            rate=story.rate,
-            past=past if history else None,
+            ground, Path(folder), annotations=story.policy(1.0), rate=story.rate
         ) as scene:
             return await play(story, scene, Silent())
 

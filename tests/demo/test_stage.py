@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controller.demo import binaries, manifests, measure
+from controller.demo import binaries, manifests, measure, simulated
 from controller.demo.api import Api
 from controller.demo.counts import share
 from controller.demo.measure import LAG_SECONDS, Weights
@@ -72,7 +72,7 @@ async def by_hand(api: Api) -> None:
 async def split(scene: Stage) -> None:
     """10 % for long enough to count, then nothing."""
     weights = Weights()
-    watch = asyncio.ensure_future(weights.follow(scene.api))
+    watch = asyncio.ensure_future(weights.follow(scene.api, manifests.NAMESPACE))
 
     async def watched() -> bool:
         return bool(weights.changes)
@@ -90,7 +90,7 @@ async def split(scene: Stage) -> None:
     assert got == pytest.approx(0.1, abs=0.01)
 
     async def visible() -> float | None:
-        return await measure.first_bad(scene.prometheus)
+        return await measure.first_bad(scene.ground)
 
     # A scrape cannot show what had not happened yet.
     assert await until(visible) >= begin - LAG_SECONDS
@@ -108,9 +108,9 @@ async def split(scene: Stage) -> None:
 
 
 async def test_weights_by_hand_reach_clients_and_metrics(tmp_path: Path) -> None:
-    programs = binaries.find()
+    ground = simulated.ground(binaries.find(), tmp_path)
     async with stage(
-        programs, tmp_path, annotations={"policy": "fast"}, rate=200.0, with_daemon=False
+        ground, tmp_path, annotations={"policy": "fast"}, rate=200.0, with_daemon=False
     ) as scene:
         await by_hand(scene.api)
         await split(scene)
