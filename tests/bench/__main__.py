@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m tests.bench [part ...]`: the daemon's figures, beside their goals and the peers'.
 
-Without arguments a short form of every part runs in about a quarter of an hour. docs/figures.md says how
-each figure is made and what was measured last.
+Without arguments a short form of every part runs in about a quarter of an hour. docs/figures.md
+says how each figure is made and what was measured last.
 """
 
 import argparse

@@ -176,9 +176,8 @@ class Stage:
     async def _queries(self) -> float:
         async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
             text = (await http.get(f"{self.prometheus}/metrics")).text
-        found = re.findall(
-            r'^prometheus_http_requests_total\{.*handler="/api/v1/query".*\} (\S+)$', text, re.M
-        )
+        series = r'prometheus_http_requests_total\{.*handler="/api/v1/query".*\} (\S+)'
+        found = re.findall(f"^{series}$", text, re.MULTILINE)
         return sum(map(float, found))
 
     async def breach(self, names: Sequence[str]) -> list[float]:

@@ -88,7 +88,7 @@ def _moves(journal: Sequence[Object], *, to: bool) -> list[Object]:
     return [
         one
         for one in decisions
-        if "Judging" == one["body"]["to" if to else "from"]
+        if one["body"]["to" if to else "from"] == "Judging"
         and one["body"]["from"] != one["body"]["to"]
     ]
 
