@@ -40,17 +40,21 @@ class Scene:
         """Wait until the newest run rests with this outcome; returns its state."""
         return await records.ended(self.lab.api, self.space.system, outcome, self.daemon.log)
 
-    async def reached(self, *phases: str, weight: int | None = None) -> None:
-        """Wait until the newest run is in one of these phases, and the canary has this weight."""
-        await records.reached(self.lab.api, self.space.system, *phases, log=self.daemon.log)
-        if weight is None:
-            return
-        twin = f"{self.shop.name}-canary"
+    async def reached(self, *phases: str, share: int | None = None) -> None:
+        """Wait until the newest run is in one of these phases with this share in percent."""
 
-        async def weighed() -> bool:
-            return (await self.shop.weights()).get(twin, 0) == weight
+        async def there() -> bool:
+            runs = await records.runs(self.lab.api, self.space.system)
+            at = bool(runs) and runs[-1]["phase"] in phases
+            return at and share in {None, await self._share()}
 
-        await until(weighed, 60.0, f"weight {weight}: {self.daemon.log()}", every=0.05)
+        await until(there, 120.0, f"{phases}, {share} %", every=0.05)
+
+    async def _share(self) -> int:
+        """What the route gives the canary, in percent."""
+        weights = await self.shop.weights()
+        canary = weights.get(f"{self.shop.name}-canary", 0)
+        return 100 * canary // (sum(weights.values()) or 1)
 
     async def abort(self) -> None:
         """As a person does it with kubectl."""

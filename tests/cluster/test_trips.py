@@ -17,13 +17,13 @@ from tests.cluster.lab.application import App
 POLICY = {"policy": "fast", "steps": "5@3s", "bake": "3s"}
 
 MOMENTS = {
-    "first step": (("Judging",), 5, "120s"),
-    "bake": (("Judging",), 95, "120s"),
-    "commit": (("Committing",), 100, "3s"),
-    "roll after the commit": (("Rolling",), None, "3s"),
-    "hand-back": (("HandingBack",), None, "3s"),
+    "first step": ("Judging", 5, "120s"),
+    "bake": ("Judging", 95, "120s"),
+    "commit": ("Committing", 100, "3s"),
+    "roll after the commit": ("Rolling", None, "3s"),
+    "hand-back": ("HandingBack", None, "3s"),
 }
-"""Phase, weight of the canary, and how long the bake lasts so that the phase is reached or held."""
+"""Phase, share of the canary in percent, and how long the bake lasts: its end is met, or never."""
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -48,11 +48,11 @@ async def back_on_stable(scene: scenes.Scene) -> None:
 async def test_stopped(
     lab: Lab, space: Space, app: Callable[..., App], plane: str, moment: str
 ) -> None:
-    phases, weight, bake = MOMENTS[moment]
+    phase, share, bake = MOMENTS[moment]
     policy = {**POLICY, "bake": bake}
     scene = await scenes.begun(lab, space, app(gateway=plane), policy=policy)
     await scene.shop.deploy("v2")
-    await scene.reached(*phases, weight=weight)
+    await scene.reached(phase, share=share)
     killed = moment in {"first step", "roll after the commit"}
     await (scene.kill() if killed else scene.abort())
     state = await scene.ended("killed" if killed else "aborted")
@@ -69,7 +69,7 @@ async def test_a_version_that_turns_bad_in_its_bake(
     policy = {**POLICY, "bake": "120s"}
     scene = await scenes.begun(lab, space, app(gateway=plane), policy=policy)
     await scene.shop.deploy("v2", {"ERROR_RATE": "0.5", "ERROR_SECONDS": "40"})
-    await scene.reached("Judging", weight=95)
+    await scene.reached("Judging", share=95)
     state = await scene.ended("rolled-back")
     assert (state["phase"], state["tripped"]) == ("Held", True)
     assert scene.load.answers("v2").bad > 0
