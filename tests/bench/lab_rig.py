@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -99,7 +99,7 @@ async def start(place: Place, targets: int) -> None:
 
 
 @contextlib.contextmanager
-def laboratory() -> "contextlib.AbstractContextManager[worker.Cluster]":
+def laboratory() -> Iterator[worker.Cluster]:
     """A lab in a network of its own, which this process enters for good.
 
     Raises tests.cluster.lab.toolchain.Unavailable where it cannot be had.

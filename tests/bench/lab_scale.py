@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 from starlette.applications import Starlette
@@ -198,7 +199,7 @@ class Stage:
         ]
 
 
-def _audited(folder: Path) -> Iterator[dict[str, object]]:
+def _audited(folder: Path) -> Iterator[dict[str, Any]]:
     """Events of the daemon's user in the audit log; the log is long, so others are not parsed."""
     mark = f'"username":"{USER}"'
     with (folder / "audit.log").open(encoding="utf-8") as lines:
