@@ -94,7 +94,8 @@ def _moves(journal: Sequence[Object], *, to: bool) -> list[Object]:
 
 
 def _time(decision: Object) -> float:
-    return datetime.fromisoformat(decision["body"]["decided_at"]).timestamp()
+    stamp: str = decision["body"]["decided_at"]
+    return datetime.fromisoformat(stamp).timestamp()
 
 
 def _share(load: Traffic, start: float, end: float) -> tuple[int, int]:
