@@ -48,7 +48,7 @@ class Scene:
             at = bool(runs) and runs[-1]["phase"] in phases
             return at and share in {None, await self._share()}
 
-        await until(there, 120.0, f"{phases}, {share} %", every=0.05)
+        await until(there, 120.0, lambda: f"{phases}, {share} %: {self.daemon.log()}", every=0.05)
 
     async def _share(self) -> int:
         """What the route gives the canary, in percent."""
@@ -97,7 +97,7 @@ async def begun(
     async def managed() -> bool:
         return await shop.annotation("managed") is not None
 
-    await until(managed, 90.0, f"the daemon has adopted the Deployment: {daemon.log()}")
+    await until(managed, 90.0, daemon.log)
     load = await lab.load(shop)
     scene = Scene(lab=lab, space=space, shop=shop, daemon=daemon, load=load, policy=policy)
     scene.before = await scene.objects()
