@@ -49,7 +49,7 @@ IDLE_SECONDS: Final = 600.0
 
 MOST_MARKING: Final = 16
 """Targets at rest that are annotated at the same time. Where a thousand are seen for the first
-time, more would wait before a slow API server until they are late, and safety's writes with them."""
+time, more would wait before a slow API server until they are late, safety's writes with them."""
 
 MARKING_SECONDS: Final = 1.0
 

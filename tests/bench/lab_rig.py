@@ -27,7 +27,7 @@ from tests.support.realtime import Daemon
 
 USER: Final = "bench"
 DAEMON: Final = ("--drain-seconds=1", "--log-level=warning")
-ADOPT_SECONDS: Final = 240.0
+ADOPT_SECONDS: Final = 600.0
 """A thousand targets are touched one after another, on a machine that others use too."""
 
 
