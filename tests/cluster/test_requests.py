@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole runs by shift under load, on both data planes: no request fails but by its own version."""
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -107,4 +108,4 @@ def _share(load: Traffic, start: float, end: float) -> tuple[int, int]:
 
 def _chance(weight: float, of: int) -> float:
     """Five standard deviations of independent draws, which both data planes stay well below."""
-    return 5.0 * (of * weight * (1 - weight)) ** 0.5 + 1
+    return 5.0 * math.sqrt(of * weight * (1 - weight)) + 1
