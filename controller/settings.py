@@ -62,7 +62,7 @@ class Settings:
     token_file: Path | None
     cluster_cap_bp: int | None
     namespace_caps_bp: tuple[tuple[str, int], ...]
-    settle_seconds: float
+    settle_seconds: float | None
     drain_seconds: float
     ready_seconds: float
     roll_seconds: float
@@ -144,9 +144,10 @@ TABLE: Final = (
     ),
     Setting(
         name="settle_seconds",
-        help="How long the gateway may take from an accepted route to one in force. Too small a "
-        "value opens the evidence window early and stops pods that still get requests.",
-        default=2.5,
+        help="How long the gateway may take from an accepted route to one in force; by default "
+        "what its provider's file says. Too small a value opens the evidence window early and "
+        "stops pods that still get requests.",
+        default=None,
         read=readers.seconds,
     ),
     Setting(

@@ -109,7 +109,7 @@ def assemble(
         loop=loop,
         meters=meters,
         records=records,
-        settle_seconds=bounds.settle_seconds,
+        settle_seconds=bounds.longest_settle_seconds,
     )
     requests = Requests(documents=documents, desk=desk, loop=loop)
     return Engine(

@@ -7,7 +7,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import structlog
 import uvicorn
@@ -68,24 +68,14 @@ async def serve(settings: Settings) -> None:
     place = placed(settings)
     cluster = KubeCluster(calls, settings.namespaces, Cache(place.only))
     documents = KubeDocuments(calls, place.namespace, place.target)
-    metrics = Prometheus(
-        settings.prometheus_url,
-        providers.choose(settings.providers),
-        now=clock.wall,
-    )
+    choice = providers.choose(settings.providers)
+    metrics = Prometheus(settings.prometheus_url, choice, now=clock.wall)
     engine = assemble(
         cluster=cluster,
         documents=documents,
         metrics=metrics,
         clock=clock,
-        bounds=Bounds(
-            settle_seconds=settings.settle_seconds,
-            drain_seconds=settings.drain_seconds,
-            ready_seconds=settings.ready_seconds,
-            roll_seconds=settings.roll_seconds,
-            cluster_cap_bp=settings.cluster_cap_bp,
-            namespace_caps_bp=dict(settings.namespace_caps_bp),
-        ),
+        bounds=bounds_of(settings, choice.settle_seconds),
     )
     health = Health(
         synced=lambda: cluster.synced and documents.synced,
@@ -112,6 +102,21 @@ async def serve(settings: Settings) -> None:
         await peer.close()
         await metrics.close()
         await connection.wire.aclose()
+
+
+def bounds_of(settings: Settings, settle_seconds: Mapping[str, float]) -> Bounds:
+    """The operator's figures; what takes how long to settle, by provider, where he told nothing."""
+    told = settings.settle_seconds
+    chosen = max(settle_seconds[name] for name in settings.providers)
+    return Bounds(
+        settle_seconds=chosen if told is None else told,
+        named_settle_seconds=settle_seconds if told is None else {},
+        drain_seconds=settings.drain_seconds,
+        ready_seconds=settings.ready_seconds,
+        roll_seconds=settings.roll_seconds,
+        cluster_cap_bp=settings.cluster_cap_bp,
+        namespace_caps_bp=dict(settings.namespace_caps_bp),
+    )
 
 
 class _Stopped(Exception):

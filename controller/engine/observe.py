@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from controller.core.effects import SplitRef
 from controller.core.evidence.dispersion import Dispersion
 from controller.core.guard import breaker
+from controller.core.lifecycle import tracks
 from controller.core.lifecycle.memory import Memory, Run, split_of
 from controller.core.lifecycle.situation import Request, Situation
 from controller.core.lifecycle.table import UNTOUCHED, Phase
@@ -24,11 +25,24 @@ class Bounds:
     """The operator's figures that every situation carries."""
 
     settle_seconds: float = 2.5
+    """Of every run, whatever its policy names."""
+    named_settle_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of runs whose policy names this provider; the longer of the two counts."""
     drain_seconds: float = 3.0
     ready_seconds: float = 300.0
     roll_seconds: float = 900.0
     cluster_cap_bp: int | None = None
     namespace_caps_bp: Mapping[str, int] = field(default_factory=dict)
+
+    def settle(self, run: Run | None) -> float:
+        """How long a run waits until a weight that was accepted is in force."""
+        name = tracks.named(run) if run else ""
+        return max(self.settle_seconds, self.named_settle_seconds.get(name, 0.0))
+
+    @property
+    def longest_settle_seconds(self) -> float:
+        """What is in force for every run after so long."""
+        return max(self.settle_seconds, *self.named_settle_seconds.values(), 0.0)
 
     def ceilings(self, namespace: str) -> caps.Ceilings:
         """The caps of the cluster and of a namespace."""
@@ -85,7 +99,7 @@ class Observer:
             metrics_age=reading.age_seconds,
             scrape_seconds=reading.scrape_seconds,
             clock=reading.clock,
-            settle_seconds=self._bounds.settle_seconds,
+            settle_seconds=self._bounds.settle(memory.run if memory else None),
             drain_seconds=self._bounds.drain_seconds,
             ready_seconds=self._bounds.ready_seconds,
             roll_seconds=self._bounds.roll_seconds,

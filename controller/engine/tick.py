@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One target, one tick: observe, decide, act, record; and the sentence that says what was done."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -45,6 +47,12 @@ FROZEN_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 600.0
 """A target at rest is looked at when something changes; this is only for the clock's sake."""
 
+MOST_MARKING: Final = 16
+"""Targets at rest that are annotated at the same time. Where a thousand are seen for the first
+time, more would wait before a slow API server until they are late, safety's writes with them."""
+
+MARKING_SECONDS: Final = 1.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -76,6 +84,7 @@ class Ticker:
         self._desk = desk
         self._meters = meters
         self._trips: list[float] = []
+        self._marking = asyncio.Semaphore(MOST_MARKING)
 
     async def tick(self, target: TargetRef) -> float:
         """One tick; returns after how many seconds to look again if nothing happens."""
@@ -151,11 +160,17 @@ class Ticker:
         found = rest.look(situation, card.target, card.known)
         card.known = _mark_of(view) or card.known
         card.why = found.why
-        for effect in found.effects:
-            result = await self._actor.safer(effect, None)
-            if not result.done:
-                log.warning("not done", target=str(card.target), why=result.words)
-                return result.retry_seconds
+        kinds = {type(effect) for effect in found.effects}
+        marks = kinds == {Annotate} and found.change is None
+        if marks and self._marking.locked():
+            # Not waited for here: what the mark would say may be old when its turn comes.
+            return MARKING_SECONDS * (0.5 + self._clock.jitter())
+        async with self._marking if marks else contextlib.nullcontext():
+            for effect in found.effects:
+                result = await self._actor.safer(effect, None)
+                if not result.done:
+                    log.warning("not done", target=str(card.target), why=result.words)
+                    return result.retry_seconds
         _settled(card, situation)
         await self._tell(card, found.notices)
         if found.change is None:

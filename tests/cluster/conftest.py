@@ -21,12 +21,11 @@ from tests.contract.port import OverHttp, Port, real_client
 from tests.support.realtime import Daemon
 
 QUICK = (
-    "--settle-seconds=2.5",
     "--drain-seconds=1",
     "--ready-seconds=60",
     "--roll-seconds=120",
 )
-"""Traefik takes up to two seconds until a weight is in force; the rest is as quick as it can be."""
+"""How long a gateway takes until a weight is in force is as shipped; the rest is quick."""
 
 _serial = itertools.count()
 
@@ -100,7 +99,7 @@ class Lab:
         They begin when the route is in force, and it returns when the first answers have come.
         """
         address = address or str(getattr(self.cluster, app.gateway))
-        await until(lambda: self._in_force(address, app.host), 20.0, f"a route for {app.host}")
+        await until(lambda: self._in_force(address, app.host), 60.0, f"a route for {app.host}")
         running = traffic.running(
             app,
             address=address,

@@ -103,6 +103,11 @@ class Choice:
         found = (self.known[name] for name in names if name in self.known)
         return next((provider for provider in found if provider.answers(key)), None)
 
+    @property
+    def settle_seconds(self) -> dict[str, float]:
+        """How long each known provider takes at most until a change is in force, by name."""
+        return {name: provider.settle_seconds for name, provider in self.known.items()}
+
 
 def choose(auto: Sequence[str]) -> Choice:
     """The shipped providers, with those first that are meant where a policy names none.

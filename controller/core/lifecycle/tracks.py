@@ -44,7 +44,7 @@ def stable_of(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
         run: The run.
         services: Names of the Services that lead to the Deployment's pods.
     """
-    space, provider = run.target.namespace, _named(run)
+    space, provider = run.target.namespace, named(run)
     if by_pods(run):
         return (PodsKey(space, run.target.name, run.stable_hash, provider),)
     return tuple(ServiceKey(space, name, provider) for name in services)
@@ -52,11 +52,11 @@ def stable_of(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
 
 def by_pods(run: Run) -> bool:
     """Whether the pods' own counters judge: there is no other choice, or a policy that says so."""
-    return run.traffic is Traffic.REPLICAS or _named(run) in keys.POD_PROVIDERS
+    return run.traffic is Traffic.REPLICAS or named(run) in keys.POD_PROVIDERS
 
 
 def _canary(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
-    space, provider = run.target.namespace, _named(run)
+    space, provider = run.target.namespace, named(run)
     if not by_pods(run):
         return tuple(ServiceKey(space, canary_name(name), provider) for name in services)
     twin = PodsKey(space, run.target.canary, "", provider)
@@ -65,8 +65,8 @@ def _canary(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
     return (twin, PodsKey(space, run.target.name, run.new_hash, provider))
 
 
-def _named(run: Run) -> str:
-    """The provider that the policy names, empty if the choice is the daemon's.
+def named(run: Run) -> str:
+    """The provider that a run's policy names, empty if the choice is the daemon's.
 
     A gateway's counters cannot judge a run without a gateway, so that there its name is passed
     over: the pods' own are asked for.

@@ -15,7 +15,7 @@ from tests.cluster.lab import addresses, manifests, toolchain
 from tests.cluster.lab.api import SERVER, Api, until_ready
 from tests.cluster.lab.build import Programs
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 """Alone the slowest part takes five; two labs and a build on two cores make it four times that."""
 
 PROBE_SECONDS = 2.0

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab of tests/cluster as a place to measure: real API server, gateways and Prometheus.
+
+The daemon is a user of its own there, so that the API server's audit log tells its requests from
+everybody else's.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from controller.sim.apiserver.errors import JsonObject
+from tests.bench.rig import canary_weight
+from tests.cluster.lab import worker
+from tests.cluster.lab.api import Api
+from tests.cluster.lab.application import App
+from tests.contract.port import OverHttp, Port, real_client
+from tests.support.realtime import Daemon
+
+USER: Final = "bench"
+DAEMON: Final = ("--drain-seconds=1", "--log-level=warning")
+ADOPT_SECONDS: Final = 600.0
+"""A thousand targets are touched one after another, on a machine that others use too."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Routes:
+    """When each route's canary got its first weight and lost it again, as a watch tells it."""
+
+    raised: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    zeroed: dict[str, float] = field(default_factory=dict)
+
+    async def follow(self, api: Api, namespace: str) -> None:
+        """Until cancelled; the time of a change is that of its arrival here."""
+        path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes"
+        while True:
+            async for kind, route in api.follow(path):
+                if kind in {"ADDED", "MODIFIED"}:
+                    self.note(route)
+
+    def note(self, route: JsonObject) -> None:
+        """Take one state of a route."""
+        name, weight = route["metadata"]["name"], canary_weight(route)
+        self.weights[name] = weight
+        if weight:
+            self.raised.setdefault(name, time.time())
+            self.zeroed.pop(name, None)
+        elif name in self.raised:
+            self.zeroed.setdefault(name, time.time())
+
+
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """A namespace for applications, another for the daemon's documents, and one daemon."""
+
+    cluster: worker.Cluster
+    api: Api
+    port: Port
+    namespace: str
+    daemon: Daemon
+    routes: Routes
+
+    def app(self, name: str, gateway: str = "traefik") -> App:
+        """An application here."""
+        return App(port=self.port, namespace=self.namespace, name=name, gateway=gateway)
+
+    async def until(
+        self, look: Callable[[], Awaitable[bool]], within: float, what: str, every: float = 0.1
+    ) -> None:
+        """Poll; raises TimeoutError with the daemon's last words."""
+        end = time.monotonic() + within
+        while not await look():
+            if time.monotonic() > end:
+                raise TimeoutError(f"not so within {within:g} s: {what}\n{self.daemon.log()}")
+            await asyncio.sleep(every)
+
+    async def managed(self, count: int) -> bool:
+        """Whether the daemon has marked so many Deployments."""
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
+        found = (await self.api.call("GET", path)).body["items"]
+        marks = [item["metadata"].get("annotations") or {} for item in found]
+        return sum("switchgear.dev/managed" in mark for mark in marks) >= count
+
+
+async def start(place: Place, targets: int) -> None:
+    """Start the daemon and wait until it has marked so many targets."""
+    await place.daemon.start()
+    await place.daemon.answers("/readyz", within=60.0)
+    await place.until(lambda: place.managed(targets), ADOPT_SECONDS, f"{targets} targets managed")
+
+
+@contextlib.contextmanager
+def laboratory() -> Iterator[worker.Cluster]:
+    """A lab in a network of its own, which this process enters for good.
+
+    Raises tests.cluster.lab.toolchain.Unavailable where it cannot be had.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="switchgear-bench-") as folder,
+        worker.cluster(Path(folder) / "lab") as found,
+    ):
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def place(
+    cluster: worker.Cluster, *, prometheus: str = "", options: tuple[str, ...] = ()
+) -> AsyncIterator[Place]:
+    """A fresh place; its daemon is not started yet. Everything goes with the block."""
+    name = f"b-{secrets.token_hex(3)}"
+    folder = cluster.folder / name
+    folder.mkdir()
+    for namespace in (name, f"{name}-system"):
+        cluster.kubectl("create", "namespace", namespace)
+    daemon = Daemon(
+        folder=folder,
+        kubeconfig=cluster.kubeconfig_for(USER, ["system:masters"]),
+        prometheus=prometheus or cluster.prometheus_url,
+        options=(
+            *DAEMON,
+            *options,
+            f"--namespace={name}",
+            f"--controller-namespace={name}-system",
+        ),
+    )
+    routes, api = Routes(), Api(cluster.pki)
+    async with real_client(cluster.kubeconfig) as client:
+        watch = asyncio.ensure_future(routes.follow(api, name))
+        try:
+            yield Place(
+                cluster=cluster,
+                api=api,
+                port=OverHttp(client),
+                namespace=name,
+                daemon=daemon,
+                routes=routes,
+            )
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+            await daemon.close()
+            for namespace in (name, f"{name}-system"):
+                await api.call("DELETE", f"/api/v1/namespaces/{namespace}")
+            await api.close()
+
+
+async def first_bad(prometheus: str, query: str) -> dict[str, float]:
+    """The time of the first scrape in which each series was above 0, by its Service label."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
+        answer = await http.get(f"{prometheus}/api/v1/query", params={"query": query})
+    found: dict[str, float] = {}
+    for series in answer.raise_for_status().json()["data"]["result"]:
+        times = [float(at) for at, value in series["values"] if float(value) > 0]
+        if times:
+            found[series["metric"]["service"]] = min(times)
+    return found

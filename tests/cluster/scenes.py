@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests with requests begin with: an application on a data plane, and a daemon that knows it.
+
+Clients come through the data plane and past it. Whatever they count that is no answer of the
+application failed because of what was done to its pods.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+
+from tests.cluster.conftest import QUICK, Lab, Space
+from tests.cluster.lab import records
+from tests.cluster.lab.application import PREFIX, App, Object, until
+from tests.cluster.lab.traffic import Traffic
+from tests.support.realtime import Daemon
+
+PLANES: Final = ("traefik", "envoy")
+
+DRAINS: Final[dict[str, dict[str, str]]] = {"dies-at-once": {}, "drains": {"DRAIN_SECONDS": "3"}}
+"""Environments of an application by what its pods do when they are asked to end."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """One application under one daemon, and its clients."""
+
+    lab: Lab
+    space: Space
+    shop: App
+    daemon: Daemon
+    load: Traffic
+    policy: Mapping[str, str]
+    before: dict[str, Object] = field(default_factory=dict)
+    """The team's objects at rest, before anything was deployed."""
+
+    async def ended(self, outcome: str) -> Object:
+        """Wait until the newest run rests with this outcome; returns its state."""
+        return await records.ended(self.lab.api, self.space.system, outcome, self.daemon.log)
+
+    async def reached(self, *phases: str, share: int | None = None) -> None:
+        """Wait until the newest run is in one of these phases with this share in percent."""
+
+        async def there() -> bool:
+            runs = await records.runs(self.lab.api, self.space.system)
+            at = bool(runs) and runs[-1]["phase"] in phases
+            return at and share in {None, await self._share()}
+
+        await until(there, 120.0, lambda: f"{phases}, {share} %: {self.daemon.log()}", every=0.05)
+
+    async def _share(self) -> int:
+        """What the route gives the canary, in percent."""
+        weights = await self.shop.weights()
+        canary = weights.get(f"{self.shop.name}-canary", 0)
+        return 100 * canary // (sum(weights.values()) or 1)
+
+    async def abort(self) -> None:
+        """As a person does it with kubectl."""
+        asked = {"metadata": {"annotations": {f"{PREFIX}abort": "true"}}}
+        answer = await self.shop.patch("deployments", asked)
+        assert answer.status == 200, answer.content
+
+    async def kill(self) -> None:
+        """At the daemon's door; not waited for."""
+        body = {"namespace": self.shop.namespace, "name": self.shop.name}
+        async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+            answer = await http.post(f"{self.daemon.url}/v1/kill?wait=0", json=body)
+        assert answer.status_code in {200, 202}, answer.text
+
+    async def objects(self) -> dict[str, Object]:
+        """The team's objects now, without the annotations by which the controller tells of them."""
+        given = {PREFIX + name for name in self.policy}
+        found = await self.shop.of_git()
+        for obj in found.values():
+            annotations = obj["metadata"].get("annotations") or {}
+            for name in [n for n in annotations if n.startswith(PREFIX) and n not in given]:
+                del annotations[name]
+        return found
+
+
+async def begun(
+    lab: Lab,
+    space: Space,
+    shop: App,
+    *,
+    policy: Mapping[str, str],
+    env: Mapping[str, str] | None = None,
+) -> Scene:
+    """Everything at rest under load, adopted by a daemon that judges by the data plane's counts."""
+    options = (*QUICK, f"--provider={shop.gateway}", "--provider=application")
+    daemon = lab.daemon(space, options=options)
+    await shop.start(annotations=policy, env=env)
+    await daemon.start()
+
+    async def managed() -> bool:
+        return await shop.annotation("managed") is not None
+
+    await until(managed, 90.0, daemon.log)
+    load = await lab.load(shop)
+    scene = Scene(lab=lab, space=space, shop=shop, daemon=daemon, load=load, policy=policy)
+    scene.before = await scene.objects()
+    return scene
