@@ -5,11 +5,10 @@ Nobody tries these commands before the night in which they are needed, so they a
 """
 
 import asyncio
-import os
-import re
-import shutil
-import sys
+import copy
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,51 +17,25 @@ from controller.sim.apiserver.serve import serving
 from controller.sim.world import World
 from tests.engine.house import House
 from tests.support.realtime import ROOT, configured, real_world, until
+from tests.support.runbook import block, typed
 
 pytestmark = pytest.mark.slow
 
+Json = dict[str, Any]
 POLICY = {
     "switchgear.dev/policy": "fast",
     "switchgear.dev/steps": "5@1s",
     "switchgear.dev/bake": "1s",
 }
 QUICK = Bounds(settle_seconds=0.6, drain_seconds=0.2, ready_seconds=20.0, roll_seconds=30.0)
+ROLL = {**POLICY, "switchgear.dev/promotion": "roll", "switchgear.dev/bake": "10m"}
 NAMES = {"NS": "shop", "D": "checkout", "S": "checkout", "R": "checkout", "APP": "app=checkout"}
 LATCH = "kubectl create configmap switchgear-kill -n switchgear --from-literal=all=by-hand"
 
 
-def block(name: str) -> str:
-    """A block of commands of the runbook."""
-    text = (ROOT / "docs" / "runbook.md").read_text()
-    found = re.search(rf"<!-- tested: {name} -->\n```bash\n(.*?)```", text, re.DOTALL)
-    assert found is not None
-    assert LATCH in text
-    return found.group(1)
-
-
-async def typed(commands: str, kubeconfig: Path) -> None:
-    """Type commands into a shell."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    assert shutil.which("kubectl", path=path), "kubectl comes with the extra `demo`"
-    process = await asyncio.create_subprocess_exec(
-        "bash", "-euo", "pipefail", "-c", commands,
-        env={**NAMES, "PATH": path, "KUBECONFIG": str(kubeconfig), "HOME": str(kubeconfig.parent)},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        said, _ = await asyncio.wait_for(process.communicate(), 60.0)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, said.decode()
-
-
-async def _stopped_in(world: World, phase: str) -> House:
+async def _stopped_in(world: World, phase: str, policy: Mapping[str, str] = POLICY) -> House:
     """A rollout whose controller is gone for good in this phase."""
-    await world.shop(rate=2000.0, direct_rate=50.0, annotations=POLICY, replicas=2)
+    await world.shop(rate=2000.0, direct_rate=50.0, annotations=dict(policy), replicas=2)
     house = House(world, QUICK)
     await house.start()
     try:
@@ -75,13 +48,13 @@ async def _stopped_in(world: World, phase: str) -> House:
         )
         world.set_image("shop", "checkout", "registry.example/app:v2")
         await house.reaches(phase, within=40.0)
-        if phase == "Rolling":
+        if phase in {"Rolling", "RollingOut"}:
             await until(
                 lambda: not world.get("deployments", "shop", "checkout")["spec"].get("paused"), 10.0
             )
     finally:
         await house.stop()
-    if phase == "Rolling":
+    if phase in {"Rolling", "RollingOut"}:
         # The worst case: the roll goes on by itself, and no stable pod is left.
         await until(lambda: world.ready_pods("v1") == 0, 10.0)
     return house
@@ -91,7 +64,8 @@ async def _back(phase: str, name: str, folder: Path) -> None:
     async with real_world() as world, serving(world.api) as url:
         kubeconfig = configured(folder, url)
         house = await _stopped_in(world, phase)
-        await typed(f"{LATCH}\n{block(name)}", kubeconfig)
+        assert LATCH in (ROOT / "docs" / "runbook.md").read_text()
+        await typed(f"{LATCH}\n{block(name)}", kubeconfig, NAMES)
         assert world.weights("checkout") == {"checkout": 1, "checkout-canary": 0}
         await until(lambda: world.in_force("checkout").get("checkout-canary") == 0, 5.0)
         assert world.ready_pods("v1") == 2
@@ -119,4 +93,47 @@ async def test_the_way_back_by_hand(tmp_path: Path) -> None:
         _back("Judging", "before", tmp_path / "judging"),
         _back("Rolling", "after", tmp_path / "rolling"),
         _back("HandingBack", "after", tmp_path / "handing"),
+    )
+
+
+def _of_the_team(world: World) -> list[Json]:
+    """What the team has, as git would have it."""
+    found = []
+    for plural in ("deployments", "services", "httproutes"):
+        obj = copy.deepcopy(world.get(plural, "shop", "checkout"))
+        notes = obj["metadata"].get("annotations") or {}
+        notes.pop("deployment.kubernetes.io/revision", None)
+        found.append({"spec": obj["spec"], "annotations": notes})
+    return found
+
+
+async def _ended(phase: str, name: str, policy: Mapping[str, str], folder: Path) -> None:
+    async with real_world() as world, serving(world.api) as url:
+        kubeconfig = configured(folder, url)
+        await _stopped_in(world, phase, policy)
+        # Pods that do not drain fail some requests in a native roll, whoever is there or not.
+        failed = sum(world.failures.values())
+        assert not failed or name == "roll"
+        await typed(block(name), kubeconfig, NAMES)
+        assert world.ready_pods("v1") == 2
+        await typed(block("restore") + block("forget"), kubeconfig, NAMES)
+        assert {pod["metadata"]["labels"]["app"] for pod in world.pods()} == {"checkout"}
+        assert world.ready_pods("v1") == len(world.pods()) == 2
+        deployment, service, route = _of_the_team(world)
+        assert deployment["annotations"] == dict(policy)
+        assert not deployment["spec"].get("paused")
+        assert deployment["spec"]["template"]["metadata"]["labels"] == {"app": "checkout"}
+        assert service["spec"]["selector"] == {"app": "checkout"}
+        assert service["annotations"] == route["annotations"] == {}
+        assert world.weights("checkout") == {"checkout": 1}
+        assert sum(world.failures.values()) == failed, world.failures
+
+
+async def test_a_run_is_ended_by_hand_for_good(tmp_path: Path) -> None:
+    """No controller will ever come back: everything is the team's own again."""
+    await asyncio.gather(
+        _ended("Judging", "before", POLICY, tmp_path / "judging"),
+        _ended("Rolling", "after", POLICY, tmp_path / "rolling"),
+        _ended("RollingOut", "roll", ROLL, tmp_path / "rolling-out"),
+        _ended("Baking", "roll", ROLL, tmp_path / "baking"),
     )

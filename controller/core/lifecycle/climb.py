@@ -239,6 +239,10 @@ def judge(situation: Situation, memory: Memory) -> Decision:
     if person is not None:
         why = f"promoted by {person.actor} without full evidence ({person.reason or 'no reason'})"
         return replace(_passed(situation, memory, why, person=True), verdict=found)
+    more = grown(situation, run)
+    if more is not None:
+        message = f"the Deployment has grown, the canary follows; {why}"
+        return Decision(memory=memory, why=message, effects=(more,), verdict=found)
     waited = situation.now - memory.moments.entered
     limit = step.dwell_seconds + situation.plan.deadline_seconds
     if waited > limit and not situation.paused:
@@ -247,6 +251,20 @@ def judge(situation: Situation, memory: Memory) -> Decision:
         notice = Notice(reason="Inconclusive", message=reason, warning=True)
         return Decision(memory=after, why=reason, notices=(notice,), verdict=found)
     return Decision(memory=memory, why=why, verdict=found)
+
+
+def grown(situation: Situation, run: Run) -> effects.StartCanary | None:
+    """More canary pods for the same share of more requests: an autoscaler has added stable ones.
+
+    Never fewer, since they carry requests; and never where the number of pods is the share.
+    """
+    canary = situation.view.canary
+    if run.traffic is Traffic.REPLICAS or canary is None or not run.ladder:
+        return None
+    count = wanted_pods(situation, run)
+    if canary.replicas >= count:
+        return None
+    return effects.StartCanary(target=run.target, uid=canary.uid, replicas=count)
 
 
 def _passed(situation: Situation, memory: Memory, why: str, *, person: bool = False) -> Decision:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
-from controller.core.lifecycle import prepare
+from controller.core.lifecycle import climb, prepare
 from controller.core.lifecycle.memory import PROMOTED, Ending, Mark, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
 from controller.core.lifecycle.table import Event
@@ -126,12 +126,10 @@ def roll(situation: Situation, memory: Memory) -> Decision:
 
 
 def _kept(situation: Situation, run: Run) -> list[Effect]:
-    """Canary objects that are missing while all requests go there: made again at once."""
+    """What the canary lacks while all requests go there: objects, or pods for what has grown."""
     made = list(prepare.objects(situation, run))
-    canary = situation.view.canary
-    if made or canary is None or canary.replicas >= min(run.replicas, run.most_replicas or 10**6):
-        return made
-    return [effects.StartCanary(target=run.target, uid=canary.uid, replicas=run.replicas)]
+    more = climb.grown(situation, run)
+    return made if made or more is None else [more]
 
 
 def hand_back(situation: Situation, memory: Memory) -> Decision:

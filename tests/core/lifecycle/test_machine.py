@@ -323,3 +323,27 @@ def test_a_crashing_canary_trips_without_statistics() -> None:
     assert memory.run.outcome == "rolled-back"
     assert "crash-looping" in memory.run.reason
     at_rest(paper)
+
+
+@pytest.mark.parametrize("phase", [Phase.JUDGING, Phase.ROLLING])
+def test_the_canary_follows_stable_up_and_never_down_under_traffic(phase: Phase) -> None:
+    """The Deployment is doubled and halved again by an autoscaler: the canary grows at once."""
+    seen: list[tuple[Phase, int]] = []
+
+    def script(paper: Paper, memory: Memory) -> None:
+        if memory.phase is phase and not seen and paper.share() >= 2500:
+            paper.replicas = 8
+            seen.append((memory.phase, paper.canary_pods))
+        elif len(seen) == 1 and paper.canary_pods > seen[0][1]:
+            paper.replicas = 4
+            seen.append((memory.phase, paper.canary_pods))
+        elif memory.phase is phase and len(seen) == 2:
+            assert paper.canary_pods >= seen[1][1]
+
+    paper = Paper()
+    memory = drive(paper, script)
+    (_, before), (after_phase, after) = seen
+    assert after_phase is phase, "in the same phase, not with the next step"
+    assert after == 2 * before
+    assert memory.run.outcome == "promoted"
+    at_rest(paper)

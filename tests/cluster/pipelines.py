@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pipelines that bring what git says into the cluster again and again, each in its own way.
+
+They act as a service account with every right in the application's namespace, as the controllers
+of GitOps tools do.
+"""
+
+import asyncio
+import contextlib
+import copy
+import enum
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.lab.application import App, Object, container, deployment, of_git, route, service
+from tests.cluster.lab.worker import Cluster, Refusal
+
+BETWEEN_SECONDS = 2.0
+"""Tools wait 30 s and longer; here several rounds fall into each phase of a short run."""
+
+KINDS = {"Deployment": "deployments", "Service": "services", "HTTPRoute": "httproutes"}
+
+
+class Way(enum.Enum):
+    """How a tool writes."""
+
+    ARGO = ("apply",)
+    """The 3-way patch of `kubectl apply`, as Argo CD does it by default."""
+    FLUX = ("apply", "--server-side", "--force-conflicts", "--field-manager=kustomize-controller")
+    """Server-side apply that takes every field it names, as Flux does it."""
+    HELM = ()
+    """`helm upgrade`: the difference between two releases, and nothing where they are alike."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Pipeline:
+    """What git has of one application, and the tool that applies it."""
+
+    cluster: Cluster
+    app: App
+    way: Way
+    kubeconfig: Path
+    objects: list[Object]
+    rounds: int = 0
+    refusals: list[str] = field(default_factory=list)
+    released: list[Object] = field(default_factory=list)
+    """What Helm remembers of its last release."""
+
+    def commit(self, version: str, env: Mapping[str, str] | None = None) -> None:
+        """Put another version into git."""
+        made = copy.deepcopy(self.objects[0])
+        made["spec"]["template"]["spec"]["containers"] = [container(version, env or {})]
+        self.objects = [made, *self.objects[1:]]
+
+    async def applied(self) -> None:
+        """One round; what the API server refused is kept and does not end the pipeline."""
+        try:
+            if self.way is Way.HELM:
+                await self._upgraded()
+            else:
+                text = yaml.safe_dump_all(self.objects)
+                await self._kubectl(*self.way.value, "-f", "-", stdin=text)
+        except Refusal as error:
+            self.refusals.append(str(error))
+        self.rounds += 1
+
+    async def _upgraded(self) -> None:
+        """A release with a new chart version: labels everywhere, and the template if it changed."""
+        label = {"helm.sh/chart": f"shop-1.0.{self.rounds}"}
+        for obj in self.objects:
+            body: Object = {"metadata": {"labels": label}}
+            if obj["kind"] == "Deployment" and obj not in self.released:
+                body["spec"] = {"template": {"spec": obj["spec"]["template"]["spec"]}}
+            form = "strategic" if obj["kind"] != "HTTPRoute" else "merge"
+            name = f"{KINDS[obj['kind']]}/{obj['metadata']['name']}"
+            await self._kubectl("patch", name, f"--type={form}", "-p", json.dumps(body))
+        self.released = list(self.objects)
+
+    async def drift(self) -> list[str]:
+        """What the next round would change, by a dry run at the API server."""
+        found = []
+        for obj in self.objects:
+            plural = KINDS[obj["kind"]]
+            name = obj["metadata"]["name"]
+            live = of_git(await self.app.read(plural, name))
+            way = self.way if self.way is not Way.HELM else Way.ARGO
+            args = (*way.value, "--dry-run=server", "-o", "json", "-f", "-")
+            said = await self._kubectl(*args, stdin=yaml.safe_dump(obj))
+            wanted = of_git(json.loads(said))
+            if wanted != live:
+                found.append(f"{plural}: {live} would become {wanted}")
+        return found
+
+    async def _kubectl(self, *args: str, stdin: str = "") -> str:
+        return await asyncio.to_thread(
+            self.cluster.kubectl,
+            *("-n", self.app.namespace, *args),
+            stdin=stdin,
+            kubeconfig=self.kubeconfig,
+        )
+
+    async def run(self) -> None:
+        """Round after round until cancelled."""
+        while True:
+            await self.applied()
+            await asyncio.sleep(BETWEEN_SECONDS)
+
+
+def pipeline(cluster: Cluster, app: App, way: Way, **about: Any) -> Pipeline:
+    """A pipeline for an application that is not there yet; `about` as for `deployment`."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "pipeline"}}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "pipeline"},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": "cluster-admin",
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": "pipeline", "namespace": app.namespace}],
+    }
+    rights = yaml.safe_dump_all([account, binding])
+    cluster.kubectl("-n", app.namespace, "apply", "-f", "-", stdin=rights)
+    return Pipeline(
+        cluster=cluster,
+        app=app,
+        way=way,
+        kubeconfig=cluster.kubeconfig_for_service_account(app.namespace, "pipeline"),
+        objects=[
+            deployment(app.name, **about),
+            service(app.name),
+            route(app.name, app.host, app.gateway),
+        ],
+    )
+
+
+@contextlib.asynccontextmanager
+async def applying(found: Pipeline) -> AsyncIterator[Pipeline]:
+    """Apply round after round while the block lasts."""
+    task = asyncio.ensure_future(found.run())
+    try:
+        yield found
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs beside an autoscaler that does its work: followed where that is safe, refused where not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.lab import records
+from tests.cluster.lab.application import PREFIX, App, Object, deployment, until
+from tests.support.realtime import Daemon
+
+pytestmark = pytest.mark.timeout(600)
+
+POLICY = {"policy": "fast", "steps": "5@4s,50@20s", "bake": "20s"}
+ENV = {"CPU_MS": "10", "MEMORY_MB": "70"}
+
+CPU = {
+    "type": "Resource",
+    "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "400m"}},
+}
+"""100 requests/s at 10 ms are a whole CPU, so three pods; twice as many make it six."""
+
+MEMORY = {
+    "type": "Resource",
+    "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "80M"}},
+}
+"""Each pod has 70 MB, whatever the load and however many there are: 87.5 % of the aim."""
+
+
+def per_service(name: str) -> Object:
+    """Requests of one Service alone."""
+    return {
+        "type": "Object",
+        "object": {
+            "metric": {"name": "requests_per_second"},
+            "describedObject": {"apiVersion": "v1", "kind": "Service", "name": name},
+            "target": {"type": "Value", "value": "100"},
+        },
+    }
+
+
+def autoscaler(name: str, metric: Object, least: int, most: int) -> Object:
+    aim = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    spec = {"scaleTargetRef": aim, "minReplicas": least, "maxReplicas": most, "metrics": [metric]}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+async def _adopted(app: App, daemon: Daemon) -> None:
+    async def managed() -> bool:
+        return await app.annotation("managed") is not None
+
+    await until(managed, 60.0, daemon.log())
+
+
+async def _replicas(app: App, name: str = "") -> int:
+    found: Any = (await app.read("deployments", name or app.name))["spec"]["replicas"]
+    return int(found)
+
+
+async def test_cpu_up_and_down_in_mid_run(lab: Lab, space: Space, app: Callable[..., App]) -> None:
+    """Stable and canary grow with the load, shrink with it, and nobody fails."""
+    shop, daemon = app(), lab.daemon(space)
+    await shop.start(annotations=POLICY, env=ENV, replicas=3)
+    await daemon.start()
+    await _adopted(shop, daemon)
+    load = await lab.load(shop, direct_rate=1.0)
+    await shop.create("horizontalpodautoscalers", autoscaler(shop.name, CPU, 2, 8))
+    await shop.deploy("v2", ENV)
+    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    more = await lab.load(shop, direct_rate=1.0)
+    least = 9
+
+    async def grown() -> bool:
+        nonlocal least
+        least = min(least, await _replicas(shop))
+        return await _replicas(shop) >= 5
+
+    await until(grown, 90.0, daemon.log())
+    # Canary pods are counted with stable's and take nothing away from them.
+    assert least >= 2
+    wanted = await _replicas(shop)
+
+    async def followed() -> bool:
+        canary = await shop.every("deployments")
+        sizes = [d["spec"]["replicas"] for d in canary if d["metadata"]["name"] != shop.name]
+        return bool(sizes) and sizes[0] >= wanted - 1
+
+    await until(followed, 120.0, f"the canary bakes with {wanted} pods: {daemon.log()}")
+    await more.child.stop()
+
+    async def shrunk() -> bool:
+        return await _replicas(shop) < wanted
+
+    await until(shrunk, 120.0, "the autoscaler has followed the load down")
+    await records.ended(lab.api, space.system, "promoted", daemon.log)
+    await records.journal(lab.api, space.system)
+    await shop.complete()
+    assert (await shop.ready()).keys() == {"v2"}
+    assert load.failures == {}
+    assert more.failures == {}
+
+
+async def test_memory_and_one_service_alone_are_refused_for_a_shift(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """Each with its reason; stable serves on, and no canary was made."""
+    daemon = lab.daemon(space)
+    apps = [app("greedy"), app("starved")]
+    for shop, metric in zip(apps, (MEMORY, per_service("starved")), strict=True):
+        await shop.start(annotations=POLICY, env={"MEMORY_MB": "80"}, replicas=1)
+        await shop.create("horizontalpodautoscalers", autoscaler(shop.name, metric, 1, 2))
+    await daemon.start()
+    for shop in apps:
+        await _adopted(shop, daemon)
+        await shop.deploy("v2")
+    reasons: dict[str, str] = {}
+
+    async def both() -> bool:
+        for run in await records.runs(lab.api, space.system):
+            if run["phase"] == "Held":
+                reasons[run["target"]["name"]] = run["reason"]
+        return len(reasons) == 2
+
+    await until(both, 60.0, daemon.log())
+    assert "scales on memory" in reasons["greedy"]
+    assert "scales on the load of the Service 'starved' alone" in reasons["starved"]
+    assert all(f"{PREFIX}promotion: roll" in text for text in reasons.values())
+    for shop in apps:
+        names = {d["metadata"]["name"] for d in await shop.every("deployments")}
+        assert names == {"greedy", "starved"}
+        assert "v2" not in await shop.ready()
+
+
+async def test_on_memory_pods_beside_the_deployment_run_away(app: Callable[..., App]) -> None:
+    """Why that is refused: pods with the canary's labels, made by hand, and no controller of ours.
+
+    Each pod has less than the aim, so four alone stay four. Four more of the same labels are
+    counted with them, and the number that is wanted grows with every look.
+    """
+    shop = app()
+    await shop.start(env=ENV, replicas=4)
+    await shop.create("horizontalpodautoscalers", autoscaler(shop.name, MEMORY, 4, 12))
+
+    async def looked() -> bool:
+        found = await shop.read("horizontalpodautoscalers")
+        return bool((found.get("status") or {}).get("currentMetrics"))
+
+    await until(looked, 60.0, "the autoscaler has metrics")
+    assert await _replicas(shop) == 4
+    beside = deployment(shop.name, version="v2", env=ENV, replicas=4)
+    track = {PREFIX + "track": "canary"}
+    beside["metadata"]["name"] = f"{shop.name}-beside"
+    beside["spec"]["selector"]["matchLabels"] |= track
+    beside["spec"]["template"]["metadata"]["labels"] |= track
+    await shop.create("deployments", beside)
+    seen: list[int] = []
+
+    async def run_away() -> bool:
+        now = await _replicas(shop)
+        if now not in seen:
+            seen.append(now)
+        return now == 12
+
+    await until(run_away, 120.0, "as many as the autoscaler may start")
+    assert seen == sorted(seen)
+    assert len(seen) > 2, "step by step"

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pipelines that apply what git says every two seconds, in mid-run and at rest.
+
+`docs/gitops.md` has the table that these tests stand behind.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster.conftest import QUICK, Lab, Space
+from tests.cluster.installed import SYSTEM, Installed
+from tests.cluster.lab import records
+from tests.cluster.lab.application import PREFIX, App, Object, until
+from tests.cluster.lab.worker import Cluster
+from tests.cluster.pipelines import Pipeline, Way, applying, pipeline
+from tests.manifests.rendered import CONTROLLER
+from tests.support.realtime import Daemon
+
+pytestmark = pytest.mark.timeout(600)
+
+SHIFT = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s", "after-trip": "next-revision"}
+ROLL = {**SHIFT, "promotion": "roll"}
+
+MOST_WRITES = {
+    # Adopt, status of two runs and their phases, pause, unpause, hold, resume.
+    "deployments/checkout": 40,
+    # Made, started once per step, shrunk and deleted, twice.
+    "deployments/checkout-canary": 20,
+    # Pinned to stable, to the canary, to the new pods, unpinned.
+    "services/checkout": 12,
+    "services/checkout-canary": 4,
+    # Attached, one write per weight, back to 0 and restored.
+    "httproutes/checkout": 20,
+}
+"""Writes of ours in one good and one bad run and the way out, to objects that a pipeline applies
+all the time; without it they are as many."""
+
+
+def emptied(gate: Installed) -> Space:
+    """The controller's own namespace without what earlier tests left there."""
+    listed = gate.as_controller("get", "configmaps", "-n", SYSTEM, "-o", "name").split()
+    ours = [name for name in listed if not name.endswith("/kube-root-ca.crt")]
+    if ours:
+        gate.as_controller("delete", "-n", SYSTEM, *ours)
+    return Space(name="", system=SYSTEM)
+
+
+async def shipped(gate: Installed, lab: Lab, space: Space) -> tuple[Daemon, Space]:
+    """The daemon as the shipped account, and the space with the namespace of its documents."""
+    await asyncio.to_thread(emptied, gate)
+    found = Space(name=space.name, system=SYSTEM)
+    return lab.daemon(found, kubeconfig=gate.controller, options=QUICK), found
+
+
+async def adopted(app: App, daemon: Daemon) -> None:
+    async def managed() -> bool:
+        return await app.annotation("managed") is not None
+
+    await until(managed, 60.0, daemon.log())
+
+
+def written(cluster: Cluster, namespace: str) -> Counter[str]:
+    """Writes that were accepted, by object of the application's namespace."""
+    events = cluster.audited(
+        lambda event: (
+            event["user"]["username"] == CONTROLLER
+            and event["verb"] in {"create", "update", "patch", "delete"}
+            and event.get("objectRef", {}).get("namespace") == namespace
+            and event["responseStatus"]["code"] < 300
+        )
+    )
+    refs = [event["objectRef"] for event in events]
+    return Counter(f"{ref['resource']}/{ref.get('name', '')}" for ref in refs)
+
+
+def theirs(found: dict[str, Object]) -> dict[str, Object]:
+    """The team's objects without how we see a target, which stands in annotations of ours."""
+    for obj in found.values():
+        annotations = obj["metadata"].get("annotations") or {}
+        for name in [n for n in annotations if n.startswith(PREFIX)]:
+            del annotations[name]
+        # Apply notes the manifest itself here, and Helm its chart's version there.
+        annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
+        obj["metadata"].get("labels", {}).pop("helm.sh/chart", None)
+        if not obj["metadata"].get("labels", True):
+            del obj["metadata"]["labels"]
+    return found
+
+
+def at_version(before: dict[str, Object], git: Pipeline) -> dict[str, Object]:
+    """What stood before, with git's containers."""
+    wanted = git.objects[0]["spec"]["template"]["spec"]["containers"][0]
+    made = before["deployments"]["spec"]["template"]["spec"]["containers"][0]
+    made["image"] = wanted["image"]
+    return before
+
+
+async def no_more_writes(cluster: Cluster, git: Pipeline) -> None:
+    """At rest nothing is written, however often git is applied."""
+    namespace = git.app.namespace
+    settled, since = written(cluster, namespace), git.rounds
+
+    async def rounds() -> bool:
+        return git.rounds >= since + 3
+
+    await until(rounds, 60.0, "three rounds")
+    assert written(cluster, namespace) == settled
+
+
+@pytest.mark.parametrize("policy", [SHIFT, ROLL], ids=["shift", "roll"])
+@pytest.mark.parametrize("way", [Way.ARGO, Way.FLUX], ids=["argo", "flux"])
+async def test_a_pipeline_and_a_run_do_not_fight(
+    *,
+    gate: Installed,
+    lab: Lab,
+    space: Space,
+    app: Callable[..., App],
+    way: Way,
+    policy: dict[str, str],
+) -> None:
+    """A good version, then a bad one, then git is put back."""
+    shop = app()
+    env = {"DRAIN_SECONDS": "4"} if policy is ROLL else {}
+    daemon, own = await shipped(gate, lab, space)
+    git = await asyncio.to_thread(
+        pipeline, lab.cluster, shop, way, annotations=policy, env=env, replicas=3
+    )
+    await git.applied()
+    await shop.complete()
+    before = theirs(await shop.of_git())
+    await daemon.start()
+    await adopted(shop, daemon)
+    load = await lab.load(shop)
+    async with applying(git):
+        git.commit("v2", env)
+        await records.reached(lab.api, own.system, "Judging", log=daemon.log)
+        await records.ended(lab.api, own.system, "promoted", daemon.log)
+        await records.journal(lab.api, own.system)
+        assert load.failures == {}
+        await shop.complete()
+        assert await shop.ready() == {"v2": 3}
+        assert theirs(await shop.of_git()) == at_version(before, git)
+        await no_more_writes(lab.cluster, git)
+        assert await git.drift() == []
+
+        git.commit("v3", {**env, "ERROR_RATE": "0.5"})
+        await _second(lab, own, "Judging", daemon)
+        state = await records.ended(lab.api, own.system, "rolled-back", daemon.log)
+        assert state["phase"] == "Held"
+        await records.journal(lab.api, own.system)
+        assert await shop.ready() == {"v2": 3}
+        await no_more_writes(lab.cluster, git)
+        assert await git.drift() == []
+
+        git.commit("v2", env)
+        await until(lambda: _resumed(shop), 60.0, daemon.log())
+        await shop.complete()
+        await no_more_writes(lab.cluster, git)
+        assert theirs(await shop.of_git()) == before
+        assert await git.drift() == []
+    assert load.failures == {}
+    assert load.answers("v3").bad > 0
+    assert git.refusals == []
+    counted = written(lab.cluster, space.name)
+    events = [name for name in counted if name.startswith("events/")]
+    too_many = {
+        name: count
+        for name, count in counted.items()
+        if name not in events and count > MOST_WRITES.get(name, 2)
+    }
+    assert too_many == {}, counted
+
+
+async def _resumed(app: App) -> bool:
+    return not (await app.read("deployments"))["spec"].get("paused")
+
+
+async def _second(lab: Lab, own: Space, phase: str, daemon: Daemon) -> None:
+    """Until the second run has come so far."""
+
+    async def look() -> bool:
+        found = await records.runs(lab.api, own.system)
+        return len(found) > 1 and found[-1]["phase"] in {phase, *records.AT_REST}
+
+    await until(look, 90.0, daemon.log())
+
+
+async def test_helm_upgrades_in_mid_run(
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """Releases that change every object's labels, and once the version."""
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
+    git = await asyncio.to_thread(
+        pipeline, lab.cluster, shop, Way.HELM, annotations=SHIFT, replicas=3
+    )
+    await shop.start(annotations=SHIFT, replicas=3)
+    git.released = list(git.objects)
+    before = theirs(await shop.of_git())
+    await daemon.start()
+    await adopted(shop, daemon)
+    load = await lab.load(shop)
+    async with applying(git):
+        git.commit("v2")
+        await records.reached(lab.api, own.system, "Judging", log=daemon.log)
+        await records.ended(lab.api, own.system, "promoted", daemon.log)
+        await shop.complete()
+        assert theirs(await shop.of_git()) == at_version(before, git)
+        await no_more_writes(lab.cluster, git)
+    assert load.failures == {}
+    assert git.refusals == []
+    await records.journal(lab.api, own.system)
+    counted = written(lab.cluster, space.name)
+    assert all(counted[name] <= most for name, most in MOST_WRITES.items()), counted

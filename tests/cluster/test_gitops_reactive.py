@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pipelines where no admission policy keeps what is ours: what holds, and what gives way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_asyncio
+
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import Installed, installed
+from tests.cluster.lab import records
+from tests.cluster.lab.application import App
+from tests.cluster.lab.worker import Cluster
+from tests.cluster.pipelines import Way, applying, pipeline
+from tests.cluster.test_gitops import SHIFT, adopted, no_more_writes, shipped, theirs
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rights(cluster: Cluster) -> AsyncIterator[Installed]:
+    """The shipped account and its rights, without any policy."""
+    async with installed(cluster, "base") as found:
+        yield found
+
+
+async def test_a_tool_that_leaves_the_route_alone_does_no_harm(
+    rights: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """The 3-way patch keeps the pin; `ignoreDifferences` on the backends keeps the share."""
+    shop = app()
+    daemon, own = await shipped(rights, lab, space)
+    git = await asyncio.to_thread(
+        pipeline, lab.cluster, shop, Way.ARGO, annotations=SHIFT, replicas=3
+    )
+    await git.applied()
+    await shop.complete()
+    git.objects = git.objects[:2]
+    await daemon.start()
+    await adopted(shop, daemon)
+    load = await lab.load(shop)
+    async with applying(git):
+        git.commit("v2")
+        await records.ended(lab.api, own.system, "promoted", daemon.log)
+        await shop.complete()
+        assert await git.drift() == []
+    assert load.failures == {}
+
+
+@pytest.mark.parametrize("way", [Way.ARGO, Way.FLUX], ids=["argo", "flux"])
+async def test_the_run_gives_way_to_a_tool_that_takes_everything(
+    *, rights: Installed, lab: Lab, space: Space, app: Callable[..., App], way: Way
+) -> None:
+    """Its limit of slips ends it, without a verdict and without one failed request."""
+    shop = app()
+    daemon, own = await shipped(rights, lab, space)
+    slow = {**SHIFT, "steps": "5@60s,50@60s"}
+    git = await asyncio.to_thread(pipeline, lab.cluster, shop, way, annotations=slow, replicas=3)
+    await git.applied()
+    await shop.complete()
+    before = theirs(await shop.of_git())
+    await daemon.start()
+    await adopted(shop, daemon)
+    load = await lab.load(shop, direct_rate=0)
+    async with applying(git):
+        git.commit("v2")
+        state = await records.ended(lab.api, own.system, "inconclusive", daemon.log)
+        assert state["phase"] == "Held"
+        assert "another writer undid" in state["reason"]
+        assert await shop.ready() == {"v1": 3}
+        await no_more_writes(lab.cluster, git)
+    after = theirs(await shop.of_git())
+    assert after["services"] == before["services"]
+    assert after["httproutes"] == before["httproutes"]
+    assert load.failures == {}
+    await records.journal(lab.api, own.system)

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Surroundings that do as they like: quotas, drains, scalers to 0, deletions, a frozen daemon.
+
+In each case the run ends, the world is as it was or with the new version, and the journal holds.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster.conftest import QUICK, Lab, Space
+from tests.cluster.lab import records
+from tests.cluster.lab.application import PREFIX, App, Object, until
+from tests.cluster.lab.worker import Refusal
+from tests.support.realtime import ROOT, Daemon
+
+pytestmark = pytest.mark.timeout(600)
+
+POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s", "after-trip": "next-revision"}
+LONG = {**POLICY, "steps": "50@30s"}
+DRAINS = {"DRAIN_SECONDS": "4"}
+"""Pods that are evicted under traffic fail nothing only if they go on answering for a while."""
+
+
+async def adopted(app: App, daemon: Daemon) -> None:
+    async def managed() -> bool:
+        return await app.annotation("managed") is not None
+
+    await until(managed, 60.0, daemon.log())
+
+
+async def untouched(app: App) -> bool:
+    """Nothing of ours is left but annotations that tell how a target is seen, and a pause."""
+    names = [d["metadata"]["name"] for d in await app.every("deployments")]
+    services = [s["metadata"]["name"] for s in await app.every("services")]
+    selector = (await app.read("services"))["spec"]["selector"]
+    weights = await app.weights()
+    return (names, services, selector, weights) == (
+        [app.name],
+        [app.name],
+        {"app": app.name},
+        {app.name: 1},
+    )
+
+
+def quota(pods: int) -> Object:
+    return {"metadata": {"name": "room"}, "spec": {"hard": {"pods": str(pods)}}}
+
+
+async def set_quota(app: App, pods: int) -> None:
+    """Set it, and wait until the API server's controller has counted by it."""
+    path = f"/api/v1/namespaces/{app.namespace}/resourcequotas"
+    if (await app.send("POST", path, quota(pods))).status == 409:
+        answer = await app.send(
+            "PATCH", f"{path}/room", quota(pods), "application/merge-patch+json"
+        )
+        assert answer.status == 200, answer.content
+
+    async def counted() -> bool:
+        found = (await app.send("GET", f"{path}/room")).json.get("status") or {}
+        return found.get("hard") == {"pods": str(pods)} and "pods" in (found.get("used") or {})
+
+    await until(counted, 60.0, "the quota is counted")
+
+
+async def test_a_quota_before_and_in_mid_run(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """Refused with the numbers; when there is room it begins; when that is taken away it ends."""
+    shop = app()
+    options = (*(o for o in QUICK if "ready" not in o), "--ready-seconds=10")
+    daemon = lab.daemon(space, options=options)
+    await shop.start(annotations=POLICY, replicas=2)
+    await set_quota(shop, 3)
+    await daemon.start()
+    await adopted(shop, daemon)
+    load = await lab.load(shop)
+    await shop.deploy("v2")
+    state = await records.reached(lab.api, space.system, "Held", log=daemon.log)
+    assert "needs 2 more pods and the quota leaves 1" in state["reason"]
+    assert await untouched(shop)
+
+    await set_quota(shop, 6)
+    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    # One canary pod is there; the second, for the bake, has no room any more.
+    await set_quota(shop, 3)
+    state = await records.ended(lab.api, space.system, "inconclusive", daemon.log)
+    assert state["reason"].startswith("1 of 2 canary pods are ready after")
+    await until(lambda: untouched(shop), 30.0, "nothing of ours is left")
+    assert await shop.ready() == {"v1": 2}
+    await load.until_answered(100)
+    assert load.failures == {}
+    await records.journal(lab.api, space.system)
+
+
+async def scaled(app: App, replicas: int) -> None:
+    """Do what KEDA does, and wait until it is so."""
+    answer = await app.send(
+        "PATCH",
+        f"{app.path('deployments', app.name)}/scale",
+        {"spec": {"replicas": replicas}},
+        "application/merge-patch+json",
+    )
+    assert answer.status == 200, answer.content
+
+    async def so() -> bool:
+        found = await app.read("deployments")
+        return int(found.get("status", {}).get("readyReplicas", 0)) == replicas
+
+    await until(so, 90.0, f"{replicas} pods are ready")
+
+
+async def test_scaled_to_0_and_back(lab: Lab, space: Space, app: Callable[..., App]) -> None:
+    """At rest, in mid-run and while a failed version is held."""
+    shop, daemon = app(), lab.daemon(space)
+    await shop.start(annotations=LONG, replicas=2)
+    await daemon.start()
+    await adopted(shop, daemon)
+    await scaled(shop, 0)
+    await scaled(shop, 2)
+    assert await shop.ready() == {"v1": 2}
+
+    load = await lab.load(shop)
+    await shop.deploy("v2")
+    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    await scaled(shop, 0)
+
+    async def empty() -> bool:
+        return await shop.pods() == [] and await untouched(shop)
+
+    await until(empty, 60.0, f"the canary has followed: {daemon.log()}")
+    await scaled(shop, 2)
+    assert (await shop.ready())["v1"] == 2
+    assert "v2" not in load.direct()
+    bad = {"metadata": {"annotations": {PREFIX + "steps": "50@3s"}}}
+    assert (await shop.patch("deployments", bad)).status == 200
+    await shop.deploy("v3", {"ERROR_RATE": "0.6"})
+    state = await records.ended(lab.api, space.system, "rolled-back", daemon.log)
+    assert state["phase"] == "Held"
+    await scaled(shop, 0)
+    await scaled(shop, 2)
+    assert await shop.ready() == {"v1": 2}
+    assert (await shop.read("deployments"))["spec"]["paused"] is True
+    await records.journal(lab.api, space.system)
+
+
+async def test_a_node_is_drained_in_mid_run(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """Pods of both tracks are evicted as the budget allows; the run goes on and ends well."""
+    shop, daemon = app(), lab.daemon(space)
+    await shop.start(annotations=LONG, replicas=4, env=DRAINS)
+    budget = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": shop.name}}}
+    await shop.create("poddisruptionbudgets", {"metadata": {"name": "one"}, "spec": budget})
+    await daemon.start()
+    await adopted(shop, daemon)
+    load = await lab.load(shop)
+    await shop.deploy("v2", DRAINS)
+    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    before = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in await shop.pods()}
+    evicted = {name for name, node in before.items() if node == "lab-1"}
+    assert any(name.startswith(f"{shop.name}-canary-") for name in evicted)
+    assert any(not name.startswith(f"{shop.name}-canary-") for name in evicted)
+    try:
+        await asyncio.to_thread(
+            lab.cluster.kubectl,
+            *("drain", "lab-1", "--force", "--ignore-daemonsets", "--delete-emptydir-data"),
+            *(f"--pod-selector=app={shop.name}", "--timeout=80s"),
+        )
+    finally:
+        await asyncio.to_thread(lab.cluster.kubectl, "uncordon", "lab-1")
+    await records.ended(lab.api, space.system, "promoted", daemon.log)
+    await shop.complete()
+    assert await shop.ready() == {"v2": 4}
+    await until(lambda: untouched(shop), 30.0, "nothing of ours is left")
+    assert load.failures == {}
+    await records.journal(lab.api, space.system)
+
+
+async def test_a_budget_that_allows_nothing_does_not_hinder_a_run(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """We evict nobody: a bad version goes although no pod may be disrupted."""
+    shop, daemon = app(), lab.daemon(space)
+    await shop.start(annotations=POLICY, replicas=2)
+    budget = {"maxUnavailable": 0, "selector": {"matchLabels": {"app": shop.name}}}
+    await shop.create("poddisruptionbudgets", {"metadata": {"name": "none"}, "spec": budget})
+    await daemon.start()
+    await adopted(shop, daemon)
+    load = await lab.load(shop)
+    await shop.deploy("v2", {"ERROR_RATE": "0.6"})
+    await records.ended(lab.api, space.system, "rolled-back", daemon.log)
+    assert await shop.ready() == {"v1": 2}
+    assert await untouched(shop)
+    with pytest.raises(Refusal, match="disruption budget"):
+        await asyncio.to_thread(_evict, lab, shop, (await shop.pods())[0]["metadata"]["name"])
+    assert load.failures == {}
+
+
+def _evict(lab: Lab, shop: App, name: str) -> None:
+    path = f"/api/v1/namespaces/{shop.namespace}/pods/{name}/eviction"
+    body = (
+        f'{{"apiVersion": "policy/v1", "kind": "Eviction",'
+        f' "metadata": {{"name": "{name}", "namespace": "{shop.namespace}"}}}}'
+    )
+    lab.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=body)
+
+
+async def test_the_namespace_is_deleted_in_mid_run(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """The run ends, the daemon goes on, and the namespace made again is served like any other."""
+    shop, daemon = app(), lab.daemon(space)
+    await shop.start(annotations=LONG, replicas=2)
+    await daemon.start()
+    await adopted(shop, daemon)
+    await lab.load(shop)
+    await shop.deploy("v2")
+    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    await asyncio.to_thread(lab.cluster.kubectl, "delete", "namespace", space.name, "--wait=true")
+    await records.ended(lab.api, space.system, "gone", daemon.log)
+    await records.journal(lab.api, space.system)
+    await asyncio.to_thread(lab.cluster.kubectl, "create", "namespace", space.name)
+
+    async def accounts() -> bool:
+        path = f"/api/v1/namespaces/{space.name}/serviceaccounts/default"
+        return (await lab.api.request("GET", path, {}, {}, b"")).status == 200
+
+    await until(accounts, 30.0, "the default service account")
+    await shop.start(annotations=POLICY, replicas=1)
+    await adopted(shop, daemon)
+    assert await untouched(shop)
+    assert daemon.process is not None
+    assert daemon.process.returncode is None
+
+
+async def kill_by_hand(lab: Lab, space: Space) -> int:
+    """`switchgear kill` by an administrator, past the daemon; its exit status."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "controller", "kill"),
+        f"--kubeconfig={lab.cluster.kubeconfig}",
+        f"--controller-namespace={space.system}",
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(lab.folder)},
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+    return await asyncio.wait_for(process.wait(), 120.0)
+
+
+async def test_a_frozen_daemon(lab: Lab, space: Space, app: Callable[..., App]) -> None:
+    """The weight stays where it is; continued the run goes on, and a kill meanwhile is obeyed."""
+    shop, daemon = app(), lab.daemon(space)
+    await shop.start(annotations={**POLICY, "steps": "5@6s,50@6s"}, replicas=2)
+    before = (await shop.of_git())["httproutes"]["spec"]
+    await daemon.start()
+    await adopted(shop, daemon)
+    load = await lab.load(shop)
+    assert daemon.process is not None
+    await shop.deploy("v2")
+    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    daemon.process.send_signal(signal.SIGSTOP)
+    weights = await shop.weights()
+    assert 0 < weights[f"{shop.name}-canary"] * 19 <= weights[shop.name]
+    await load.until_answered(1000, within=90.0)
+    assert await shop.weights() == weights
+    daemon.process.send_signal(signal.SIGCONT)
+    await records.ended(lab.api, space.system, "promoted", daemon.log)
+    await shop.complete()
+
+    await shop.deploy("v3")
+    await until(lambda: _exposed(shop), 90.0, daemon.log())
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        await kill_by_hand(lab, space)
+        assert (await shop.weights())[f"{shop.name}-canary"] == 0
+        assert (await shop.ready())["v2"] >= 2
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+    state = await records.ended(lab.api, space.system, "killed", daemon.log)
+    assert state["phase"] == "Held"
+    assert await shop.ready() == {"v2": 2}
+    assert (await shop.of_git())["httproutes"]["spec"] == before
+    assert await untouched(shop)
+    assert load.failures == {}
+    await records.journal(lab.api, space.system)
+
+
+async def _exposed(app: App) -> bool:
+    return any(
+        weight > 0 for name, weight in (await app.weights()).items() if name.endswith("-canary")
+    )

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controller is taken away in mid-run, and a person ends the run with the runbook's commands.
+
+They are typed word for word, as an administrator, with the admission policies still there or not.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+import yaml
+
+from tests.cluster.conftest import QUICK, Lab, Space
+from tests.cluster.installed import SYSTEM, installed, without_pods
+from tests.cluster.lab import records
+from tests.cluster.lab.application import PREFIX, App, until
+from tests.cluster.lab.traffic import Traffic
+from tests.cluster.lab.worker import Cluster
+from tests.manifests.rendered import kustomized
+from tests.support.realtime import Daemon
+from tests.support.runbook import block, typed
+
+pytestmark = pytest.mark.timeout(600)
+
+SHIFT = {"policy": "fast", "steps": "50@3s", "bake": "3s"}
+ROLL = {**SHIFT, "promotion": "roll"}
+LASTING = {**ROLL, "bake": "10m"}
+ENV = {"DRAIN_SECONDS": "4"}
+"""Under a native roll only pods that drain fail nothing, whoever is there or not."""
+
+BLOCK_SECONDS = 240.0
+
+
+def uninstall(cluster: Cluster, *, policies: bool) -> None:
+    """Delete the manifests: the policies first if at all, so that nothing is kept from going."""
+    for folder in ("admission", "base") if policies else ("base",):
+        text = yaml.safe_dump_all(without_pods(kustomized(folder)))
+        cluster.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=text)
+
+
+async def stopped_in(phase: str, lab: Lab, shop: App, daemon: Daemon) -> None:
+    """A run whose controller is killed in this phase, at the worst moment of it."""
+    await shop.deploy("v2", ENV)
+    if phase == "Orphaning":
+        await records.reached(lab.api, SYSTEM, "Baking", log=daemon.log)
+        abort = {"metadata": {"annotations": {PREFIX + "abort": "true"}}}
+        assert (await shop.patch("deployments", abort)).status == 200
+    await records.reached(lab.api, SYSTEM, phase, log=daemon.log)
+    if phase in {"Rolling", "RollingOut"}:
+        await until(lambda: _rolls(shop), 60.0, daemon.log())
+    daemon.kill()
+    await daemon.ended()
+    if phase in {"Rolling", "RollingOut"}:
+        # The roll goes on by itself, until no stable pod is left.
+        await until(lambda: _replaced(shop), 60.0, "all pods are new")
+
+
+async def _rolls(shop: App) -> bool:
+    return not (await shop.read("deployments"))["spec"].get("paused")
+
+
+async def _replaced(shop: App) -> bool:
+    return (await shop.ready())["v1"] == 0
+
+
+@pytest.mark.parametrize(
+    ("phase", "way", "policy", "policies_go"),
+    [
+        ("Judging", "before", SHIFT, False),
+        ("Rolling", "after", SHIFT, False),
+        ("Rolling", "after", SHIFT, True),
+        ("RollingOut", "roll", ROLL, False),
+        ("Baking", "roll", LASTING, True),
+        ("Orphaning", "roll", LASTING, True),
+    ],
+)
+async def test_a_person_ends_the_run_by_the_runbook(
+    *,
+    lab: Lab,
+    space: Space,
+    app: Callable[..., App],
+    phase: str,
+    way: str,
+    policy: dict[str, str],
+    policies_go: bool,
+) -> None:
+    shop, cluster = app(), lab.cluster
+    names = {
+        "NS": space.name,
+        **dict.fromkeys("DSR", shop.name),
+        "APP": f"app={shop.name}",
+    }
+
+    async def type_in(name: str) -> None:
+        await typed(block(name), cluster.kubeconfig, names, BLOCK_SECONDS)
+
+    async with installed(cluster, "base", "admission") as gate:
+        own = Space(name=space.name, system=SYSTEM)
+        daemon = lab.daemon(own, kubeconfig=gate.controller, options=QUICK)
+        await shop.start(annotations=policy, env=ENV, replicas=2)
+        before = await shop.of_git()
+        await daemon.start()
+        await until(lambda: _managed(shop), 60.0, daemon.log())
+        load = await lab.load(shop)
+        await stopped_in(phase, lab, shop, daemon)
+        await asyncio.to_thread(uninstall, cluster, policies=policies_go)
+        weights = await shop.weights()
+        await load.until_answered(300)
+        assert await shop.weights() == weights, "traffic stays where it was"
+        await type_in(way)
+        assert (await shop.ready())["v1"] == 2
+        await until(lambda: _stands_still(load), 30.0, "nobody is sent to the new version")
+        await type_in("restore")
+        await asyncio.to_thread(uninstall, cluster, policies=True)
+        await until(lambda: _forgotten(type_in, shop), 60.0, "no mark of ours is left")
+    assert await shop.ready() == {"v1": 2}
+    assert await shop.of_git() == before
+    await load.until_answered(100)
+    assert load.failures == {}
+
+
+async def _stands_still(load: Traffic) -> bool:
+    """A gateway follows a weight within some seconds."""
+    answered = load.answers("v2").total
+    await load.until_answered(200)
+    return load.answers("v2").total == answered
+
+
+async def _managed(shop: App) -> bool:
+    return await shop.annotation("managed") is not None
+
+
+async def _forgotten(type_in: Callable[[str], Awaitable[None]], shop: App) -> bool:
+    """The policies may be obeyed for a moment after they are gone."""
+    await type_in("forget")
+    found = await shop.of_git()
+    return not any(
+        key.startswith(PREFIX) and key.removeprefix(PREFIX) not in SHIFT | ROLL
+        for obj in found.values()
+        for key in obj["metadata"].get("annotations") or {}
+    )
