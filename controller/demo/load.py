@@ -203,7 +203,7 @@ async def main(arguments: argparse.Namespace) -> None:
     loop.add_reader(sys.stdin.fileno(), lambda: os.read(0, 64) or os._exit(0))
     async with asyncio.TaskGroup() as group:
         group.create_task(load.run())
-        if arguments.api:
+        if arguments.api and arguments.direct_rate > 0:
             group.create_task(_direct(arguments, load).run())
         while True:
             await asyncio.sleep(SLOT_SECONDS)
