@@ -16,6 +16,9 @@ JOBS ?= 4
 # Clusters side by side; each has a core for itself and waits for time to pass most of the time.
 CLUSTERS ?= 2
 
+# Anything here, e.g. make test-cluster DEEP=1, has every matrix on the real control plane run whole.
+DEEP ?=
+
 # The tests that core/ is measured by: its own, and the quick ones of what stands right above it.
 COVERING := tests/core tests/engine tests/http tests/cli
 
@@ -64,6 +67,7 @@ test-cluster: $(READY)
 	  if [ "$$(id -u)" != 0 ] && unshare --user --map-root-user true 2>/dev/null; then \
 	    inside="unshare --user --map-root-user"; fi; \
 	  $$inside $(BIN)/python -m pytest -n $(CLUSTERS) --dist worksteal --timeout 300 --lab \
+	    $(if $(DEEP),,-m "not deep") \
 	    tests/cluster tests/contract $(ARGS)
 
 check: lint

@@ -110,8 +110,15 @@ async def no_more_writes(cluster: Cluster, git: Pipeline) -> None:
     assert written(cluster, namespace) == settled
 
 
-@pytest.mark.parametrize("policy", [SHIFT, ROLL], ids=["shift", "roll"])
-@pytest.mark.parametrize("way", [Way.ARGO, Way.FLUX], ids=["argo", "flux"])
+@pytest.mark.parametrize(
+    ("way", "policy"),
+    [
+        pytest.param(Way.ARGO, SHIFT, id="argo-shift"),
+        pytest.param(Way.FLUX, ROLL, id="flux-roll"),
+        pytest.param(Way.ARGO, ROLL, id="argo-roll", marks=pytest.mark.deep),
+        pytest.param(Way.FLUX, SHIFT, id="flux-shift", marks=pytest.mark.deep),
+    ],
+)
 async def test_a_pipeline_and_a_run_do_not_fight(
     *,
     gate: Installed,

@@ -57,6 +57,7 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
     not_more(scene.load.failures.total(), theirs, scene.load.failures)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_stopped(lab: Lab, space: Space, app: Callable[..., App], moment: str) -> None:
     phase, about = MOMENTS[moment]

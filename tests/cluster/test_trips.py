@@ -27,6 +27,19 @@ MOMENTS = {
 
 pytestmark = pytest.mark.timeout(400)
 
+FIRST = {"first step", "roll after the commit"}
+"""Moments that are tried on every plane each time; the others on one, and deep on all."""
+CASES = [
+    pytest.param(
+        plane,
+        moment,
+        id=f"{plane}-{moment}",
+        marks=() if plane == scenes.PLANES[0] or moment in FIRST else pytest.mark.deep,
+    )
+    for plane in scenes.PLANES
+    for moment in MOMENTS
+]
+
 
 async def back_on_stable(scene: scenes.Scene) -> None:
     """Everything is as it was, but for the pause; nobody meets the new version any more."""
@@ -43,8 +56,7 @@ async def back_on_stable(scene: scenes.Scene) -> None:
         assert after[kind] == scene.before[kind]
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("plane", scenes.PLANES)
+@pytest.mark.parametrize(("plane", "moment"), CASES)
 async def test_stopped(
     lab: Lab, space: Space, app: Callable[..., App], plane: str, moment: str
 ) -> None:

@@ -108,8 +108,19 @@ async def held_on_stable(lab: Lab, space: Space, shop: App, daemon: Daemon, repl
     assert (await shop.read("deployments"))["spec"]["paused"] is True
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("replicas", [1, 8, 40])
+CASES = [
+    pytest.param(
+        replicas,
+        moment,
+        id=f"{replicas} pods {moment}",
+        marks=() if replicas == 8 or moment in {"half-way", "in the bake"} else pytest.mark.deep,
+    )
+    for replicas in (1, 8, 40)
+    for moment in MOMENTS
+]
+
+
+@pytest.mark.parametrize(("replicas", "moment"), CASES)
 async def test_undone_from_every_moment(
     lab: Lab, space: Space, app: Callable[..., App], replicas: int, moment: str
 ) -> None:

@@ -68,9 +68,9 @@ async def _replaced(shop: App) -> bool:
     [
         ("Judging", "before", SHIFT, False),
         ("Rolling", "after", SHIFT, False),
-        ("Rolling", "after", SHIFT, True),
+        pytest.param("Rolling", "after", SHIFT, True, marks=pytest.mark.deep),
         ("RollingOut", "roll", ROLL, False),
-        ("Baking", "roll", LASTING, True),
+        pytest.param("Baking", "roll", LASTING, True, marks=pytest.mark.deep),
         ("Orphaning", "roll", LASTING, True),
     ],
 )
