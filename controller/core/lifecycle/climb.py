@@ -239,7 +239,9 @@ def judge(situation: Situation, memory: Memory) -> Decision:
     if person is not None:
         why = f"promoted by {person.actor} without full evidence ({person.reason or 'no reason'})"
         return replace(_passed(situation, memory, why, person=True), verdict=found)
-    more = grown(situation, run)
+    canary = situation.view.canary
+    # One that somebody took to nothing is no question of growth: its weight goes first.
+    more = grown(situation, run) if canary is not None and canary.replicas else None
     if more is not None:
         message = f"the Deployment has grown, the canary follows; {why}"
         return Decision(memory=memory, why=message, effects=(more,), verdict=found)

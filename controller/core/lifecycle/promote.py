@@ -50,6 +50,18 @@ def commit(situation: Situation, memory: Memory) -> Decision:
     for pin in run.pins:
         service = situation.service(pin.service)
         wanted = prepare.pinned(pin.original, TRACK_LABEL, CANARY_TRACK)
+        if service is not None and "original" not in service.annotations:
+            # Made again in this moment: our note first, by which a raise knows what is ours.
+            noted = effects.PinService(
+                target=run.target,
+                name=service.name,
+                uid=service.uid,
+                original=pin.original,
+                key=HASH_LABEL,
+                value=run.stable_hash,
+            )
+            why = f"pinning {service.name}, which was made again"
+            return Decision(memory=memory.at(asserted=None), why=why, effects=(noted,))
         if service is not None and service.selector != wanted:
             follow = effects.FollowCanary(
                 target=run.target, name=service.name, uid=service.uid, original=pin.original
