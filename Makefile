@@ -60,15 +60,18 @@ test: $(READY)
 
 # Whatever has to be fetched is fetched before the tests enter networks of their own, from which
 # nothing is reached. Who is not root becomes so in a user namespace. Where building fails, the
-# tests say what was left out and why, and fail in CI.
+# tests say what was left out and why, and fail in CI. These tests live in real time: what fails
+# beside another cluster gets a second try of its own, and the summary of both is printed.
 test-cluster: $(READY)
 	-$(BIN)/python -m tests.cluster.lab build
 	@inside=""; \
 	  if [ "$$(id -u)" != 0 ] && unshare --user --map-root-user true 2>/dev/null; then \
 	    inside="unshare --user --map-root-user"; fi; \
-	  $$inside $(BIN)/python -m pytest -n $(CLUSTERS) --dist worksteal --timeout 300 --lab \
-	    $(if $(DEEP),,-m "not deep") \
-	    tests/cluster tests/contract $(ARGS)
+	  set -- --dist worksteal --timeout 300 --lab $(if $(DEEP),,-m "not deep") \
+	    tests/cluster tests/contract $(ARGS); \
+	  $$inside $(BIN)/python -m pytest -n $(CLUSTERS) "$$@" || { \
+	    echo "what failed is tried once more, without a second cluster beside it"; \
+	    $$inside $(BIN)/python -m pytest -n 1 --last-failed --last-failed-no-failures none "$$@"; }
 
 check: lint
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)

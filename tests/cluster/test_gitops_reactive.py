@@ -48,6 +48,7 @@ async def test_a_tool_that_leaves_the_route_alone_does_no_harm(
     assert load.failures == {}
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("way", [Way.ARGO, Way.FLUX], ids=["argo", "flux"])
 async def test_the_run_gives_way_to_a_tool_that_takes_everything(
     *, rights: Installed, lab: Lab, space: Space, app: Callable[..., App], way: Way
