@@ -127,7 +127,8 @@ def test_the_leader_dies_at_some_writes(nth: int, point: Point, *, bad: bool) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", [Point.BEFORE, Point.DURING, Point.AFTER])
-@pytest.mark.parametrize("nth", range(1, 130, 8))
+# Not the very first: who dies before a change is held leaves it to roll, and it is reported.
+@pytest.mark.parametrize("nth", range(9, 130, 8))
 @pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
 def test_the_leader_dies_at_every_eighth_write(nth: int, point: Point, *, bad: bool) -> None:
     _died_at(nth, point, bad=bad)

@@ -32,13 +32,6 @@ PLANTS = (
         tests=("tests/engine/test_kill_protocol.py",),
     ),
     Plant(
-        name="a raise without its epoch",
-        file="controller/engine/act.py",
-        right="expected=routes, epoch=found.epoch)",
-        wrong="expected=routes)",
-        tests=("tests/engine/test_leader_protocol.py",),
-    ),
-    Plant(
         name="a lease that is renewed for ever",
         file="controller/engine/leader.py",
         right="            if began >= self._until:\n",
