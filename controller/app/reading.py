@@ -17,8 +17,9 @@ from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.cluster import KubeCluster
 from controller.adapters.kube.documents import KubeDocuments
 from controller.core import errors
-from controller.core.effects import Annotate, Confine, PinService, SplitRef
+from controller.core.effects import Annotate, PinService, SplitRef
 from controller.core.journal import chain, story
+from controller.core.lifecycle import exposure
 from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Run, split_of
@@ -214,10 +215,9 @@ async def _confined(cluster: KubeCluster, run: Run, problems: list[str]) -> int:
     """Where the number of pods splits the requests, the Services lead to stable alone."""
     if run.traffic is not Traffic.REPLICAS or run.phase not in EXPOSED:
         return 0
-    names = tuple(pin.service for pin in run.pins)
-    effect = Confine(target=run.target, services=names, hash=run.stable_hash)
     what = f"{run.target}: Services not confined"
-    return len(names) if await _tried(cluster.perform(effect), problems, what) else 0
+    done = await _tried(cluster.perform(exposure.confine(run)), problems, what)
+    return len(run.pins) if done else 0
 
 
 async def _repin(cluster: KubeCluster, run: Run, problems: list[str]) -> None:

@@ -13,7 +13,8 @@ from typing import Final
 import structlog
 
 from controller.core import errors
-from controller.core.effects import Confine, PinService, SplitRef
+from controller.core.effects import PinService, SplitRef
+from controller.core.lifecycle import exposure
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Request, Verb
@@ -264,10 +265,8 @@ class Killer:
 
     async def _confine(self, run: Run, problems: list[str]) -> None:
         """Where the number of pods splits the requests, the Services lead to stable alone."""
-        names = tuple(pin.service for pin in run.pins)
-        effect = Confine(target=run.target, services=names, hash=run.stable_hash)
         try:
-            await self._cluster.perform(effect)
+            await self._cluster.perform(exposure.confine(run))
         except errors.SwitchgearError as error:
             problems.append(f"{run.target}: Services not confined: {error.diagnostics()}")
 

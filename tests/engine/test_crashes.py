@@ -186,7 +186,7 @@ def test_some_writes(story: str, nth: int, point: Point) -> None:
 PLACES = [
     pytest.param(story, nth, id=f"{story}-{nth}")
     for story, told in STORIES.items()
-    for nth in (range(1, 80) if told.routed else range(1, 50, 8))
+    for nth in (range(1, 80) if told.routed else range(1, 80, 8))
 ]
 
 

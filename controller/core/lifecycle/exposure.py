@@ -63,15 +63,17 @@ def opened(situation: Situation, run: Run) -> bool:
     )
 
 
-def zero(situation: Situation, run: Run, hash_: str = "") -> Urgent:
-    """The one write that takes everything from the canary: no answer of anybody is waited for.
-
-    Without a route the Services are confined to the pods of `hash_`, by default stable's.
-    """
+def zero(situation: Situation, run: Run) -> Urgent:
+    """The one write that takes everything from the canary: no answer of anybody is waited for."""
     if run.traffic is Traffic.GATEWAY:
         return effects.ZeroWeight(splits=situation.splits(run.lanes))
+    return confine(run)
+
+
+def confine(run: Run) -> effects.Confine:
+    """The Services of the run lead to stable's pods alone."""
     names = tuple(pin.service for pin in run.pins)
-    return effects.Confine(target=run.target, services=names, hash=hash_ or run.stable_hash)
+    return effects.Confine(target=run.target, services=names, hash=run.stable_hash)
 
 
 def admit(situation: Situation, run: Run, weight_bp: int) -> effects.Admit:

@@ -136,9 +136,8 @@ def orphan(situation: Situation, memory: Memory) -> Decision:
     if not all(
         exposure.confined(item, run.stable_hash) for item in exposure.services(situation, run)
     ):
-        names = tuple(pin.service for pin in run.pins)
-        confine = effects.Confine(target=run.target, services=names, hash=run.stable_hash)
-        return Decision(memory=memory, why="Services back to stable", effects=(confine,))
+        back = exposure.confine(run)
+        return Decision(memory=memory, why="Services back to stable", effects=(back,))
     return Decision(
         memory=memory.moved(Event.STABLE_BACK, situation.now), why="stable is back in number"
     )
