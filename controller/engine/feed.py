@@ -6,7 +6,6 @@ since what it finds decides how soon a bad version loses its traffic. Each new s
 targets that it is about.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -145,14 +144,9 @@ class Feed:
 
     async def run(self) -> None:
         """Poll until cancelled; idle while nothing is followed."""
-        task = asyncio.current_task()
         while True:
             if self._followers:
                 await self.look()
-            if task is not None and task.cancelling():
-                # A query that fails in the same moment takes the place of the cancellation, and
-                # whoever ends this would wait for ever.
-                raise asyncio.CancelledError
             pause = min(max(self._scrape / LOOKS_PER_SCRAPE, SOONEST_SECONDS), LATEST_SECONDS)
             await self._clock.sleep(pause)
 

@@ -62,10 +62,10 @@ class Loop:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                group.create_task(self._feed.run(), name="feed")
                 self.wake_all()
                 try:
-                    await asyncio.get_running_loop().create_future()
+                    # Here and not in a task of its own: however it ends, everything else does.
+                    await self._feed.run()
                 finally:
                     # From here on nothing begins: what wakes a target now finds nobody in charge.
                     self._group = None

@@ -306,6 +306,34 @@ async def test_a_store_that_never_answers_is_given_up_on() -> None:
         await client(handler, deadline_seconds=0.05).samples(10, [STABLE])
 
 
+async def test_a_failed_look_leaves_no_cancellation_behind() -> None:
+    prometheus = client(lambda _: httpx.Response(503))
+    with pytest.raises(MetricsUnavailable):
+        await prometheus.samples(15.0, [CANARY])
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_who_is_cancelled_as_the_deadline_ends_hears_of_it() -> None:
+    """A process that was stopped and wakes up meets both at once, and must not go on asking."""
+    asked = asyncio.Event()
+
+    async def never(request: httpx.Request) -> httpx.Response:
+        asked.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError as error:
+            raise httpx.ReadTimeout("the deadline is over", request=request) from error
+        raise AssertionError("unreachable: nobody sets that future")
+
+    task = asyncio.ensure_future(client(never).samples(15.0, [CANARY]))
+    await asked.wait()
+    task.cancel()
+    await asyncio.wait({task}, timeout=20.0)
+    assert task.cancelled()
+
+
 async def test_an_endless_answer_is_cut() -> None:
     class Endless(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
