@@ -16,8 +16,9 @@ JOBS ?= 4
 # Clusters side by side; each has a core for itself and waits for time to pass most of the time.
 CLUSTERS ?= 2
 
-# Anything here, e.g. make test-cluster DEEP=1, has every matrix on the real control plane run whole.
+# Anything here, e.g. make test DEEP=1, has every matrix of tests run whole.
 DEEP ?=
+SOME := $(if $(DEEP),,-m "not deep")
 
 # The tests that core/ is measured by: its own, and the quick ones of what stands right above it.
 COVERING := tests/core tests/engine tests/http tests/cli
@@ -54,8 +55,7 @@ demo: $(READY)
 # Both lanes are run whatever becomes of the first; a failure of either is one of the whole.
 test: $(READY)
 	@status=0; \
-	  echo "$(BIN)/python -m pytest -n $(JOBS) $(ARGS)"; \
-	  $(BIN)/python -m pytest -n $(JOBS) $(ARGS) || status=$$?; \
+	  $(BIN)/python -m pytest -n $(JOBS) $(SOME) $(ARGS) || status=$$?; \
 	  $(MAKE) --no-print-directory test-cluster || status=$$?; exit $$status
 
 # Whatever has to be fetched is fetched before the tests enter networks of their own, from which
@@ -67,8 +67,7 @@ test-cluster: $(READY)
 	@inside=""; \
 	  if [ "$$(id -u)" != 0 ] && unshare --user --map-root-user true 2>/dev/null; then \
 	    inside="unshare --user --map-root-user"; fi; \
-	  set -- --dist worksteal --timeout 300 --lab $(if $(DEEP),,-m "not deep") \
-	    tests/cluster tests/contract $(ARGS); \
+	  set -- --dist worksteal --timeout 300 --lab $(SOME) tests/cluster tests/contract $(ARGS); \
 	  $$inside $(BIN)/python -m pytest -n $(CLUSTERS) "$$@" || { \
 	    echo "what failed is tried once more, without a second cluster beside it"; \
 	    $$inside $(BIN)/python -m pytest -n 1 --last-failed --last-failed-no-failures none "$$@"; }

@@ -10,6 +10,9 @@ import contextlib
 import copy
 import enum
 import json
+import os
+import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +20,11 @@ from typing import Any
 
 import yaml
 
+from tests.cluster.lab import build
 from tests.cluster.lab.application import App, Object, container, deployment, of_git, route, service
 from tests.cluster.lab.worker import Cluster, Refusal
 
+HELM_SECONDS = 60.0
 BETWEEN_SECONDS = 2.0
 """Tools wait 30 s and longer; here several rounds fall into each phase of a short run."""
 
@@ -33,8 +38,15 @@ class Way(enum.Enum):
     """The 3-way patch of `kubectl apply`, as Argo CD does it by default."""
     FLUX = ("apply", "--server-side", "--force-conflicts", "--field-manager=kustomize-controller")
     """Server-side apply that takes every field it names, as Flux does it."""
-    HELM = ()
-    """`helm upgrade`: the difference between two releases, and nothing where they are alike."""
+    HELM = ("upgrade", "--install", "--server-side=true", "--force-conflicts")
+    """`helm upgrade` of version 4, which applies on the server, here with all it names."""
+    HELM_3 = ("upgrade", "--install", "--server-side=false")
+    """The same as version 3 does it: a 3-way patch from the last release."""
+
+    @property
+    def helm(self) -> bool:
+        """Whether Helm does it, with a release of its own for each round."""
+        return self in {Way.HELM, Way.HELM_3}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,8 +60,8 @@ class Pipeline:
     objects: list[Object]
     rounds: int = 0
     refusals: list[str] = field(default_factory=list)
-    released: list[Object] = field(default_factory=list)
-    """What Helm remembers of its last release."""
+    chart: Path | None = None
+    """Where Helm finds its chart."""
 
     def commit(self, version: str, env: Mapping[str, str] | None = None) -> None:
         """Put another version into git."""
@@ -60,8 +72,8 @@ class Pipeline:
     async def applied(self) -> None:
         """One round; what the API server refused is kept and does not end the pipeline."""
         try:
-            if self.way is Way.HELM:
-                await self._upgraded()
+            if self.way.helm:
+                await asyncio.to_thread(self._upgraded)
             else:
                 text = yaml.safe_dump_all(self.objects)
                 await self._kubectl(*self.way.value, "-f", "-", stdin=text)
@@ -69,17 +81,31 @@ class Pipeline:
             self.refusals.append(str(error))
         self.rounds += 1
 
-    async def _upgraded(self) -> None:
-        """A release with a new chart version: labels everywhere, and the template if it changed."""
-        label = {"helm.sh/chart": f"shop-1.0.{self.rounds}"}
-        for obj in self.objects:
-            body: Object = {"metadata": {"labels": label}}
-            if obj["kind"] == "Deployment" and obj not in self.released:
-                body["spec"] = {"template": {"spec": obj["spec"]["template"]["spec"]}}
-            form = "strategic" if obj["kind"] != "HTTPRoute" else "merge"
-            name = f"{KINDS[obj['kind']]}/{obj['metadata']['name']}"
-            await self._kubectl("patch", name, f"--type={form}", "-p", json.dumps(body))
-        self.released = list(self.objects)
+    def _upgraded(self) -> None:
+        """A release of a new version of the chart, which every object bears as a label."""
+        version = f"1.0.{self.rounds}"
+        labelled = copy.deepcopy(self.objects)
+        for obj in labelled:
+            obj["metadata"]["labels"] = {"helm.sh/chart": f"shop-{version}"}
+        chart = self.chart or Path(tempfile.mkdtemp(dir=self.cluster.folder))
+        self.chart = chart
+        (chart / "templates").mkdir(exist_ok=True)
+        about = {"apiVersion": "v2", "name": "shop", "version": version}
+        (chart / "Chart.yaml").write_text(yaml.safe_dump(about))
+        (chart / "templates" / "all.yaml").write_text(yaml.safe_dump_all(labelled))
+        done = subprocess.run(
+            [
+                *(build.programs(make=False).helm, *self.way.value, "shop", chart),
+                *("--namespace", self.app.namespace, "--kubeconfig", self.kubeconfig),
+            ],
+            env={**os.environ, "HOME": str(chart.parent)},
+            capture_output=True,
+            text=True,
+            timeout=HELM_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Refusal(done.stderr)
 
     async def drift(self) -> list[str]:
         """What the next round would change, by a dry run at the API server."""
@@ -88,8 +114,7 @@ class Pipeline:
             plural = KINDS[obj["kind"]]
             name = obj["metadata"]["name"]
             live = of_git(await self.app.read(plural, name))
-            way = self.way if self.way is not Way.HELM else Way.ARGO
-            args = (*way.value, "--dry-run=server", "-o", "json", "-f", "-")
+            args = (*self.way.value, "--dry-run=server", "-o", "json", "-f", "-")
             said = await self._kubectl(*args, stdin=yaml.safe_dump(obj))
             wanted = of_git(json.loads(said))
             if wanted != live:

@@ -94,10 +94,7 @@ async def begun(
     await shop.start(annotations=policy, env=env)
     await daemon.start()
 
-    async def managed() -> bool:
-        return await shop.annotation("managed") is not None
-
-    await until(managed, 90.0, daemon.log)
+    await shop.adopted(daemon.log)
     load = await lab.load(shop)
     scene = Scene(lab=lab, space=space, shop=shop, daemon=daemon, load=load, policy=policy)
     scene.before = await scene.objects()

@@ -9,7 +9,6 @@ import pytest
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, deployment, until
-from tests.support.realtime import Daemon
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -47,13 +46,6 @@ def autoscaler(name: str, metric: Object, least: int, most: int) -> Object:
     return {"metadata": {"name": name}, "spec": spec}
 
 
-async def _adopted(app: App, daemon: Daemon) -> None:
-    async def managed() -> bool:
-        return await app.annotation("managed") is not None
-
-    await until(managed, 60.0, daemon.log())
-
-
 async def _replicas(app: App, name: str = "") -> int:
     found: Any = (await app.read("deployments", name or app.name))["spec"]["replicas"]
     return int(found)
@@ -64,7 +56,7 @@ async def test_cpu_up_and_down_in_mid_run(lab: Lab, space: Space, app: Callable[
     shop, daemon = app(), lab.daemon(space)
     await shop.start(annotations=POLICY, env=ENV, replicas=3)
     await daemon.start()
-    await _adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     load = await lab.load(shop, direct_rate=1.0)
     await shop.create("horizontalpodautoscalers", autoscaler(shop.name, CPU, 2, 8))
     await shop.deploy("v2", ENV)
@@ -113,7 +105,7 @@ async def test_memory_and_one_service_alone_are_refused_for_a_shift(
         await shop.create("horizontalpodautoscalers", autoscaler(shop.name, metric, 1, 2))
     await daemon.start()
     for shop in apps:
-        await _adopted(shop, daemon)
+        await shop.adopted(daemon.log)
         await shop.deploy("v2")
     reasons: dict[str, str] = {}
 

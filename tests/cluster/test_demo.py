@@ -84,7 +84,12 @@ def spaces(lab: Lab) -> list[str]:
 
 @pytest.mark.parametrize(
     ("name", "gateway"),
-    [("good", "traefik"), ("errors", "traefik"), ("kill", "traefik"), ("slow", "envoy")],
+    [
+        ("good", "traefik"),
+        ("slow", "envoy"),
+        pytest.param("errors", "traefik", marks=pytest.mark.deep),
+        pytest.param("kill", "traefik", marks=pytest.mark.deep),
+    ],
 )
 async def test_the_story_is_told_well_and_leaves_nothing(
     lab: Lab, name: str, gateway: str, tmp_path: Path

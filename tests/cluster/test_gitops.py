@@ -55,13 +55,6 @@ async def shipped(gate: Installed, lab: Lab, space: Space) -> tuple[Daemon, Spac
     return lab.daemon(found, kubeconfig=gate.controller, options=QUICK), found
 
 
-async def adopted(app: App, daemon: Daemon) -> None:
-    async def managed() -> bool:
-        return await app.annotation("managed") is not None
-
-    await until(managed, 60.0, daemon.log())
-
-
 def written(cluster: Cluster, namespace: str) -> Counter[str]:
     """Writes that were accepted, by object of the application's namespace."""
     events = cluster.audited(
@@ -139,7 +132,7 @@ async def test_a_pipeline_and_a_run_do_not_fight(
     await shop.complete()
     before = theirs(await shop.of_git())
     await daemon.start()
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     load = await lab.load(shop)
     async with applying(git):
         git.commit("v2", env)
@@ -195,20 +188,26 @@ async def _second(lab: Lab, own: Space, phase: str, daemon: Daemon) -> None:
     await until(look, 90.0, daemon.log())
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(Way.HELM, id="helm"),
+        pytest.param(Way.HELM_3, id="helm-3", marks=pytest.mark.deep),
+    ],
+)
 async def test_helm_upgrades_in_mid_run(
-    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
+    *, gate: Installed, lab: Lab, space: Space, app: Callable[..., App], way: Way
 ) -> None:
     """Releases that change every object's labels, and once the version."""
     shop = app()
     daemon, own = await shipped(gate, lab, space)
-    git = await asyncio.to_thread(
-        pipeline, lab.cluster, shop, Way.HELM, annotations=SHIFT, replicas=3
-    )
-    await shop.start(annotations=SHIFT, replicas=3)
-    git.released = list(git.objects)
+    git = await asyncio.to_thread(pipeline, lab.cluster, shop, way, annotations=SHIFT, replicas=3)
+    await git.applied()
+    assert git.refusals == []
+    await shop.complete()
     before = theirs(await shop.of_git())
     await daemon.start()
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     load = await lab.load(shop)
     async with applying(git):
         git.commit("v2")

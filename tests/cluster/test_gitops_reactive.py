@@ -13,7 +13,7 @@ from tests.cluster.lab import records
 from tests.cluster.lab.application import App
 from tests.cluster.lab.worker import Cluster
 from tests.cluster.pipelines import Way, applying, pipeline
-from tests.cluster.test_gitops import SHIFT, adopted, no_more_writes, shipped, theirs
+from tests.cluster.test_gitops import SHIFT, no_more_writes, shipped, theirs
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -38,7 +38,7 @@ async def test_a_tool_that_leaves_the_route_alone_does_no_harm(
     await shop.complete()
     git.objects = git.objects[:2]
     await daemon.start()
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     load = await lab.load(shop)
     async with applying(git):
         git.commit("v2")
@@ -62,11 +62,11 @@ async def test_the_run_gives_way_to_a_tool_that_takes_everything(
     await shop.complete()
     before = theirs(await shop.of_git())
     await daemon.start()
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     load = await lab.load(shop, direct_rate=0)
     async with applying(git):
         git.commit("v2")
-        state = await records.ended(lab.api, own.system, "inconclusive", daemon.log)
+        state = await records.ended(lab.api, own.system, "inconclusive", daemon.log, 400.0)
         assert state["phase"] == "Held"
         assert "another writer undid" in state["reason"]
         assert await shop.ready() == {"v1": 3}

@@ -16,7 +16,7 @@ from tests.cluster.conftest import QUICK, Lab, Space
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.worker import Refusal
-from tests.support.realtime import ROOT, Daemon
+from tests.support.realtime import ROOT
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -24,13 +24,6 @@ POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s", "after-trip": "
 LONG = {**POLICY, "steps": "50@30s"}
 DRAINS = {"DRAIN_SECONDS": "4"}
 """Pods that are evicted under traffic fail nothing only if they go on answering for a while."""
-
-
-async def adopted(app: App, daemon: Daemon) -> None:
-    async def managed() -> bool:
-        return await app.annotation("managed") is not None
-
-    await until(managed, 60.0, daemon.log())
 
 
 async def untouched(app: App) -> bool:
@@ -77,7 +70,7 @@ async def test_a_quota_before_and_in_mid_run(
     await shop.start(annotations=POLICY, replicas=2)
     await set_quota(shop, 3)
     await daemon.start()
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     load = await lab.load(shop)
     await shop.deploy("v2")
     state = await records.reached(lab.api, space.system, "Held", log=daemon.log)
@@ -119,7 +112,7 @@ async def test_scaled_to_0_and_back(lab: Lab, space: Space, app: Callable[..., A
     shop, daemon = app(), lab.daemon(space)
     await shop.start(annotations=LONG, replicas=2)
     await daemon.start()
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     await scaled(shop, 0)
     await scaled(shop, 2)
     assert await shop.ready() == {"v1": 2}
@@ -157,7 +150,7 @@ async def test_a_node_is_drained_in_mid_run(
     budget = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": shop.name}}}
     await shop.create("poddisruptionbudgets", {"metadata": {"name": "one"}, "spec": budget})
     await daemon.start()
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     load = await lab.load(shop)
     await shop.deploy("v2", DRAINS)
     await records.reached(lab.api, space.system, "Judging", log=daemon.log)
@@ -190,7 +183,7 @@ async def test_a_budget_that_allows_nothing_does_not_hinder_a_run(
     budget = {"maxUnavailable": 0, "selector": {"matchLabels": {"app": shop.name}}}
     await shop.create("poddisruptionbudgets", {"metadata": {"name": "none"}, "spec": budget})
     await daemon.start()
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     load = await lab.load(shop)
     await shop.deploy("v2", {"ERROR_RATE": "0.6"})
     await records.ended(lab.api, space.system, "rolled-back", daemon.log)
@@ -217,7 +210,7 @@ async def test_the_namespace_is_deleted_in_mid_run(
     shop, daemon = app(), lab.daemon(space)
     await shop.start(annotations=LONG, replicas=2)
     await daemon.start()
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     await lab.load(shop)
     await shop.deploy("v2")
     await records.reached(lab.api, space.system, "Judging", log=daemon.log)
@@ -232,7 +225,7 @@ async def test_the_namespace_is_deleted_in_mid_run(
 
     await until(accounts, 30.0, "the default service account")
     await shop.start(annotations=POLICY, replicas=1)
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     assert await untouched(shop)
     assert daemon.process is not None
     assert daemon.process.returncode is None
@@ -257,7 +250,7 @@ async def test_a_frozen_daemon(lab: Lab, space: Space, app: Callable[..., App]) 
     await shop.start(annotations={**POLICY, "steps": "5@6s,50@6s"}, replicas=2)
     before = (await shop.of_git())["httproutes"]["spec"]
     await daemon.start()
-    await adopted(shop, daemon)
+    await shop.adopted(daemon.log)
     load = await lab.load(shop)
     assert daemon.process is not None
     await shop.deploy("v2")

@@ -57,7 +57,7 @@ async def test_each_write_has_one_record_and_each_record_its_write(
         await each.start(replicas=2, annotations=POLICY)
     await daemon.start()
     for each in (good, bad, stopped):
-        await _adopted(each, daemon.log)
+        await each.adopted(daemon.log)
     loads = [await lab.load(each, rate=60.0, direct_rate=5.0) for each in (good, bad, stopped)]
     await stopped.deploy("v2")
     await good.deploy("v2")
@@ -82,13 +82,6 @@ async def test_each_write_has_one_record_and_each_record_its_write(
     assert set(recorded.values()) == {1}, "a name stands in one record alone"
     assert named == set(recorded)
     assert unnamed <= set(UNNAMED), unnamed - set(UNNAMED)
-
-
-async def _adopted(app: App, log: Callable[[], str]) -> None:
-    async def managed() -> bool:
-        return await app.annotation("managed") is not None
-
-    await until(managed, 90.0, log())
 
 
 async def _ended(lab: Lab, wanted: dict[str, str]) -> bool:

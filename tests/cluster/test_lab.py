@@ -183,6 +183,9 @@ async def test_people_and_service_accounts_have_names_and_limits(lab: Lab, space
         "auth", "whoami", kubeconfig=robot
     )
     refused = cluster.audited(
-        lambda event: event["user"]["username"] == "alice" and event["verb"] == "list"
+        lambda event: (
+            event["user"]["username"] == "alice"
+            and event.get("objectRef", {}).get("namespace") == space.name
+        )
     )
     assert {event["responseStatus"]["code"] for event in refused} == {403}

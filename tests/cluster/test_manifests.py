@@ -138,11 +138,7 @@ async def test_a_run_from_the_manifests_and_its_maker(
     shop = app()
     await shop.start(annotations=POLICY)
     alice, _ = enter(lab.cluster, space.name)
-
-    async def managed() -> bool:
-        return await shop.annotation("managed") is not None
-
-    await until(managed, READY_SECONDS, f"adopted: {_log(lab.cluster)}")
+    await shop.adopted(lambda: _log(lab.cluster), READY_SECONDS)
     load = await lab.load(shop)
     lab.cluster.kubectl(
         *("-n", space.name, "set", "image", "deployment/checkout", "app=registry.example/app:v2"),

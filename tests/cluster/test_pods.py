@@ -216,11 +216,7 @@ async def test_the_product_runs_in_a_pod_as_its_service_account(
         pod = {"metadata": {"name": "controller"}, "spec": {"containers": [container]}}
         await home.create("pods", pod)
         await shop.start(replicas=1, annotations={"policy": "fast"})
-
-        async def managed() -> bool:
-            return await shop.annotation("managed") is not None
-
-        await until(managed, 60.0, lambda: lab.cluster.pod_log(space.system, "controller"))
+        await shop.adopted(lambda: lab.cluster.pod_log(space.system, "controller"))
         mine = lab.cluster.audited(lambda event: event["user"]["username"] == account)
         assert {event["verb"] for event in mine} >= {"list", "watch", "patch"}
     finally:

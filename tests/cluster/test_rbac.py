@@ -62,13 +62,6 @@ def _used(event: Object) -> tuple[str, str, str]:
     return ref.get("apiGroup", ""), name, event["verb"]
 
 
-async def _adopted(app: App, log: Callable[[], str]) -> None:
-    async def managed() -> bool:
-        return await app.annotation("managed") is not None
-
-    await until(managed, 90.0, log())
-
-
 async def _volume(app: App) -> None:
     """A Deployment with a claim, whose pods never start: the preflight asks for the claim."""
     body = deployment(app.name, replicas=1, annotations=POLICY)
@@ -114,8 +107,8 @@ async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
     await _grpc(grpc)
     await daemon.start()
     for each in (shop, claims, grpc):
-        await _adopted(each, daemon.log)
-    await lab.load(shop)
+        await each.adopted(daemon.log)
+    load = await lab.load(shop)
     await claims.deploy("v2")
     await grpc.deploy("v2")
     await shop.deploy("v2")
@@ -130,6 +123,8 @@ async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
     async with httpx.AsyncClient(base_url=daemon.url, timeout=20.0, trust_env=False) as http:
         assert (await http.post("/v1/kill")).status_code == 200
         assert (await http.post("/v1/release")).status_code == 200
+
+    assert load.failures == {}
 
     def ours(event: Object) -> bool:
         return bool(event["user"]["username"] == CONTROLLER and "objectRef" in event)

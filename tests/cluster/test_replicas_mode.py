@@ -7,18 +7,11 @@ import pytest
 
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab import records
-from tests.cluster.lab.application import App, until
+from tests.cluster.lab.application import App
 
 POLICY = {"policy": "fast", "traffic": "replicas", "steps": "20@3s", "bake": "3s"}
 
 pytestmark = pytest.mark.timeout(400)
-
-
-async def adopted(app: App) -> None:
-    async def managed() -> bool:
-        return await app.annotation("managed") is not None
-
-    await until(managed, 90.0, "the daemon has adopted the Deployment")
 
 
 @pytest.mark.parametrize("drain", [False, True], ids=["dies-at-once", "drains"])
@@ -35,7 +28,7 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
     await load.until_answered(300)
     native = load.failures.total()
     await daemon.start()
-    await adopted(shop)
+    await shop.adopted()
     await shop.deploy("v3", env)
     state = await records.ended(lab.api, space.system, "promoted", daemon.log)
     await load.until_answered(300)
@@ -55,7 +48,7 @@ async def test_a_bad_version_meets_a_step_of_whole_pods_and_goes(
     shop, daemon = app(), lab.daemon(space)
     await shop.start(annotations=POLICY)
     await daemon.start()
-    await adopted(shop)
+    await shop.adopted()
     load = await lab.load(shop)
     await shop.deploy("v2", {"ERROR_RATE": "0.5"})
     state = await records.ended(lab.api, space.system, "rolled-back", daemon.log)
@@ -74,7 +67,7 @@ async def test_a_version_that_turns_bad_when_it_has_rolled_is_undone(
     shop, daemon = app(), lab.daemon(space)
     await shop.start(annotations={**POLICY, "bake": "120s"})
     await daemon.start()
-    await adopted(shop)
+    await shop.adopted()
     load = await lab.load(shop)
     await shop.deploy("v2", {"ERROR_RATE": "0.5", "ERROR_SECONDS": "25"})
     await records.reached(lab.api, space.system, "Baking", log=daemon.log)
@@ -95,7 +88,7 @@ async def test_a_step_that_whole_pods_cannot_make_is_refused_with_the_numbers(
     shop, daemon = app(), lab.daemon(space)
     await shop.start(annotations={**POLICY, "steps": "5@3s"})
     await daemon.start()
-    await adopted(shop)
+    await shop.adopted()
     await shop.deploy("v2")
     state = await records.ended(lab.api, space.system, "", daemon.log)
     assert "1 canary pod beside 4 gets 20 %" in state["reason"]

@@ -19,8 +19,20 @@ POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
 pytestmark = pytest.mark.timeout(400)
 
 
-@pytest.mark.parametrize("pods", scenes.DRAINS)
-@pytest.mark.parametrize("plane", scenes.PLANES)
+CASES = [
+    pytest.param(
+        plane,
+        pods,
+        id=f"{plane}-{pods}",
+        marks=() if (plane == "traefik") == (pods == "dies-at-once") else pytest.mark.deep,
+    )
+    for plane in scenes.PLANES
+    for pods in scenes.DRAINS
+]
+"""Each plane and each way to end once each time, and deep all of them."""
+
+
+@pytest.mark.parametrize(("plane", "pods"), CASES)
 async def test_a_good_version_is_promoted_without_one_failed_request(
     lab: Lab, space: Space, app: Callable[..., App], plane: str, pods: str
 ) -> None:

@@ -41,7 +41,9 @@ def not_more(ours: int, theirs: int, what: object) -> None:
     assert ours <= theirs + 3 * (theirs + 1) ** 0.5, (ours, theirs, what)
 
 
-@pytest.mark.parametrize("plane", scenes.PLANES)
+@pytest.mark.parametrize(
+    "plane", ["traefik", pytest.param("envoy", marks=pytest.mark.deep)], ids=scenes.PLANES
+)
 async def test_not_more_requests_fail_than_in_a_native_roll(
     lab: Lab, space: Space, app: Callable[..., App], plane: str
 ) -> None:

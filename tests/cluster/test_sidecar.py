@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controller as a sidecar in the target's own pods, with a Role that names its objects.
+"""The controller as a sidecar in the target's own pods, from the shipped overlay, with its Role.
 
 What is watched beside the outcome: which pod leads. It must never be a canary, nor before the
 commit a pod of a template that nobody has judged.
@@ -7,134 +7,54 @@ commit a pod of a template that nobody has judged.
 
 import asyncio
 import contextlib
+import copy
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab import application, records
 from tests.cluster.lab.application import App, Object, until
+from tests.manifests.rendered import kustomized, own_containers
 
 POLICY = {"policy": "fast", "steps": "5@5s,50@5s", "bake": "3s"}
-ACCOUNT = "checkout-switchgear"
 
 # Each pod brings a controller of its own, on a machine that has two cores.
 pytestmark = pytest.mark.timeout(600)
 
-NAMED: list[tuple[str, str, list[str], list[str]]] = [
-    ("apps", "deployments", ["get", "list", "watch", "patch"], ["checkout", "checkout-canary"]),
-    ("apps", "deployments", ["delete"], ["checkout-canary"]),
-    ("", "services", ["get", "watch", "patch"], ["checkout", "checkout-canary"]),
-    ("", "services", ["delete"], ["checkout-canary"]),
-    ("gateway.networking.k8s.io", "httproutes", ["get", "watch", "patch"], ["checkout"]),
-    ("", "configmaps", ["watch"], ["switchgear-kill", "switchgear-cluster.checkout"]),
-    ("coordination.k8s.io", "leases", ["get", "patch"], ["switchgear.checkout"]),
-]
-UNNAMED: list[tuple[str, str, list[str]]] = [
-    ("apps", "deployments", ["create"]),
-    ("apps", "replicasets", ["get", "list", "watch", "patch", "delete"]),
-    ("", "services", ["list", "create"]),
-    ("gateway.networking.k8s.io", "httproutes", ["list"]),
-    ("gateway.networking.k8s.io", "grpcroutes", ["list"]),
-    ("", "pods", ["list", "watch"]),
-    ("discovery.k8s.io", "endpointslices", ["list", "watch"]),
-    ("", "configmaps", ["get", "list", "create", "patch", "delete"]),
-    ("coordination.k8s.io", "leases", ["create"]),
-    ("", "events", ["create"]),
-    ("networking.k8s.io", "ingresses", ["list"]),
-    ("autoscaling", "horizontalpodautoscalers", ["list"]),
-    ("", "resourcequotas", ["list"]),
-    ("", "persistentvolumeclaims", ["get"]),
-]
 
-
-def rights(namespace: str) -> list[tuple[str, Object]]:
-    """Service account, Role and binding, as (collection, object)."""
-    rules: list[Object] = [
-        {"apiGroups": [group], "resources": [kind], "verbs": verbs, "resourceNames": names}
-        for group, kind, verbs, names in NAMED
-    ]
-    rules += [
-        {"apiGroups": [group], "resources": [kind], "verbs": verbs}
-        for group, kind, verbs in UNNAMED
-    ]
-    group = "rbac.authorization.k8s.io"
-    return [
-        (f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": ACCOUNT}}),
-        (
-            f"/apis/{group}/v1/namespaces/{namespace}/roles",
-            {"metadata": {"name": ACCOUNT}, "rules": rules},
-        ),
-        (
-            f"/apis/{group}/v1/namespaces/{namespace}/rolebindings",
-            {
-                "metadata": {"name": ACCOUNT},
-                "roleRef": {"apiGroup": group, "kind": "Role", "name": ACCOUNT},
-                "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
-            },
-        ),
-        (
-            f"/api/v1/namespaces/{namespace}/configmaps",
-            {"metadata": {"name": "switchgear-token"}, "data": {"token": "a-long-random-line"}},
-        ),
-    ]
-
-
-def sidecar(prometheus: str) -> Object:
-    """A native sidecar: an init container that goes on running."""
-
-    def of(name: str, path: str) -> Object:
-        return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-
-    return {
-        "name": "switchgear",
-        "image": "registry.example/switchgear:dev",
-        "restartPolicy": "Always",
-        "args": ["run", "--settle-seconds=2.5", "--drain-seconds=1", "--ready-seconds=120"],
-        "env": [
-            of("POD_IP", "status.podIP"),
-            of("SWITCHGEAR_NAMESPACE", "metadata.namespace"),
-            of("SWITCHGEAR_POD_NAME", "metadata.name"),
-            of("SWITCHGEAR_POD_HASH", "metadata.labels['pod-template-hash']"),
-            of("SWITCHGEAR_POD_TRACK", "metadata.labels['switchgear.dev/track']"),
-            {"name": "SWITCHGEAR_TARGET", "value": "deployment/checkout"},
-            {"name": "SWITCHGEAR_PROMETHEUS", "value": prometheus},
-            {"name": "SWITCHGEAR_LISTEN", "value": "$(POD_IP):8340"},
-            {"name": "SWITCHGEAR_TOKEN_FILE", "value": "/etc/switchgear/token"},
-            {"name": "SWITCHGEAR_SERVICE_ACCOUNT_DIR", "value": "/var/run/switchgear"},
-        ],
-        "volumeMounts": [
-            {"name": "switchgear-account", "mountPath": "/var/run/switchgear", "readOnly": True},
-            {"name": "switchgear-token", "mountPath": "/etc/switchgear", "readOnly": True},
-        ],
+def objects(lab: Lab, namespace: str) -> list[Object]:
+    """The shipped overlay with the lab's application in the place of the example's."""
+    found = {item["kind"]: copy.deepcopy(item) for item in kustomized("overlays/sidecar")}
+    for item in found.values():
+        item["metadata"]["namespace"] = namespace
+    found["RoleBinding"]["subjects"][0]["namespace"] = namespace
+    host = f"checkout.{namespace}.example"
+    found["HTTPRoute"]["spec"] = application.route("checkout", host)["spec"]
+    ours = application.deployment("checkout", replicas=2, annotations=POLICY)
+    theirs = found["Deployment"]
+    theirs["metadata"]["annotations"] = ours["metadata"]["annotations"]
+    theirs["spec"]["replicas"] = 2
+    template, example = theirs["spec"]["template"], ours["spec"]["template"]
+    template["metadata"]["annotations"] = example["metadata"]["annotations"]
+    template["spec"]["containers"] = example["spec"]["containers"]
+    (sidecar,) = own_containers(template["spec"])
+    sidecar["image"] = "registry.example/switchgear:dev"
+    # On the lab names of Services are not resolved, and all pods share one network.
+    address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    sidecar["env"].insert(0, address)
+    other = {
+        "--prometheus=http://prometheus.monitoring:9090": f"--prometheus={lab.prometheus_url}",
+        "--listen=0.0.0.0:8340": "--listen=$(POD_IP):8340",
     }
-
-
-def deployment(prometheus: str) -> Object:
-    """The application with the sidecar in its pods."""
-    found = application.deployment("checkout", replicas=2, annotations=POLICY)
-    sources: list[Object] = [
-        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
-        {
-            "configMap": {
-                "name": "kube-root-ca.crt",
-                "items": [{"key": "ca.crt", "path": "ca.crt"}],
-            }
-        },
-    ]
-    found["spec"]["template"]["spec"] |= {
-        "serviceAccountName": ACCOUNT,
-        "automountServiceAccountToken": False,
-        "initContainers": [sidecar(prometheus)],
-        "volumes": [
-            {"name": "switchgear-account", "projected": {"sources": sources}},
-            {"name": "switchgear-token", "configMap": {"name": "switchgear-token"}},
-        ],
-    }
-    return found
+    assert other.keys() <= set(sidecar["args"])
+    sidecar["args"] = [other.get(arg, arg) for arg in sidecar["args"]]
+    sidecar["args"] += ["--drain-seconds=1", "--ready-seconds=120"]
+    return list(found.values())
 
 
 @dataclass
@@ -161,21 +81,16 @@ class Leaders:
 @contextlib.asynccontextmanager
 async def started(lab: Lab, shop: App) -> AsyncIterator[Leaders]:
     """The application with its sidecars; the Deployment is adopted by one of them."""
-    for path, obj in rights(shop.namespace):
-        answer = await shop.send("POST", path, obj)
-        assert answer.status == 201, answer.content
-    await shop.create("services", application.service(shop.name))
-    await shop.create("httproutes", application.route(shop.name, shop.host))
-    await shop.create("deployments", deployment(lab.prometheus_url))
+    space = ("-n", shop.namespace)
+    token = ("create", "secret", "generic", "switchgear-doors", "--from-literal=token=a-long-line")
+    await asyncio.to_thread(lab.cluster.kubectl, *space, *token)
+    text = yaml.safe_dump_all(objects(lab, shop.namespace))
+    await asyncio.to_thread(lab.cluster.kubectl, "apply", "-f", "-", stdin=text)
     await shop.complete(120.0)
     leaders = Leaders(shop=shop)
     task = asyncio.ensure_future(leaders.watch(lab.api))
-
-    async def managed() -> bool:
-        return await shop.annotation("managed") is not None
-
     try:
-        await until(managed, 90.0, "the Deployment is adopted by a sidecar")
+        await shop.adopted("no sidecar leads")
         yield leaders
     finally:
         task.cancel()

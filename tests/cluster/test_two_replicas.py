@@ -89,11 +89,7 @@ async def in_mid_run(
     await until(first.leads, 120.0, "the first one leads")
     await second.daemon.start()
     await second.daemon.answers("/readyz", within=120.0)
-
-    async def managed() -> bool:
-        return await shop.annotation("managed") is not None
-
-    await until(managed, 60.0, "the Deployment is adopted")
+    await shop.adopted(first.daemon.log)
     load = await lab.load(shop)
     await shop.deploy("v2")
 

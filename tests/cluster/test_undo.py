@@ -76,7 +76,7 @@ async def rolling(lab: Lab, space: Space, shop: App, replicas: int, **about: obj
     await shop.create("services", service(shop.name))
     await shop.complete()
     await daemon.start()
-    await until(lambda: _adopted(shop), 90.0, "adopted")
+    await shop.adopted(daemon.log)
     changed = idle(shop.name, "v2")["spec"]["template"]["spec"]["containers"]
     answer = await shop.patch(
         "deployments", {"spec": {"template": {"spec": {"containers": changed}}}}
@@ -88,10 +88,6 @@ async def rolling(lab: Lab, space: Space, shop: App, replicas: int, **about: obj
         said = await http.post(f"{daemon.url}{path}", json={"reason": "nothing is measured here"})
         assert said.status_code < 300, said.text
     return daemon
-
-
-async def _adopted(shop: App) -> bool:
-    return await shop.annotation("managed") is not None
 
 
 async def held_on_stable(lab: Lab, space: Space, shop: App, daemon: Daemon, replicas: int) -> None:
@@ -113,7 +109,7 @@ CASES = [
         replicas,
         moment,
         id=f"{replicas} pods {moment}",
-        marks=() if replicas == 8 or moment in {"half-way", "in the bake"} else pytest.mark.deep,
+        marks=() if replicas == 8 or moment == "half-way" else pytest.mark.deep,
     )
     for replicas in (1, 8, 40)
     for moment in MOMENTS

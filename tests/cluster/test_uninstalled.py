@@ -69,7 +69,7 @@ async def _replaced(shop: App) -> bool:
         ("Judging", "before", SHIFT, False),
         ("Rolling", "after", SHIFT, False),
         pytest.param("Rolling", "after", SHIFT, True, marks=pytest.mark.deep),
-        ("RollingOut", "roll", ROLL, False),
+        pytest.param("RollingOut", "roll", ROLL, False, marks=pytest.mark.deep),
         pytest.param("Baking", "roll", LASTING, True, marks=pytest.mark.deep),
         ("Orphaning", "roll", LASTING, True),
     ],
@@ -100,7 +100,7 @@ async def test_a_person_ends_the_run_by_the_runbook(
         await shop.start(annotations=policy, env=ENV, replicas=2)
         before = await shop.of_git()
         await daemon.start()
-        await until(lambda: _managed(shop), 60.0, daemon.log())
+        await shop.adopted(daemon.log)
         load = await lab.load(shop)
         await stopped_in(phase, lab, shop, daemon)
         await asyncio.to_thread(uninstall, cluster, policies=policies_go)
@@ -124,10 +124,6 @@ async def _stands_still(load: Traffic) -> bool:
     answered = load.answers("v2").total
     await load.until_answered(200)
     return load.answers("v2").total == answered
-
-
-async def _managed(shop: App) -> bool:
-    return await shop.annotation("managed") is not None
 
 
 async def _forgotten(type_in: Callable[[str], Awaitable[None]], shop: App) -> bool:

@@ -81,6 +81,9 @@ async def test_a_pod_that_is_going_is_not_ready_but_listed(world: World) -> None
     await acts.started(world, "web", 1)
     await _endpoints(world, 1)
     (pod,) = await acts.pods(world)
+    # A finalizer keeps it, however quickly its containers end.
+    stays = {"metadata": {"finalizers": ["contract.test/stays"]}}
+    await acts.change(world, pod["metadata"]["name"], stays, "pods")
     await world.delete("pods", pod["metadata"]["name"])
 
     async def terminating() -> bool:
@@ -91,6 +94,8 @@ async def test_a_pod_that_is_going_is_not_ready_but_listed(world: World) -> None
         return False
 
     await world.eventually(terminating)
+    gone = {"metadata": {"finalizers": None}}
+    await acts.change(world, pod["metadata"]["name"], gone, "pods")
 
 
 @contract(controllers=True)

@@ -8,10 +8,12 @@ or deleted more often. The journal's chain holds over every restart.
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from controller.core.journal import chain
 from controller.engine.ledger import read_head
@@ -182,17 +184,25 @@ def test_some_writes(story: str, nth: int, point: Point) -> None:
     _sweep(story, nth, point)
 
 
-# Without a route a story moves more pods and takes longer to play: every eighth place of it.
-PLACES = [
-    pytest.param(story, nth, id=f"{story}-{nth}")
-    for story, told in STORIES.items()
-    for nth in (range(1, 80) if told.routed else range(1, 80, 8))
-]
+POINTS = (Point.BEFORE, Point.DURING, Point.AFTER)
+
+
+def _places() -> Iterator[ParameterSet]:
+    """Every write; but of the long stories one point of each in turn, and all three when deep.
+
+    Without a route a story moves more pods and takes longer to play: every eighth write of it.
+    """
+    for name, told in STORIES.items():
+        long = told.outcome == "promoted" or not told.routed
+        for turn, nth in enumerate(range(1, 80, 1 if told.routed else 8)):
+            for point in POINTS:
+                apart = long and point is not POINTS[turn % 3]
+                marks = (pytest.mark.deep,) if apart else ()
+                yield pytest.param(name, nth, point, marks=marks, id=f"{name}-{nth}-{point.value}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", [Point.BEFORE, Point.DURING, Point.AFTER])
-@pytest.mark.parametrize(("story", "nth"), PLACES)
+@pytest.mark.parametrize(("story", "nth", "point"), [*_places()])
 def test_every_write(story: str, nth: int, point: Point) -> None:
     """The places where the process can die are visited once."""
     _sweep(story, nth, point)

@@ -125,12 +125,21 @@ def test_the_leader_dies_at_some_writes(nth: int, point: Point, *, bad: bool) ->
     _died_at(nth, point, bad=bad)
 
 
+POINTS = (Point.BEFORE, Point.DURING, Point.AFTER)
+PLACES = [
+    pytest.param(nth, point, id=f"{nth}-{point.value}", marks=() if here else pytest.mark.deep)
+    # Not the very first: who dies before a change is held leaves it to roll, and it is reported.
+    for turn, nth in enumerate(range(9, 130, 8))
+    for number, point in enumerate(POINTS)
+    for here in (number == turn % 3,)
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("point", [Point.BEFORE, Point.DURING, Point.AFTER])
-# Not the very first: who dies before a change is held leaves it to roll, and it is reported.
-@pytest.mark.parametrize("nth", range(9, 130, 8))
+@pytest.mark.parametrize(("nth", "point"), PLACES)
 @pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
 def test_the_leader_dies_at_every_eighth_write(nth: int, point: Point, *, bad: bool) -> None:
+    """One point of each in turn, and all three when deep."""
     _died_at(nth, point, bad=bad)
 
 

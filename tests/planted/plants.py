@@ -19,6 +19,8 @@ class Plant:
     tests: tuple[str, ...]
 
 
+REPLICAS = "tests/engine/test_two_replicas.py"
+
 PLANTS = (
     Plant(
         name="a kill leaves the claims",
@@ -36,7 +38,14 @@ PLANTS = (
         file="controller/engine/leader.py",
         right="            if began >= self._until:\n",
         wrong="            if began < 0:\n",
-        tests=("tests/engine/test_two_replicas.py",),
+        tests=(f"{REPLICAS}::test_a_leader_that_is_cut_off_stops_before_the_other_begins",),
+    ),
+    Plant(
+        name="a raise that takes its object instead of testing whose it is",
+        file="controller/adapters/kube/claims.py",
+        right='fence = {"op": "test", "path": PATH',
+        wrong='fence = {"op": "add", "path": PATH',
+        tests=(f"{REPLICAS}::test_a_raise_that_was_on_its_way_does_not_arrive",),
     ),
     Plant(
         name="not a number counts as 0",

@@ -36,7 +36,7 @@ POLICY = {
     "switchgear.dev/steps": "5@2s,25@2s",
     "switchgear.dev/bake": "2s",
 }
-STORY_SECONDS = 60.0
+STORY_SECONDS = 90.0
 """Deadline of a whole rollout; it takes some 15 s."""
 
 
@@ -164,7 +164,7 @@ async def _killed_at(name: str, folder: Path) -> None:
         await _ends(world, daemon, "promoted" if good else "rolled-back", paused=not good)
         serving_now = "v2" if good else "v1"
         await until(
-            lambda: world.ready_pods(serving_now) == 2 and len(world.pods()) == 2, 10.0, name
+            lambda: world.ready_pods(serving_now) == 2 and len(world.pods()) == 2, 60.0, name
         )
         assert sum(world.failures.values()) == 0, name
 
@@ -204,6 +204,6 @@ async def test_a_door_that_is_taken_is_one_clear_message(tmp_path: Path) -> None
         )
         second.folder.mkdir()
         await second.start()
-        assert await second.ended(within=20.0) == 3
+        assert await second.ended(within=60.0) == 3
         assert "cannot be listened on" in second.log()
         assert "Traceback" not in second.log()

@@ -207,6 +207,14 @@ class App:
         found = (await self.read("deployments"))["metadata"].get("annotations") or {}
         return found.get(PREFIX + name)
 
+    async def adopted(self, log: str | Callable[[], str] = "", within: float = 90.0) -> None:
+        """Wait until a controller has marked the Deployment as one that it watches."""
+
+        async def managed() -> bool:
+            return await self.annotation("managed") is not None
+
+        await until(managed, within, log)
+
     async def weights(self) -> dict[str, int]:
         """The weight of each backend in the route's first rule."""
         rule = (await self.read("httproutes"))["spec"]["rules"][0]
