@@ -11,6 +11,7 @@ from controller.core import errors
 from controller.engine.act import Actor
 from controller.engine.desk import Desk
 from controller.engine.feed import Feed
+from controller.engine.fleet import Fleet
 from controller.engine.halt import Killer
 from controller.engine.loop import Loop
 from controller.engine.meters import Meters
@@ -45,6 +46,7 @@ class Engine:
     actor: Actor
     killer: Killer
     requests: Requests
+    fleet: Fleet
     records: Records
     meters: Meters
 
@@ -65,9 +67,11 @@ class Engine:
             self.feed.clear()
 
     async def _recover(self) -> int:
-        return await recover(
+        going = await recover(
             documents=self.documents, clock=self.clock, desk=self.desk, epoch=self.actor.epoch
         )
+        self.fleet.recall(self.desk)
+        return going
 
     async def _insisting(self, work: Callable[[], Awaitable[Found]]) -> Found:
         """Try until it works: nothing may be raised before the epoch and the runs are known."""
@@ -90,6 +94,7 @@ def assemble(
     feed = Feed(metrics=metrics, clock=clock, meters=meters)
     observer = Observer(clock=clock, documents=documents, feed=feed, bounds=bounds)
     actor = Actor(cluster=cluster, documents=documents, epoch=0)
+    fleet = Fleet(documents=documents, clock=clock)
     ticker = Ticker(
         cluster=cluster,
         documents=documents,
@@ -98,6 +103,7 @@ def assemble(
         observer=observer,
         actor=actor,
         desk=desk,
+        fleet=fleet,
         meters=meters,
     )
     loop = Loop(cluster=cluster, documents=documents, feed=feed, desk=desk, ticker=ticker)
@@ -122,6 +128,7 @@ def assemble(
         actor=actor,
         killer=killer,
         requests=requests,
+        fleet=fleet,
         records=records,
         meters=meters,
     )

@@ -55,6 +55,8 @@ class Deployment:
     """Only those below our prefix, with the prefix cut off."""
     claims: tuple[str, ...] = ()
     """Names of the PersistentVolumeClaims that the template mounts."""
+    history: int = 10
+    """How many old ReplicaSets are kept (`revisionHistoryLimit`)."""
     updated: int = 0
     ready: int = 0
     available: int = 0

@@ -70,6 +70,10 @@ class Card:
     failing_since: float | None = None
     """Since when something asked for has failed at every try, monotonic."""
     failing_told: str = ""
+    broken: str = ""
+    """The promises that the last refused decision would have broken."""
+    notices: dict[tuple[str, str], float] = field(default_factory=dict)
+    """What people were told within the last minute, and when, monotonic."""
     calls: int = 0
     """Effects that were given a name so far."""
     asked: tuple[str, ...] = ()

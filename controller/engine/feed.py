@@ -28,6 +28,9 @@ from controller.ports.metrics import Batch, Metrics
 HISTORY_SECONDS: Final = 6 * 3600.0
 """How much of stable's past says how its errors cluster."""
 
+USUAL_SECONDS: Final = 5.0
+"""Between two scrapes, until a run's own samples say it."""
+
 LOOKS_PER_SCRAPE: Final = 5
 SOONEST_SECONDS: Final = 0.1
 LATEST_SECONDS: Final = 1.0
@@ -51,7 +54,7 @@ class Reading:
     intervals: tuple[Interval, ...] = ()
     scraped_at: float | None = None
     age_seconds: float | None = None
-    scrape_seconds: float = 5.0
+    scrape_seconds: float = USUAL_SECONDS
     clock: float = 0.0
 
 
@@ -67,6 +70,8 @@ class _Follower:
     replay_from: float | None
     intervals: list[Interval]
     scraped_at: float | None = None
+    scrape_seconds: float = USUAL_SECONDS
+    """Between two of its own scrapes: neighbours may be scraped once a minute."""
 
 
 class Feed:
@@ -81,7 +86,6 @@ class Feed:
         self._wake: Callable[[TargetRef], None] = lambda _: None
         self._answered: float | None = None
         self._batch: Batch | None = None
-        self._scrape = 5.0
         self._told: frozenset[str] = frozenset()
 
     def on_scrape(self, wake: Callable[[TargetRef], None]) -> None:
@@ -131,14 +135,14 @@ class Feed:
             clock = self._batch.evaluated_at + age
         follower = self._followers.get(run.name) if run else None
         if follower is None:
-            return Reading(age_seconds=age, scrape_seconds=self._scrape, clock=clock)
+            return Reading(age_seconds=age, clock=clock)
         fresh = tuple(follower.intervals)
         follower.intervals.clear()
         return Reading(
             intervals=fresh,
             scraped_at=follower.scraped_at,
             age_seconds=age,
-            scrape_seconds=self._scrape,
+            scrape_seconds=follower.scrape_seconds,
             clock=clock,
         )
 
@@ -147,8 +151,9 @@ class Feed:
         while True:
             if self._followers:
                 await self.look()
-            pause = min(max(self._scrape / LOOKS_PER_SCRAPE, SOONEST_SECONDS), LATEST_SECONDS)
-            await self._clock.sleep(pause)
+            every = [item.scrape_seconds for item in self._followers.values()]
+            pause = min(every, default=USUAL_SECONDS) / LOOKS_PER_SCRAPE
+            await self._clock.sleep(min(max(pause, SOONEST_SECONDS), LATEST_SECONDS))
 
     async def look(self) -> None:
         """Ask once for everything that is followed and hand it out."""
@@ -181,7 +186,8 @@ class Feed:
             missed = max(missed, self._batch.evaluated_at - min(replay))
         elif replay:
             missed = MOST_WINDOW
-        return min(max(LEAST_WINDOW, 4 * self._scrape) + missed, MOST_WINDOW)
+        slowest = max(item.scrape_seconds for item in self._followers.values())
+        return min(max(LEAST_WINDOW, 4 * slowest) + missed, MOST_WINDOW)
 
     def _wake_all(self) -> None:
         for follower in self._followers.values():
@@ -210,7 +216,7 @@ class Feed:
             self._wake(follower.target)
         if found.intervals:
             gaps = [interval.seconds for interval in found.intervals if interval.seconds > 0]
-            self._scrape = min(gaps, default=self._scrape)
+            follower.scrape_seconds = min(gaps, default=follower.scrape_seconds)
         for problem in found.problems:
             log.info("odd samples", target=str(follower.target), problem=problem)
 

@@ -183,8 +183,9 @@ class Killer:
                 # after the commit that is long after the kill.
                 exposed, zero_since = True, now
             settled = not exposed or now - zero_since >= self._settle
-            if not course.voided and await self._void(course):
-                # What has arrived before it could be stopped is taken back.
+            arrived = not course.voided and await self._void(course)
+            if course.pending or arrived:
+                # What failed before, what was not known then, what came before it could be stopped.
                 await self._zero(course, [])
             course.in_force = course.latched and course.voided and not course.pending and settled
             if course.in_force:
@@ -273,8 +274,11 @@ class Killer:
     async def _void(self, course: _Course) -> bool:
         """What a raise on its way would write is taken from its leader, or it might still arrive.
 
-        After the latch, so that whoever claims it anew reads the latch before he raises.
+        After the latch, so that whoever claims it anew reads the latch before he raises. Not before
+        the runs are known: of what nobody has read nothing could be taken.
         """
+        if course.unread:
+            return False
         refs = [
             ref
             for run in self._runs(course)

@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -11,7 +10,6 @@ import structlog
 
 from controller.core import errors, invariants
 from controller.core.effects import Annotate
-from controller.core.guard import breaker
 from controller.core.lifecycle import exposure, machine, rest
 from controller.core.lifecycle.memory import Ending, Mark, Memory, parse_mark
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
@@ -19,15 +17,17 @@ from controller.core.lifecycle.table import UNTOUCHED, Phase
 from controller.core.observation import View
 from controller.core.values import TargetRef
 from controller.engine import describe, frozen
-from controller.engine.act import Actor, Result
+from controller.engine.act import Actor
 from controller.engine.ask import Asker
-from controller.engine.carry import FIRST_WAIT, Carrier, kind_of, pause_after
+from controller.engine.carry import FIRST_WAIT, Carrier, pause_after
 from controller.engine.desk import Card, Desk, policy_kept
 from controller.engine.feed import Feed
+from controller.engine.fleet import Fleet
 from controller.engine.inherit import Heir
 from controller.engine.ledger import Ledger
 from controller.engine.meters import Meters
 from controller.engine.observe import Observer
+from controller.engine.tell import Teller
 from controller.ports.clock import Clock
 from controller.ports.cluster import Cluster
 from controller.ports.documents import Documents
@@ -37,9 +37,6 @@ KEEP_FINISHED: Final = 5
 
 GONE_SECONDS: Final = 86_400.0
 """So long the runs of a target that is gone can still be looked at."""
-
-FAILING_SECONDS: Final = 30.0
-"""What fails for so long is no hiccup, and people are told."""
 
 FROZEN_SECONDS: Final = 10.0
 """How often it is asked whether an unusable run document still stands."""
@@ -69,6 +66,7 @@ class Ticker:
         observer: Observer,
         actor: Actor,
         desk: Desk,
+        fleet: Fleet,
         meters: Meters,
     ) -> None:
         """Everything that a tick needs, put together in `app`."""
@@ -83,7 +81,8 @@ class Ticker:
         self._heir = Heir(documents=documents, clock=clock, actor=actor)
         self._desk = desk
         self._meters = meters
-        self._trips: list[float] = []
+        self._teller = Teller(cluster=cluster, clock=clock, actor=actor, meters=meters)
+        self._fleet = fleet
         self._marking = asyncio.Semaphore(MOST_MARKING)
 
     async def tick(self, target: TargetRef) -> float:
@@ -138,8 +137,8 @@ class Ticker:
             await self._actor.safer(effect, None)
         if view.deployment is not None and card.told != card.why:
             notice = Notice(reason="RunDocumentUnusable", message=card.why, warning=True)
-            await self._tell(card, (notice,))
-            await self._annotate(card, view.deployment.uid, {"status": card.why})
+            await self._teller.tell(card, (notice,))
+            await self._teller.annotate(card, view.deployment.uid, {"status": card.why})
         return True
 
     def _situation(self, card: Card, view: View) -> Situation:
@@ -172,7 +171,7 @@ class Ticker:
                     log.warning("not done", target=str(card.target), why=result.words)
                     return result.retry_seconds
         _settled(card, situation)
-        await self._tell(card, found.notices)
+        await self._teller.tell(card, found.notices)
         if found.change is None:
             await self._gone(card, view)
             return 1.0 if found.effects or found.why.startswith("waiting") else IDLE_SECONDS
@@ -211,7 +210,7 @@ class Ticker:
         card.verdict = decision.verdict or card.verdict
         card.why = result.words if result is not None and not result.done else decision.why
         await self._after(card, memory, decision)
-        await self._failing(card, result)
+        await self._teller.failing(card, result)
         if result is not None and not result.done:
             return result.retry_seconds
         if decision.memory.phase is Phase.CHECKING and card.preflight is None:
@@ -264,56 +263,26 @@ class Ticker:
         # A request that leads to this would lead to it again; one toward safety is kept.
         card.requests[:] = [item for item in card.requests if item.verb is Verb.ABORT]
         run = decision.memory.run
-        if card.ledger is not None:
+        if card.ledger is not None and text != card.broken:
+            # What stands in the way stands there at the next tick too, and a journal has an end.
             card.ledger.note("broken", {"problems": list(problems), "why": decision.why})
+        card.broken = text
         if not machine.after_commit(decision.memory.phase) and card.memory is not None:
             await self._actor.safer(exposure.zero(situation, run), None)
         notice = Notice(reason="PromiseBroken", message=text, warning=True)
-        await self._tell(card, (notice,))
+        await self._teller.tell(card, (notice,))
         return 5.0
 
     async def _after(self, card: Card, before: Memory, decision: Decision) -> None:
         after = decision.memory
         if after.run.tripped and not before.run.tripped:
-            await self._tripped(after.run.reason)
-        await self._tell(card, decision.notices)
+            self._meters.tripped()
+            await self._fleet.tripped(after.run.reason)
+        await self._teller.tell(card, decision.notices)
         if after.phase is not before.phase:
-            await self._status(card, after)
+            await self._teller.status(card, after)
         if after.phase is Phase.ENDED:
             await self._end(card, after)
-
-    async def _failing(self, card: Card, result: Result | None) -> None:
-        """Tell people once of what keeps failing, and again only when the error changes.
-
-        A guard's refusal is no failure: it says itself whom it waits for.
-        """
-        now = self._clock.monotonic()
-        if result is None or result.done or result.refusals:
-            card.failing_since, card.failing_told = None, ""
-            return
-        card.failing_since = now if card.failing_since is None else card.failing_since
-        kind = kind_of(result.words)
-        if now - card.failing_since < FAILING_SECONDS or kind == card.failing_told:
-            return
-        card.failing_told = kind
-        message = f"failing for {now - card.failing_since:.0f} s: {result.words}"[:900]
-        await self._tell(card, (Notice(reason="EffectFailing", message=message, warning=True),))
-        deployment = self._cluster.view(card.target).deployment
-        if deployment is not None and card.memory is not None:
-            text = f"{card.memory.phase.value}: {message}"
-            await self._annotate(card, deployment.uid, {"status": text})
-
-    async def _tripped(self, reason: str) -> None:
-        now = self._clock.monotonic()
-        self._trips = [at for at in self._trips if now - at < breaker.FLEET_WINDOW_SECONDS]
-        self._trips.append(now)
-        self._meters.tripped()
-        if len(self._trips) >= breaker.FLEET_TRIPS:
-            why = f"{len(self._trips)} targets tripped, the last one on: {reason}"
-            try:
-                await self._documents.open_fleet_breaker(why)
-            except errors.SwitchgearError as error:
-                log.warning("fleet breaker not latched", why=error.diagnostics())
 
     async def _end(self, card: Card, after: Memory) -> None:
         """File the run; keep the newest finished ones and every unreleased latch."""
@@ -332,39 +301,6 @@ class Ticker:
         card.ledger = None
         card.verdict = None
         await _swept(card, KEEP_FINISHED)
-
-    async def _status(self, card: Card, after: Memory) -> None:
-        """The status annotation, for people; its failure hurts nobody."""
-        view = self._cluster.view(card.target)
-        if view.deployment is None:
-            return
-        text = f"{after.phase.value}: {card.why}"[:1000]
-        if text == card.told:
-            return
-        annotations: dict[str, str | None] = {"status": text}
-        if "abort" in view.deployment.annotations and after.phase in {Phase.HELD, Phase.ENDED}:
-            annotations["abort"] = None
-        await self._annotate(card, view.deployment.uid, annotations)
-
-    async def _annotate(self, card: Card, uid: str, annotations: Mapping[str, str | None]) -> None:
-        effect = Annotate(target=card.target, uid=uid, annotations=annotations)
-        result = await self._actor.safer(effect, None)
-        if result.done:
-            card.told = annotations["status"] or ""
-
-    async def _tell(self, card: Card, notices: tuple[Notice, ...]) -> None:
-        for notice in notices:
-            log.info(notice.message, target=str(card.target), reason=notice.reason)
-            self._meters.notice(notice.reason)
-            try:
-                await self._cluster.tell(
-                    card.target,
-                    reason=notice.reason,
-                    message=notice.message,
-                    warning=notice.warning,
-                )
-            except errors.SwitchgearError as error:
-                log.debug("event not written", why=error.diagnostics())
 
 
 async def _swept(card: Card, keep: int) -> None:

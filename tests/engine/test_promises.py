@@ -208,7 +208,8 @@ def test_at_rest_nothing_is_asked() -> None:
     clock.run(story())
 
 
-def test_five_trips_open_the_breaker_of_the_fleet() -> None:
+@pytest.mark.parametrize("restarted", [False, True], ids=["one leader", "a restart in between"])
+def test_five_trips_open_the_breaker_of_the_fleet(*, restarted: bool) -> None:
     """A shared cause is likelier than five bad versions: the sixth target does not begin."""
 
     async def story() -> None:
@@ -219,9 +220,14 @@ def test_five_trips_open_the_breaker_of_the_fleet() -> None:
             for name in names:
                 await world.shop(name=name, rate=400.0, annotations=notes)
             await asyncio.sleep(10)
-            for name in names[:5]:
-                env = {"ERROR_RATE": "0.5"}
+            env = {"ERROR_RATE": "0.5"}
+            for name in names[:4]:
                 world.set_image("shop", name, IMAGE, env)
+            await found.until(lambda: sum(run["tripped"] for run in found.runs()) == 4, 60)
+            if restarted:
+                await found.stop()
+                await found.start()
+            world.set_image("shop", names[4], IMAGE, env)
             await found.until(lambda: sum(run["tripped"] for run in found.runs()) == 5, 60)
             await asyncio.sleep(5)
             world.set_image("shop", names[5], IMAGE)

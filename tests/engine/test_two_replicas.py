@@ -201,6 +201,39 @@ def _epoch(found: Pair) -> int:
     return int(found.world.get("configmaps", NAMESPACE, "switchgear-cluster")["data"]["epoch"])
 
 
+def test_a_kill_on_the_one_that_stands_by_does_not_forget_what_it_could_not_read() -> None:
+    """The leader is dead, and the first look at the runs fails: the next look stops them."""
+
+    async def story() -> None:
+        async with pair() as found:
+            first, second = found.houses
+            found.world.set_image("shop", "checkout", IMAGE)
+            await first.until(lambda: bool(first.runs()) and first.runs()[-1]["weight_bp"] == 500)
+            await first.crash()
+            refused = 0
+
+            def once(request: Sent) -> None:
+                nonlocal refused
+                if request.method == "GET" and request.path.endswith("/configmaps") and refused < 4:
+                    refused += 1
+                    raise Unavailable("429 Too Many Requests")
+
+            second.wire.before.append(once)
+            assert second.engine is not None
+            halt = await second.engine.killer.kill("all", actor="ada", reason="", wait_seconds=8.0)
+            assert refused == 4
+            assert not second.leads
+            assert halt.in_force
+            route = found.world.get("httproutes", "shop", "checkout")
+            weights = {
+                item["name"]: item["weight"] for item in route["spec"]["rules"][0]["backendRefs"]
+            }
+            assert weights["checkout-canary"] == 0
+            assert route["metadata"]["annotations"][EPOCH] == "0"
+
+    play(story)
+
+
 def test_a_label_on_the_lease_changes_nothing() -> None:
     async def story() -> None:
         async with pair() as found:

@@ -8,6 +8,7 @@ plain text or the HTML of a load balancer; only the first is looked into.
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -143,14 +144,21 @@ async def read_all(response: Response, limit: int = BODY_LIMIT) -> bytes:
     return b"".join(chunks)
 
 
+@dataclass(slots=True)
+class Budget:
+    """How many retries may go out now; see `RETRY_TOKENS`."""
+
+    tokens: float = RETRY_TOKENS
+
+
 class Calls:
     """Requests to one API server. Reads are tried again, writes never: they may have happened."""
 
-    def __init__(self, wire: Wire, clock: Clock) -> None:
-        """Speak over `wire` and wait on `clock`."""
+    def __init__(self, wire: Wire, clock: Clock, budget: Budget | None = None) -> None:
+        """Speak over `wire` and wait on `clock`; retries may share a budget with others'."""
         self.wire = wire
         self.clock = clock
-        self._tokens = RETRY_TOKENS
+        self.budget = budget or Budget()
 
     async def once(self, request: Request, limit: int = BODY_LIMIT) -> bytes:
         """One try: the body of a 2xx answer, or an error of ours."""
@@ -182,12 +190,12 @@ class Calls:
             except (Expired, TooLarge):
                 raise
             except Unavailable as error:
-                if attempt == READ_TRIES or self._tokens < 1.0:
+                if attempt == READ_TRIES or self.budget.tokens < 1.0:
                     raise
-                self._tokens -= 1.0
+                self.budget.tokens -= 1.0
                 await self._pause(attempt, error)
             else:
-                self._tokens = min(RETRY_TOKENS, self._tokens + 0.1)
+                self.budget.tokens = min(RETRY_TOKENS, self.budget.tokens + 0.1)
                 return body
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -28,7 +28,7 @@ class Fenced(Calls):
 
     def __init__(self, calls: Calls, epoch: int) -> None:
         """Speak over the wire and with the retry budget of `calls`."""
-        super().__init__(calls.wire, calls.clock)
+        super().__init__(calls.wire, calls.clock, calls.budget)
         self._epoch = epoch
 
     async def patch(self, path: str, body: object, *, kind: str = JSON_PATCH) -> dict[str, Any]:

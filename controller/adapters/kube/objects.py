@@ -146,6 +146,7 @@ class _WorkloadSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     paused: bool | None = False
     selector: _Selector = _Selector()
     strategy: _Strategy = _Strategy()
+    revision_history_limit: int | None = 10
 
 
 class _WorkloadStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -185,6 +186,7 @@ def parse_deployment(raw: bytes | msgspec.Raw, _old: Held[Deployment] | None) ->
         pod_labels=pairs((template.get("metadata") or {}).get("labels")),
         annotations=ours_only(meta.annotations),
         claims=_claims(template),
+        history=10 if spec.revision_history_limit is None else spec.revision_history_limit,
         updated=status.updated_replicas,
         ready=status.ready_replicas,
         available=status.available_replicas,

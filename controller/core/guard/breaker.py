@@ -36,8 +36,3 @@ def why_open(runs: Iterable[Run], policy: Policy, digest: str) -> str:
 def quarantined(runs: Iterable[Run]) -> tuple[str, ...]:
     """Digests of templates that failed and were not given another try."""
     return tuple(sorted({run.digest for run in runs if run.quarantined}))
-
-
-def fleet_trips(moments: Iterable[float], now: float) -> int:
-    """How many trips lie within the window (monotonic seconds)."""
-    return sum(1 for moment in moments if now - moment <= FLEET_WINDOW_SECONDS)

@@ -86,6 +86,12 @@ def _workload(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refus
             message=f"the strategy is {deployment.strategy}: two versions may not run side by "
             "side; use RollingUpdate or remove the policy annotation",
         )
+    if deployment.history == 0:
+        yield Refusal(
+            code="NoHistory",
+            message="revisionHistoryLimit is 0: once the Deployment has rolled there is no "
+            "ReplicaSet to go back to; write 1 or more, or remove the policy annotation",
+        )
     if deployment.replicas == 0:
         yield Refusal(
             code="ScaledToZero", message="the Deployment is scaled to 0: nothing to compare with"

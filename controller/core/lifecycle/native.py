@@ -119,8 +119,7 @@ def orphan(situation: Situation, memory: Memory) -> Decision:
     stable = next((s for s in situation.view.replica_sets if s.hash == run.stable_hash), None)
     if stable is None:
         # Deleting the only ReplicaSet left would make the controller start it anew, from nothing.
-        why = "stable's ReplicaSet is gone (revisionHistoryLimit?): a person must decide"
-        return Decision(memory=memory, why=why, wait_seconds=30.0)
+        return without_stable(memory)
     if others:
         noted = tuple(dict.fromkeys([*run.orphans, *(item.hash for item in others)]))
         gone = tuple(
@@ -132,7 +131,7 @@ def orphan(situation: Situation, memory: Memory) -> Decision:
     if stable.ready < deployment.replicas:
         why = f"{stable.ready} of {deployment.replicas} stable pods are back"
         room = tuple(_room(situation, memory, stable, deployment))
-        return Decision(memory=memory, why=why, effects=room)
+        return Decision(memory=memory, why=why, effects=room, notices=_crowded(situation, memory))
     if not all(
         exposure.confined(item, run.stable_hash) for item in exposure.services(situation, run)
     ):
@@ -141,6 +140,16 @@ def orphan(situation: Situation, memory: Memory) -> Decision:
     return Decision(
         memory=memory.moved(Event.STABLE_BACK, situation.now), why="stable is back in number"
     )
+
+
+def without_stable(memory: Memory) -> Decision:
+    """There is no ReplicaSet to go back to: somebody deleted it, or set the history limit to 0."""
+    why = (
+        "stable's ReplicaSet is gone, so there is nothing to go back to: a person must stop the "
+        "controller, write a good template, and end the run by hand (docs/runbook.md)"
+    )
+    notice = Notice(reason="StableGone", message=why, warning=True)
+    return Decision(memory=memory, why=why, notices=(notice,), wait_seconds=30.0)
 
 
 def _first(situation: Situation, run: Run, deployment: Deployment) -> Iterator[Effect]:
@@ -170,16 +179,36 @@ def orphans(situation: Situation) -> tuple[Pod, ...]:
 def _room(
     situation: Situation, memory: Memory, stable: ReplicaSet, deployment: Deployment
 ) -> Iterator[Effect]:
-    """Stable does not come, for want of room perhaps: orphans beyond the wanted number go first."""
-    if situation.now - memory.moments.entered < STUCK_SECONDS:
+    """Stable does not come, for want of room perhaps: what is not needed goes first.
+
+    If that does not help, one orphan at a time makes way: better one pod too few than the version
+    that failed for ever.
+    """
+    stuck = situation.now - memory.moments.entered
+    if stuck < STUCK_SECONDS:
+        return
+    canary = situation.view.canary
+    if canary is not None and canary.ours and not canary.deleting:
+        yield effects.DeleteCanary(target=memory.run.target, uid=canary.uid)
         return
     left = orphans(situation)
     ready = sum(pod.ready for pod in left)
-    surplus = max(0, stable.ready + ready - deployment.replicas)
+    lent = 1 if stuck >= 2 * STUCK_SECONDS else 0
+    surplus = max(0, stable.ready + ready + lent - deployment.replicas)
     useless = [pod for pod in left if not pod.ready]
     chosen = [*useless, *[pod for pod in left if pod.ready][:surplus]]
     if chosen:
         yield swept(memory.run, chosen)
+
+
+def _crowded(situation: Situation, memory: Memory) -> tuple[Notice, ...]:
+    if situation.now - memory.moments.entered < 2 * STUCK_SECONDS:
+        return ()
+    message = (
+        "stable's pods do not come back, for want of room perhaps; one pod of the version that "
+        "failed makes way for each: look at the namespace's quota and at pending pods"
+    )
+    return (Notice(reason="NoRoom", message=message, warning=True),)
 
 
 def swept(run: Run, pods: Sequence[Pod]) -> effects.DeletePods:

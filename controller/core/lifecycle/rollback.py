@@ -57,8 +57,7 @@ def undo(situation: Situation, memory: Memory) -> Decision:
     strange = _strange(situation, run)
     if strange and stable_set(situation, run) is None:
         # Deleting the only ReplicaSet left would make the controller start it anew, from nothing.
-        why = "stable's ReplicaSet is gone (revisionHistoryLimit?): a person must decide"
-        return Decision(memory=memory, why=why, wait_seconds=30.0)
+        return native.without_stable(memory)
     if strange and situation.view.canary is not None:
         gather = _gathered(situation, run)
         if gather:

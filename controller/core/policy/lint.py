@@ -181,6 +181,16 @@ def _strategy(case: Case) -> Iterator[Problem]:
         )
 
 
+def _history(case: Case) -> Iterator[Problem]:
+    if case.workload.history == 0:
+        yield Problem(
+            key="revisionHistoryLimit",
+            code="NoHistory",
+            message="without an old ReplicaSet there is nothing to go back to once it has rolled",
+            hint="write 1 or more, or leave it out (Kubernetes then keeps 10)",
+        )
+
+
 def _singleton(case: Case) -> Iterator[Problem]:
     if case.workload.replicas != 1:
         return
@@ -345,6 +355,7 @@ RULES: Final[tuple[Callable[[Case], Iterator[Problem]], ...]] = (
     _short_steps,
     _cap,
     _strategy,
+    _history,
     _singleton,
     _long_name,
     _services,

@@ -39,6 +39,8 @@ class Workload:
     """Labels of the pods."""
     replicas: int = 1
     strategy: str = "RollingUpdate"
+    history: int = 10
+    """`revisionHistoryLimit`."""
     claims: tuple[str, ...] = ()
     """PersistentVolumeClaims that the pods mount."""
 
@@ -168,6 +170,7 @@ def _is_workload(item: Mapping[str, Any]) -> bool:
 
 def _workload(item: Mapping[str, Any]) -> Workload:
     annotations = _dict(item, "metadata", "annotations")
+    history = _dict(item, "spec").get("revisionHistoryLimit")
     replicas = _dict(item, "spec").get("replicas", 1)
     volumes = _list(item, "spec", "template", "spec", "volumes")
     claims = (_dict(volume, "persistentVolumeClaim").get("claimName") for volume in volumes)
@@ -187,6 +190,7 @@ def _workload(item: Mapping[str, Any]) -> Workload:
         labels=_texts(_dict(item, "spec", "template", "metadata", "labels")),
         replicas=replicas if isinstance(replicas, int) else 1,
         strategy=str(_dict(item, "spec", "strategy").get("type", "RollingUpdate")),
+        history=history if isinstance(history, int) else 10,
         claims=tuple(claim for claim in claims if isinstance(claim, str)),
     )
 

@@ -94,6 +94,7 @@ CASES = {
     "NoRoute": without_a_route(promotion="shift", steps="20@10s"),
     "StepUnreachable": without_a_route(),
     "StrategyNotRolling": of_deployment(strategy="Recreate"),
+    "NoHistory": of_deployment(history=0),
     "PathNotWeighable": facts(unweighable=("Ingress shop/checkout",)),
     "AutoscalerUnfit": facts(autoscaler_problem="the autoscaler follows memory"),
     "QuotaTooSmall": facts(pods_left=2),

@@ -98,6 +98,10 @@ def _recreate(objects: Manifests) -> None:
     objects["deployment"]["spec"]["strategy"] = {"type": "Recreate"}
 
 
+def _no_history(objects: Manifests) -> None:
+    objects["deployment"]["spec"]["revisionHistoryLimit"] = 0
+
+
 def _singleton(objects: Manifests) -> None:
     objects["deployment"]["spec"]["replicas"] = 1
 
@@ -211,6 +215,7 @@ def _stateful(objects: Manifests) -> None:
         (_bake_of_40_seconds, "StepTooShort"),
         (_cap_of_1, "CapBelowFirstStep"),
         (_recreate, "StrategyNotRolling"),
+        (_no_history, "NoHistory"),
         (_singleton, "SingletonVolume"),
         (_singleton_by_default, "SingletonVolume"),
         (_no_service, "NoService"),
