@@ -34,7 +34,6 @@ NOT_BY_A_RUN: dict[tuple[str, str, str], str] = {
     ("gateway.networking.k8s.io", "referencegrants", "list"): "a route in another namespace",
     ("coordination.k8s.io", "leases", "create"): "leader election",
     ("coordination.k8s.io", "leases", "get"): "leader election",
-    ("coordination.k8s.io", "leases", "update"): "leader election",
     ("coordination.k8s.io", "leases", "patch"): "leader election",
 }
 """Rules whose use other tests show; each with what uses it."""
