@@ -247,7 +247,7 @@ def _body(method: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("verb", "allowed"),
-    [("release", True), ("override", True), ("promote", True), ("approve", False)],
+    [("release", True), ("override", True), ("promote", False)],
 )
 async def test_kubectl_answers_for_our_verbs(
     rights: Installed, lab: Lab, space: Space, verb: str, allowed: bool
