@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a hold by the API server stands against: resuming, forging, stripping, going round it."""
 
+import functools
 import json
 from collections.abc import Callable
 
@@ -196,12 +197,10 @@ def _marked(desk: Desk, kind: str) -> str:
 async def test_nobody_else_makes_pods_of_the_canary(desk: Desk) -> None:
     """They would get its requests: not bare, not by any workload, and not by an administrator."""
     kinds = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController", "Job")
-    admin = desk.gate.cluster.kubectl
+    create = ("-n", desk.app.namespace, "create", "-f", "-")
     for kind in ("Pod", *kinds):
-        text = _marked(desk, kind)
-        words = _refusal(
-            lambda text=text: admin("-n", desk.app.namespace, "create", "-f", "-", stdin=text)
-        )
+        as_admin = functools.partial(desk.gate.cluster.kubectl, *create, stdin=_marked(desk, kind))
+        words = _refusal(as_admin)
         assert "Switchgear alone" in " ".join(words.split()), kind
     mark = {"spec": {"template": {"metadata": {"labels": {P + "track": "canary"}}}}}
     assert "out of the template" in " ".join(_refusal(lambda: desk.patch(mark)).split())
