@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The controller's own metrics; each counts a fact that the journal or an Event holds as well."""
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from controller.core.effects import ZeroWeight
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.situation import Decision
+
+ALERTED: Final = ("EffectFailing", "OtherWriter", "RolledUngated", "RunDocumentUnusable")
+"""Reasons of notices that an alert waits for: exposed as 0 from the start, since Prometheus sees no
+increase in a series that begins with 1."""
 
 
 class Meters:
@@ -25,6 +31,8 @@ class Meters:
         self._trips = counter("breaker_trips", "Circuit breakers opened.")
         self._kills = counter("kills", "Kill switch used.")
         self._notices = counter("notices", "Things people were told.", "reason")
+        for reason in ALERTED:
+            self._notices.labels(reason)
         self._journal = counter("journal_failures", "Run documents that could not be written.")
         self._metrics = counter("metrics_failures", "Metrics queries without a usable answer.")
         self._broken = counter("promises_broken", "Decisions stopped by an invariant.")

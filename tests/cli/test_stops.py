@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from controller.sim.apiserver.errors import ApiError
 from controller.sim.apiserver.request import Request, Response, error_response
 from tests.cli.room import Room, room, standing
 
 AFTER = "stable pods may be gone"
+PEOPLE = Path(__file__).resolve().parents[2] / "manifests" / "base" / "people.yaml"
 
 
 def _refuse(found: Room, part: str, *, only_writes: bool = True) -> None:
@@ -36,6 +38,53 @@ def test_kill_latches_and_writes_weight_0(tmp_path: Path) -> None:
         assert "switchgear release" in result.stdout
         assert found.share() == 0
         assert json.loads(found.latched()["all"])["reason"] == "smoke"
+
+
+def _as_killer(found: Room) -> None:
+    """Let the API server allow what the shipped role for stopping grants, and nothing else."""
+    rules = [
+        rule
+        for role in yaml.safe_load_all(PEOPLE.read_text())
+        if role["metadata"]["name"] == "switchgear-killer"
+        for rule in role["rules"]
+    ]
+    verbs = {"POST": "create", "PATCH": "patch"}
+
+    async def judge(request: Request) -> Response | None:
+        _, root, *rest = request.path.split("/")
+        group = "" if root == "api" else rest.pop(0)
+        resource, *named = rest[rest.index("namespaces") + 2 :]
+        verb = verbs.get(request.method, "get" if named else "list")
+        for rule in rules:
+            names = rule.get("resourceNames")
+            if (
+                group in rule["apiGroups"]
+                and resource in rule["resources"]
+                and verb in rule["verbs"]
+                and (names is None or set(named) & set(names))
+            ):
+                return None
+        return error_response(ApiError(403, "Forbidden", f"{verb} {resource}"))
+
+    found.world.api.before.append(judge)
+
+
+@pytest.mark.parametrize("phase", ["Judging", "Committing"])
+def test_kill_needs_no_more_than_the_role_for_it(phase: str, tmp_path: Path) -> None:
+    """Which can write nothing into a Deployment: who may stop may not deploy."""
+    world = standing("Rolling" if phase == "Committing" else phase)
+    with room(world, tmp_path) as found:
+        document = found.house().documents()[-1]
+        state = json.loads(document["data"]["state"])
+        document["data"]["state"] = json.dumps({**state, "phase": phase})
+        world.store.update("configmaps", document)
+        _as_killer(found)
+        result = found.type("kill")
+        assert result.exit_code == 0, result.output
+        assert found.share() == 0
+        told = found.type("abort", "shop/checkout")
+        assert told.exit_code != 0
+        assert "patch deployments" in told.output
 
 
 @pytest.mark.parametrize(

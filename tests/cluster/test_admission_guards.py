@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a hold by the API server stands against: resuming, forging, stripping, going round it."""
 
+import functools
+import json
 from collections.abc import Callable
 
 import pytest
 import yaml
 
+from tests.cluster.lab.application import until
 from tests.cluster.lab.worker import Refusal
 from tests.cluster.people import V2, Desk, Object, P, of_git, template
 
@@ -168,6 +171,52 @@ async def test_made_anew_it_rolls_natively_and_brings_no_mark_along(desk: Desk) 
     assert not desk.get()["spec"].get("paused")
     await desk.app.complete()
     assert await desk.app.ready() == {"v2": 1}
+
+
+def _marked(desk: Desk, kind: str) -> str:
+    """A workload whose pods would be taken for the canary's, or such a pod itself."""
+    spec = desk.get()["spec"]["template"]["spec"]
+    labels = {"app": "checkout", P + "track": "canary"}
+    meta = {"name": "stowaway"}
+    group = {"Job": "batch/v1", "Pod": "v1", "ReplicationController": "v1"}
+    body: Object = {"apiVersion": group.get(kind, "apps/v1"), "kind": kind, "metadata": meta}
+    if kind == "Pod":
+        return yaml.safe_dump({**body, "metadata": {**meta, "labels": labels}, "spec": spec})
+    if kind == "Job":
+        spec = {**spec, "restartPolicy": "Never"}
+    body["spec"] = {"template": {"metadata": {"labels": labels}, "spec": spec}}
+    if kind == "ReplicationController":
+        body["spec"]["selector"] = labels
+    elif kind != "Job":
+        body["spec"]["selector"] = {"matchLabels": labels}
+    if kind == "StatefulSet":
+        body["spec"]["serviceName"] = "checkout"
+    return yaml.safe_dump(body)
+
+
+async def test_nobody_else_makes_pods_of_the_canary(desk: Desk) -> None:
+    """They would get its requests: not bare, not by any workload, and not by an administrator."""
+    kinds = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController", "Job")
+    create = ("-n", desk.app.namespace, "create", "-f", "-")
+    for kind in ("Pod", *kinds):
+        as_admin = functools.partial(desk.gate.cluster.kubectl, *create, stdin=_marked(desk, kind))
+        words = _refusal(as_admin)
+        assert "Switchgear alone" in " ".join(words.split()), kind
+    mark = {"spec": {"template": {"metadata": {"labels": {P + "track": "canary"}}}}}
+    assert "out of the template" in " ".join(_refusal(lambda: desk.patch(mark)).split())
+    # The controller's own canary gets its pods, and others may scale it.
+    canary = _marked(desk, "Deployment").replace("stowaway", "checkout-canary")
+    desk.kubectl("create", "-f", "-", stdin=canary, user=desk.gate.controller)
+    twin = "deployment/checkout-canary"
+    for count in (1, 2):
+        desk.kubectl("scale", twin, f"--replicas={count}")
+
+        async def look(count: int = count) -> bool:
+            told = desk.kubectl("get", "pods", "-l", f"{P}track=canary", "-o", "json")
+            return len(json.loads(told)["items"]) == count
+
+        await until(look, 20.0, f"{count} pods of the canary")
+    desk.kubectl("delete", twin)
 
 
 async def test_server_side_apply_sees_no_drift(desk: Desk) -> None:

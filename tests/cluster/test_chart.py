@@ -15,10 +15,10 @@ HELM_SECONDS = 60.0
 Key = tuple[str, str, str, str]
 
 
-def _helm(*args: str) -> subprocess.CompletedProcess[str]:
+def _helm(*args: str, version: str = "1.37.2") -> subprocess.CompletedProcess[str]:
     programs = build.programs(make=False)
     return subprocess.run(
-        [str(programs.helm), *args, "--kube-version=1.37.2"],
+        [str(programs.helm), *args, f"--kube-version={version}"],
         capture_output=True,
         text=True,
         check=False,
@@ -72,6 +72,41 @@ def test_another_namespace_is_meant_everywhere() -> None:
     assert "kubernetes.io/metadata.name: delivery" in text
     assert {name[2] for name in found} == {"", "delivery"}
     assert "--controller-namespace=delivery" in text
+
+
+@pytest.mark.parametrize(
+    ("prometheus", "ports"),
+    [
+        ("http://prometheus.monitoring:9090", [9090]),
+        ("http://vmselect.monitoring:8481/select/0/prometheus", [9090, 8481]),
+        ("http://prometheus.monitoring", [9090, 80]),
+        ("https://prometheus.monitoring/", [9090, 443]),
+        ("http://user:secret@[fd00::1]:9999", [9090, 9999]),
+    ],
+)
+def test_the_network_policy_lets_prometheus_be_asked(prometheus: str, ports: list[int]) -> None:
+    found = _rendered(f"--set=prometheus={prometheus}")
+    policy = found["networking.k8s.io/v1", "NetworkPolicy", "switchgear", "switchgear"]
+    (part,) = (
+        one for one in policy["spec"]["egress"] if {"namespaceSelector": {}} in one.get("to", ())
+    )
+    assert part["ports"] == [{"port": port, "protocol": "TCP"} for port in ports]
+
+
+def test_another_priority_has_its_own_quota_and_none_has_none() -> None:
+    quota = ("v1", "ResourceQuota", "switchgear", "switchgear")
+    scope = _rendered("--set=priorityClassName=gold")[quota]["spec"]["scopeSelector"]
+    assert scope["matchExpressions"][0]["values"] == ["gold"]
+    assert quota not in _rendered("--set=priorityClassName=")
+
+
+def test_mutating_policies_are_refused_where_they_are_not_served() -> None:
+    """With what to set instead; without them the same cluster is fine."""
+    args = ("template", "switchgear", str(MANIFESTS / "chart"), "--namespace=switchgear")
+    done = _helm(*args, version="1.35.4-gke.1")
+    assert done.returncode != 0
+    assert "set admission.mutating=false" in done.stderr
+    assert _helm(*args, "--set=admission.mutating=false", version="1.31.0").returncode == 0
 
 
 @pytest.mark.parametrize("setting", ["replcas=1", "prometheus=prometheus:9090", "args={oops}"])

@@ -34,7 +34,6 @@ NOT_BY_A_RUN: dict[tuple[str, str, str], str] = {
     ("gateway.networking.k8s.io", "referencegrants", "list"): "a route in another namespace",
     ("coordination.k8s.io", "leases", "create"): "leader election",
     ("coordination.k8s.io", "leases", "get"): "leader election",
-    ("coordination.k8s.io", "leases", "update"): "leader election",
     ("coordination.k8s.io", "leases", "patch"): "leader election",
 }
 """Rules whose use other tests show; each with what uses it."""
@@ -248,7 +247,7 @@ def _body(method: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("verb", "allowed"),
-    [("release", True), ("override", True), ("promote", True), ("approve", False)],
+    [("release", True), ("override", True), ("promote", False)],
 )
 async def test_kubectl_answers_for_our_verbs(
     rights: Installed, lab: Lab, space: Space, verb: str, allowed: bool

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from controller.demo import binaries
-from controller.engine.meters import Meters
+from controller.engine.meters import ALERTED, Meters
 from tests.manifests.rendered import Json, kustomized, of_kind
 
 NAME = re.compile(r"\bswitchgear_[a-z_]+")
+REASONS = re.compile(r'reason=~?"([^"]+)"')
 
 
 def _rules() -> list[Json]:
@@ -33,6 +34,20 @@ def test_every_metric_exists() -> None:
     for rule in _rules():
         for name in NAME.findall(rule["expr"]):
             assert name in exposed, (rule["alert"], name)
+
+
+def test_the_first_notice_of_a_process_is_an_increase() -> None:
+    """Reasons that an alert names are exposed as 0 before anything happened."""
+    text = Meters().text().decode()
+    named = {
+        reason
+        for rule in _rules()
+        for reasons in REASONS.findall(rule["expr"])
+        for reason in reasons.split("|")
+    }
+    assert named == set(ALERTED)
+    for reason in named:
+        assert f'switchgear_notices_total{{reason="{reason}"}} 0.0' in text
 
 
 def test_every_alert_says_what_to_do() -> None:
@@ -64,6 +79,13 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
         {'switchgear_notices_total{reason="RolledUngated"}': "0 0 1x18"},
         "5m",
     ),
+    "SwitchgearNeedsAPerson": (
+        {
+            'switchgear_notices_total{reason="EffectFailing"}': "0x20",
+            'switchgear_notices_total{reason="RunDocumentUnusable"}': "0 0 1x18",
+        },
+        "5m",
+    ),
 }
 QUIET = {
     "switchgear_runs_active": "2x20",
@@ -77,6 +99,7 @@ QUIET = {
     "switchgear_breaker_trips_total": "4x20",
     "switchgear_kills_total": "1x20",
     'switchgear_notices_total{reason="Promoted"}': "0+1x20",
+    'switchgear_notices_total{reason="OtherWriter"}': "2x20",
 }
 
 

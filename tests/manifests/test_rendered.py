@@ -182,6 +182,23 @@ def test_only_what_tells_may_fail_open() -> None:
         assert policy["spec"]["failurePolicy"] == wanted
 
 
+OLD_CEL = {
+    *("all", "exists", "filter", "map", "has", "size", "startsWith", "endsWith", "orValue"),
+    *("group", "resource", "subresource", "namespace", "name", "check", "allowed"),
+}
+"""What the validating policies call; API servers compile these since Kubernetes 1.28."""
+
+
+def test_validating_policies_call_nothing_that_old_servers_do_not_know() -> None:
+    """They are for clusters from 1.31 on, which refuse a policy for one unknown function."""
+    for policy in of_kind(kustomized("admission/validating"), "ValidatingAdmissionPolicy"):
+        spec = policy["spec"]
+        for item in (*spec["matchConditions"], *spec.get("variables", ()), *spec["validations"]):
+            expression = item["expression"] + " " + item.get("messageExpression", "")
+            called = set(re.findall(r"([A-Za-z_]+)\(", re.sub(r"'[^']*'", "''", expression)))
+            assert called <= OLD_CEL, (policy["metadata"]["name"], called - OLD_CEL)
+
+
 def test_policies_speak_of_keys_that_exist() -> None:
     """An annotation renamed in the product must not leave its guard behind."""
     # On other objects than Deployments: a namespace, a Service, a pod.
