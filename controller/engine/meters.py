@@ -9,7 +9,14 @@ from controller.core.effects import ZeroWeight
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.situation import Decision
 
-ALERTED: Final = ("EffectFailing", "OtherWriter", "RolledUngated", "RunDocumentUnusable")
+ALERTED: Final = (
+    "EffectFailing",
+    "NoRoom",
+    "OtherWriter",
+    "RolledUngated",
+    "RunDocumentUnusable",
+    "StableGone",
+)
 """Reasons of notices that an alert waits for: exposed as 0 from the start, since Prometheus sees no
 increase in a series that begins with 1."""
 
