@@ -80,6 +80,11 @@ class Scene:
         return found
 
 
+def not_more(ours: int, theirs: int, what: object) -> None:
+    """Each way takes the same number of pods away; how many requests meet one of them is chance."""
+    assert ours <= theirs + 3 * (theirs + 1) ** 0.5, (ours, theirs, what)
+
+
 async def begun(
     lab: Lab,
     space: Space,

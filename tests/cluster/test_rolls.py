@@ -36,11 +36,6 @@ async def native(lab: Lab, shop: App) -> int:
     return load.failures.total()
 
 
-def not_more(ours: int, theirs: int, what: object) -> None:
-    """Each way takes the same number of pods away; how many requests meet one of them is chance."""
-    assert ours <= theirs + 3 * (theirs + 1) ** 0.5, (ours, theirs, what)
-
-
 @pytest.mark.parametrize(
     "plane", ["traefik", pytest.param("envoy", marks=pytest.mark.deep)], ids=scenes.PLANES
 )
@@ -56,11 +51,17 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
     await scene.load.until_answered(200)
     assert state["promotion"] == "roll"
     assert await _own(scene) == {"v2": 4}
-    not_more(scene.load.failures.total(), theirs, scene.load.failures)
+    scenes.not_more(scene.load.failures.total(), theirs, scene.load.failures)
 
 
-@pytest.mark.deep
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        # The one that has most to put right: stable pods are gone and going.
+        name if name == "roll" else pytest.param(name, marks=pytest.mark.deep)
+        for name in MOMENTS
+    ],
+)
 async def test_stopped(lab: Lab, space: Space, app: Callable[..., App], moment: str) -> None:
     phase, about = MOMENTS[moment]
     unmanaged = app(name="unmanaged")
@@ -78,7 +79,7 @@ async def test_stopped(lab: Lab, space: Space, app: Callable[..., App], moment: 
     assert scene.load.answers("v2", since=ended + 1.0).total == 0
     assert await _own(scene) == {"v1": 4}
     # There and back: no more than two native rolls, and none where no pod of the user's went.
-    not_more(scene.load.failures.total(), 2 * theirs, scene.load.failures)
+    scenes.not_more(scene.load.failures.total(), 2 * theirs, scene.load.failures)
     if moment == "last step":
         assert scene.load.failures == {}
 

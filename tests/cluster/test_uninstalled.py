@@ -18,7 +18,7 @@ from tests.cluster.lab.traffic import Traffic
 from tests.cluster.lab.worker import Cluster
 from tests.manifests.rendered import kustomized
 from tests.support.realtime import Daemon
-from tests.support.runbook import block, typed
+from tests.support.runbook import blocks, typed
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -88,11 +88,12 @@ async def test_a_person_ends_the_run_by_the_runbook(
     names = {
         "NS": space.name,
         **dict.fromkeys("DSR", shop.name),
+        "K": "httproute",
         "APP": f"app={shop.name}",
     }
 
-    async def type_in(name: str) -> None:
-        await typed(block(name), cluster.kubeconfig, names, BLOCK_SECONDS)
+    async def type_in(*names_of_blocks: str) -> None:
+        await typed(blocks(*names_of_blocks), cluster.kubeconfig, names, BLOCK_SECONDS)
 
     async with installed(cluster, "base", "admission") as gate:
         own = Space(name=space.name, system=SYSTEM)
@@ -110,7 +111,7 @@ async def test_a_person_ends_the_run_by_the_runbook(
         await type_in(way)
         assert (await shop.ready())["v1"] == 2
         await until(lambda: _stands_still(load), 30.0, "nobody is sent to the new version")
-        await type_in("restore")
+        await type_in("detach", "restore")
         await asyncio.to_thread(uninstall, cluster, policies=True)
         await until(lambda: _forgotten(type_in, shop), 60.0, "no mark of ours is left")
     assert await shop.ready() == {"v1": 2}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from controller.sim.apiserver.resources import RESOURCES
 from tests.contract.openapi import SCHEMA_FILE, reduce, render
@@ -101,24 +102,49 @@ async def test_an_unknown_token_is_not_authenticated(world: World) -> None:
 
 @contract
 async def test_an_access_review_answers_about_the_caller(world: World) -> None:
-    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    attributes = {
+    attributes = _on_the_canary(world, "promote")
+    found = await _reviewed(world, "SelfSubjectAccessReview", resourceAttributes=attributes)
+    assert found["status"]["allowed"] is True
+    assert found["spec"]["resourceAttributes"]["subresource"] == "canary"
+
+
+@contract
+async def test_an_access_review_answers_about_anybody(world: World) -> None:
+    """On real and on virtual subresources: nobody without a role, and always an administrator."""
+    kind = "SubjectAccessReview"
+    for about in (
+        _on_the_canary(world, "release"),
+        {"namespace": world.namespace, "verb": "get", "resource": "pods"},
+    ):
+        who = {"user": "ann", "groups": ["people", "system:authenticated"]}
+        found = await _reviewed(world, kind, **who, resourceAttributes=about)
+        assert found["status"]["allowed"] is False
+        assert found["spec"] == {**who, "resourceAttributes": about}
+        found = await _reviewed(world, kind, user="ann", resourceAttributes=about)
+        assert found["status"]["allowed"] is False
+        who = {"user": "ann", "groups": ["system:masters"]}
+        found = await _reviewed(world, kind, **who, resourceAttributes=about)
+        assert found["status"]["allowed"] is True
+
+
+def _on_the_canary(world: World, verb: str) -> dict[str, str]:
+    """A right on a subresource that no server serves: only roles and reviews know of it."""
+    return {
         "namespace": world.namespace,
-        "verb": "promote",
+        "verb": verb,
         "group": "apps",
         "resource": "deployments",
         "subresource": "canary",
         "name": "checkout",
     }
-    body = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
-    }
+
+
+async def _reviewed(world: World, kind: str, **spec: Any) -> dict[str, Any]:
+    path = f"/apis/authorization.k8s.io/v1/{kind.lower()}s"
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
     answer = await world.send("POST", path, body)
-    assert answer.status == 201
-    assert answer.json["status"]["allowed"] is True
-    assert answer.json["spec"]["resourceAttributes"]["subresource"] == "canary"
+    assert answer.status == 201, answer.content
+    return dict(answer.json)
 
 
 @contract

@@ -34,6 +34,7 @@ import pytest
 
 from controller.sim import clock
 from controller.sim.apiserver.resources import resource
+from controller.sim.apiserver.reviews import Access
 from controller.sim.apiserver.serve import serving
 from controller.sim.apiserver.server import ApiServer
 from controller.sim.apiserver.store import Store
@@ -171,9 +172,15 @@ def _typed(plural: str, obj: Object) -> Object:
 # --- the three worlds ----------------------------------------------------------------------------
 
 
+def _administrators(_user: str, groups: tuple[str, ...], _attributes: Object) -> bool:
+    """Who may do anything in a cluster in which nobody has been given a role."""
+    return "system:masters" in groups
+
+
 def _api() -> ApiServer:
     wall = clock.WallClock()
-    return ApiServer(Store(lambda: datetime.fromtimestamp(wall.timestamp(), UTC)))
+    store = Store(lambda: datetime.fromtimestamp(wall.timestamp(), UTC))
+    return ApiServer(store, access=Access(allowed=_administrators))
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,6 @@ Each has a token of its own, so that the simulated API server can tell their wri
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -71,6 +70,15 @@ class Two:
         """The weight of the canary in the route."""
         return self.world.weights("checkout").get("checkout-canary", 0)
 
+    async def stopped(self, number: signal.Signals) -> asyncio.subprocess.Process:
+        """Give the leader a signal in mid-run; returns its process."""
+        self.world.set_image("shop", "checkout", V2)
+        await until(lambda: self.share() > 0, 30.0, self.daemons["a"].log())
+        process = self.daemons["a"].process
+        assert process is not None
+        os.kill(process.pid, number)
+        return process
+
 
 @contextlib.asynccontextmanager
 async def two(folder: Path) -> AsyncIterator[Two]:
@@ -118,29 +126,20 @@ async def _ends(found: Two, outcome: str, *, paused: bool = False) -> None:
 
 
 @pytest.mark.timeout(200)
-async def test_a_leader_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    """SIGKILL in mid-run: the other one takes the run up within 15 s and ends it."""
+@pytest.mark.parametrize(
+    ("number", "within", "status"),
+    [(signal.SIGKILL, 15.0, -signal.SIGKILL), (signal.SIGTERM, 5.0, 0)],
+    ids=["killed", "asked-to-end"],
+)
+async def test_a_leader_that_ends_is_replaced(
+    number: signal.Signals, within: float, status: int, tmp_path: Path
+) -> None:
+    """In mid-run: the other one takes the run up and ends it; a lease given back is no wait."""
     async with two(tmp_path) as found:
-        found.world.set_image("shop", "checkout", V2)
-        await until(lambda: found.share() > 0, 30.0, found.daemons["a"].log())
-        found.daemons["a"].kill()
-        took = await found.leading("b", within=15.0)
-        sys.stderr.write(f"SIGKILL: the other leads after {took:.1f} s\n")
-        await _ends(found, "promoted")
-
-
-@pytest.mark.timeout(200)
-async def test_a_leader_that_is_asked_to_end_makes_way(tmp_path: Path) -> None:
-    """SIGTERM in mid-run: its exit and the other's lead, within a few seconds."""
-    async with two(tmp_path) as found:
-        found.world.set_image("shop", "checkout", V2)
-        await until(lambda: found.share() > 0, 30.0, found.daemons["a"].log())
-        process = found.daemons["a"].process
-        assert process is not None
-        process.send_signal(signal.SIGTERM)
-        took = await found.leading("b", within=5.0)
-        sys.stderr.write(f"SIGTERM: the other leads after {took:.1f} s\n")
-        assert await found.daemons["a"].ended() == 0
+        await found.stopped(number)
+        took = await found.leading("b", within=within)
+        sys.stderr.write(f"{number.name}: the other leads after {took:.1f} s\n")
+        assert await found.daemons["a"].ended() == status
         await _ends(found, "promoted")
 
 
@@ -148,11 +147,7 @@ async def test_a_leader_that_is_asked_to_end_makes_way(tmp_path: Path) -> None:
 async def test_a_stopped_leader_that_wakes_up_raises_nothing(tmp_path: Path) -> None:
     """SIGSTOP in mid-run, longer than its lease lasts; the next thing it learns is that it lost."""
     async with two(tmp_path) as found:
-        found.world.set_image("shop", "checkout", V2)
-        await until(lambda: found.share() > 0, 30.0, found.daemons["a"].log())
-        process = found.daemons["a"].process
-        assert process is not None
-        os.kill(process.pid, signal.SIGSTOP)
+        process = await found.stopped(signal.SIGSTOP)
         took = await found.leading("b", within=15.0)
         sys.stderr.write(f"SIGSTOP: the other leads after {took:.1f} s\n")
         before = len(found.writes["a"])
@@ -161,7 +156,9 @@ async def test_a_stopped_leader_that_wakes_up_raises_nothing(tmp_path: Path) -> 
         late = found.writes["a"][before:]
         assert [line for line in late if _raises(line)] == []
         assert not await found.leads("a")
-        assert (await _posted(found, "a", "/v1/targets/shop/checkout/retry")).status_code == 409
+        assert (
+            await _asked(found, "a", "POST", "/v1/targets/shop/checkout/retry")
+        ).status_code == 409
 
 
 def _raises(line: str) -> bool:
@@ -169,31 +166,22 @@ def _raises(line: str) -> bool:
     return "switchgear.dev~1epoch" in line
 
 
-async def _posted(found: Two, name: str, path: str) -> httpx.Response:
+async def _asked(found: Two, name: str, method: str, path: str) -> httpx.Response:
     async with httpx.AsyncClient(timeout=10.0, trust_env=False) as http:
-        return await http.post(f"{found.daemons[name].url}{path}")
+        return await http.request(method, f"{found.daemons[name].url}{path}")
 
 
 @pytest.mark.timeout(200)
 async def test_a_kill_on_the_one_that_stands_by(tmp_path: Path) -> None:
     """With the leader stopped in its tracks: no one else is needed."""
     async with two(tmp_path) as found:
-        found.world.set_image("shop", "checkout", V2)
-        await until(lambda: found.share() > 0, 30.0, found.daemons["a"].log())
-        process = found.daemons["a"].process
-        assert process is not None
-        os.kill(process.pid, signal.SIGSTOP)
+        process = await found.stopped(signal.SIGSTOP)
         try:
-            answer = await _posted(found, "b", "/v1/kill?wait=20")
+            answer = await _asked(found, "b", "POST", "/v1/kill?wait=20")
         finally:
             os.kill(process.pid, signal.SIGCONT)
         assert answer.status_code == 200, answer.text
         assert found.share() == 0
-        runs = json.loads((await _got(found, "b", "/v1/runs")).text)["runs"]
+        runs = (await _asked(found, "b", "GET", "/v1/runs")).json()["runs"]
         assert len(runs) == 1
         await _ends(found, "killed", paused=True)
-
-
-async def _got(found: Two, name: str, path: str) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=10.0, trust_env=False) as http:
-        return await http.get(f"{found.daemons[name].url}{path}")

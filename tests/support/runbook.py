@@ -12,7 +12,12 @@ from pathlib import Path
 from tests.support.realtime import ROOT
 
 
-def block(name: str) -> str:
+def blocks(*names: str) -> str:
+    """Blocks of commands, after the function that all of them may call."""
+    return "\n".join(_block(name) for name in ("share", *names))
+
+
+def _block(name: str) -> str:
     """A block of commands of the runbook, by the comment that stands before it."""
     text = (ROOT / "docs" / "runbook.md").read_text()
     found = re.search(rf"<!-- tested: {name} -->\n```bash\n(.*?)```", text, re.DOTALL)

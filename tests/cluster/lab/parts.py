@@ -41,9 +41,14 @@ AUDIT_POLICY: Final = """\
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
+omitManagedFields: true
 rules:
+- level: Request
+  verbs: [create, update, patch]
+  resources: [{group: apps, resources: [deployments]}]
 - level: Metadata
 """
+"""Of writes to Deployments it shows the body too: tests ask what such a write touched."""
 
 
 async def etcd(programs: Programs, folder: Path) -> Child:
