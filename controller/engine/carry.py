@@ -125,7 +125,9 @@ class Carrier:
         call, intent = self._name(turn), None
         if not turn.quiet:
             intent = turn.ledger.note("intent", {**describe.effect(effect), "call": call})
-        turn.card.tried[key] = Tried(intent=intent, call=call, told=intent is not None)
+        turn.card.tried[key] = Tried(
+            intent=intent, call=call, told=intent is not None, about=describe.effect(effect)
+        )
 
     async def _refused(self, turn: _Turn, effect: effects.Riskier) -> Result | None:
         """Ask the guards before anything is written: a refusal that lasts is noted once."""
@@ -241,11 +243,16 @@ def _given_up(turn: _Turn, asked: Sequence[Effect]) -> None:
         if tried.intent is not None:
             words = tried.words or "not tried"
             _outcome(turn, tried, done=False, words=f"no longer wanted; last: {words}")
+        elif tried.writes > tried.noted and not turn.quiet:
+            # Written again after its record, since the cache was behind: once more in all, so that
+            # what is written again and again does not fill the journal.
+            _effect(turn, tried)
 
 
 def _told(turn: _Turn, effect: Effect, result: Result) -> None:
     """Note what became of an effect, if that is new."""
     tried = turn.card.tried.setdefault(key_of(effect), Tried())
+    tried.about = tried.about or describe.effect(effect)
     tried.times += 1
     tried.writes += result.writes
     words = kind_of(result.words)
@@ -257,16 +264,21 @@ def _told(turn: _Turn, effect: Effect, result: Result) -> None:
         if tried.intent is not None:
             turn.ledger.note("failing", {"intent": tried.intent, "words": result.words})
         else:
-            done: dict[str, object] = {
-                "done": result.done,
-                "words": result.words,
-                "times": tried.times,
-                "writes": tried.writes,
-            }
-            if not tried.told:
-                done["call"] = tried.call
-            tried.told = True
-            turn.ledger.note("effect", {**describe.effect(effect), **done})
+            _effect(turn, tried)
+
+
+def _effect(turn: _Turn, tried: Tried) -> None:
+    body = {
+        **tried.about,
+        "done": tried.done,
+        "words": tried.words,
+        "times": tried.times,
+        "writes": tried.writes,
+    }
+    if not tried.told:
+        body["call"] = tried.call
+    tried.told, tried.noted = True, tried.writes
+    turn.ledger.note("effect", body)
 
 
 def _outcome(turn: _Turn, tried: Tried, *, done: bool, words: str) -> None:
@@ -278,4 +290,4 @@ def _outcome(turn: _Turn, tried: Tried, *, done: bool, words: str) -> None:
         "writes": tried.writes,
     }
     turn.ledger.note("outcome", body)
-    tried.intent = None
+    tried.intent, tried.noted = None, tried.writes

@@ -27,6 +27,10 @@ class Tried:
     """The record with that name is written."""
     writes: int = 0
     """How many of them were accepted."""
+    noted: int = 0
+    """How many of those a record tells of."""
+    about: dict[str, object] = field(default_factory=dict)
+    """The effect as its record describes it."""
     intent: int | None = None
     """The number of its intent while that is open."""
     done: bool | None = None
