@@ -5,6 +5,7 @@ Clients come through the data plane and past it. Whatever they count that is no 
 application failed because of what was done to its pods.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 import httpx
 
 from tests.cluster.conftest import QUICK, Lab, Space
+from tests.cluster.installed import SYSTEM, Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.traffic import Traffic
@@ -104,3 +106,19 @@ async def begun(
     scene = Scene(lab=lab, space=space, shop=shop, daemon=daemon, load=load, policy=policy)
     scene.before = await scene.objects()
     return scene
+
+
+def emptied(gate: Installed) -> Space:
+    """The controller's own namespace without what earlier tests left there."""
+    listed = gate.as_controller("get", "configmaps", "-n", SYSTEM, "-o", "name").split()
+    ours = [name for name in listed if not name.endswith("/kube-root-ca.crt")]
+    if ours:
+        gate.as_controller("delete", "-n", SYSTEM, *ours)
+    return Space(name="", system=SYSTEM)
+
+
+async def shipped(gate: Installed, lab: Lab, space: Space) -> tuple[Daemon, Space]:
+    """The daemon as the shipped account, and the space with the namespace of its documents."""
+    await asyncio.to_thread(emptied, gate)
+    found = Space(name=space.name, system=SYSTEM)
+    return lab.daemon(found, kubeconfig=gate.controller, options=QUICK), found

@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster.conftest import QUICK, Lab, Space
-from tests.cluster.installed import SYSTEM, Installed
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.worker import Cluster
 from tests.cluster.pipelines import Pipeline, Way, applying, pipeline
+from tests.cluster.scenes import shipped
 from tests.manifests.rendered import CONTROLLER
 from tests.support.realtime import Daemon
 
@@ -37,22 +38,6 @@ MOST_WRITES = {
 }
 """Writes of ours in one good and one bad run and the way out, to objects that a pipeline applies
 all the time; without it they are as many."""
-
-
-def emptied(gate: Installed) -> Space:
-    """The controller's own namespace without what earlier tests left there."""
-    listed = gate.as_controller("get", "configmaps", "-n", SYSTEM, "-o", "name").split()
-    ours = [name for name in listed if not name.endswith("/kube-root-ca.crt")]
-    if ours:
-        gate.as_controller("delete", "-n", SYSTEM, *ours)
-    return Space(name="", system=SYSTEM)
-
-
-async def shipped(gate: Installed, lab: Lab, space: Space) -> tuple[Daemon, Space]:
-    """The daemon as the shipped account, and the space with the namespace of its documents."""
-    await asyncio.to_thread(emptied, gate)
-    found = Space(name=space.name, system=SYSTEM)
-    return lab.daemon(found, kubeconfig=gate.controller, options=QUICK), found
 
 
 def written(cluster: Cluster, namespace: str) -> Counter[str]:

@@ -13,7 +13,8 @@ from tests.cluster.lab import records
 from tests.cluster.lab.application import App
 from tests.cluster.lab.worker import Cluster
 from tests.cluster.pipelines import Way, applying, pipeline
-from tests.cluster.test_gitops import SHIFT, no_more_writes, shipped, theirs
+from tests.cluster.scenes import shipped
+from tests.cluster.test_gitops import SHIFT, no_more_writes, theirs
 
 pytestmark = pytest.mark.timeout(600)
 

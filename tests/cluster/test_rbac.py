@@ -30,11 +30,11 @@ POLICY = {
 }
 
 NOT_BY_A_RUN: dict[tuple[str, str, str], str] = {
-    ("", "pods", "delete"): "the undo of a native roll",
+    ("", "pods", "delete"): "the undo of a native roll: test_undo",
     ("gateway.networking.k8s.io", "referencegrants", "list"): "a route in another namespace",
-    ("coordination.k8s.io", "leases", "create"): "leader election",
-    ("coordination.k8s.io", "leases", "get"): "leader election",
-    ("coordination.k8s.io", "leases", "patch"): "leader election",
+    ("coordination.k8s.io", "leases", "create"): "leader election: test_manifests",
+    ("coordination.k8s.io", "leases", "get"): "leader election: test_manifests",
+    ("coordination.k8s.io", "leases", "patch"): "leader election: test_manifests",
 }
 """Rules whose use other tests show; each with what uses it."""
 

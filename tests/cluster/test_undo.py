@@ -15,8 +15,10 @@ import httpx
 import pytest
 
 from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import App, Object, deployment, service, until
+from tests.cluster.scenes import shipped
 from tests.support.realtime import Daemon
 
 POLICY = {"policy": "fast", "traffic": "replicas", "steps": "50@1s", "bake": "10m"}
@@ -69,9 +71,14 @@ async def watched(app: App) -> AsyncIterator[Watch]:
             await task
 
 
-async def rolling(lab: Lab, space: Space, shop: App, replicas: int, **about: object) -> Daemon:
-    """A run whose only step a person let pass: the Deployment is about to roll under traffic."""
-    daemon = lab.daemon(space)
+async def rolling(
+    gate: Installed, lab: Lab, space: Space, shop: App, replicas: int, **about: object
+) -> tuple[Daemon, Space]:
+    """A run whose only step a person let pass: the Deployment is about to roll under traffic.
+
+    By the shipped account, under the shipped policies; its documents are where the second one says.
+    """
+    daemon, own = await shipped(gate, lab, space)
     await shop.create("deployments", idle(shop.name, "v1", replicas=replicas, **about))
     await shop.create("services", service(shop.name))
     await shop.complete()
@@ -82,12 +89,12 @@ async def rolling(lab: Lab, space: Space, shop: App, replicas: int, **about: obj
         "deployments", {"spec": {"template": {"spec": {"containers": changed}}}}
     )
     assert answer.status == 200, answer.content
-    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    await records.reached(lab.api, own.system, "Judging", log=daemon.log)
     async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
         path = f"/v1/targets/{shop.namespace}/{shop.name}/promote"
         said = await http.post(f"{daemon.url}{path}", json={"reason": "nothing is measured here"})
         assert said.status_code < 300, said.text
-    return daemon
+    return daemon, own
 
 
 async def held_on_stable(lab: Lab, space: Space, shop: App, daemon: Daemon, replicas: int) -> None:
@@ -118,10 +125,16 @@ CASES = [
 
 @pytest.mark.parametrize(("replicas", "moment"), CASES)
 async def test_undone_from_every_moment(
-    lab: Lab, space: Space, app: Callable[..., App], replicas: int, moment: str
+    *,
+    gate: Installed,
+    lab: Lab,
+    space: Space,
+    app: Callable[..., App],
+    replicas: int,
+    moment: str,
 ) -> None:
     shop = app()
-    daemon = await rolling(lab, space, shop, replicas)
+    daemon, own = await rolling(gate, lab, space, shop, replicas)
     async with watched(shop) as watch:
         wanted = max(1, int(replicas * MOMENTS[moment]))
 
@@ -131,39 +144,39 @@ async def test_undone_from_every_moment(
 
         await until(there, 90.0, f"{wanted} new pods: {daemon.log()}")
         if moment == "in the bake":
-            await records.reached(lab.api, space.system, "Baking", log=daemon.log)
+            await records.reached(lab.api, own.system, "Baking", log=daemon.log)
         abort = {"metadata": {"annotations": {"switchgear.dev/abort": "true"}}}
         assert (await shop.patch("deployments", abort)).status == 200
-        await held_on_stable(lab, space, shop, daemon, replicas)
+        await held_on_stable(lab, own, shop, daemon, replicas)
     # maxUnavailable is 0: a native roll never has fewer ready pods of any version than wanted.
     assert watch.least >= replicas, watch.seen
 
 
 async def test_not_fewer_pods_than_a_native_roll_may_have(
-    lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """With 25 % unavailable a native roll has six of eight; its undoing has no fewer."""
     shop = app()
     strategy = {"rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}
-    daemon = await rolling(lab, space, shop, 8, strategy=strategy)
+    daemon, own = await rolling(gate, lab, space, shop, 8, strategy=strategy)
     async with watched(shop) as watch:
-        await records.reached(lab.api, space.system, "Baking", log=daemon.log)
+        await records.reached(lab.api, own.system, "Baking", log=daemon.log)
         abort = {"metadata": {"annotations": {"switchgear.dev/abort": "true"}}}
         assert (await shop.patch("deployments", abort)).status == 200
-        await held_on_stable(lab, space, shop, daemon, 8)
+        await held_on_stable(lab, own, shop, daemon, 8)
     assert watch.least >= 6, watch.seen
 
 
 async def test_held_survives_scaling_to_nothing_and_back(
-    lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """As a scaler does at night: it is stable that comes back, and the failed version never."""
     shop = app()
-    daemon = await rolling(lab, space, shop, 4)
-    await records.reached(lab.api, space.system, "RollingOut", "Baking", log=daemon.log)
+    daemon, own = await rolling(gate, lab, space, shop, 4)
+    await records.reached(lab.api, own.system, "RollingOut", "Baking", log=daemon.log)
     abort = {"metadata": {"annotations": {"switchgear.dev/abort": "true"}}}
     assert (await shop.patch("deployments", abort)).status == 200
-    await held_on_stable(lab, space, shop, daemon, 4)
+    await held_on_stable(lab, own, shop, daemon, 4)
     async with watched(shop) as watch:
         for replicas in (0, 4):
             answer = await shop.patch("deployments", {"spec": {"replicas": replicas}})
@@ -177,4 +190,4 @@ async def test_held_survives_scaling_to_nothing_and_back(
 
             await until(scaled, 60.0, f"{replicas} pods")
     assert not any(found["v2"] for found in watch.seen)
-    await held_on_stable(lab, space, shop, daemon, 4)
+    await held_on_stable(lab, own, shop, daemon, 4)
