@@ -188,7 +188,7 @@ POINTS = (Point.BEFORE, Point.DURING, Point.AFTER)
 
 
 def _places() -> Iterator[ParameterSet]:
-    """Every write; but of the long stories one point of each in turn, and all three when deep.
+    """Every write; but of the long stories every second, at one point in turn; when deep all.
 
     Without a route a story moves more pods and takes longer to play: every eighth write of it.
     """
@@ -196,7 +196,7 @@ def _places() -> Iterator[ParameterSet]:
         long = told.outcome == "promoted" or not told.routed
         for turn, nth in enumerate(range(1, 80, 1 if told.routed else 8)):
             for point in POINTS:
-                apart = long and point is not POINTS[turn % 3]
+                apart = long and (turn % 2 == 1 or point is not POINTS[turn // 2 % 3])
                 marks = (pytest.mark.deep,) if apart else ()
                 yield pytest.param(name, nth, point, marks=marks, id=f"{name}-{nth}-{point.value}")
 
