@@ -122,12 +122,10 @@ class Carrier:
         tried = turn.card.tried.get(key)
         if tried is not None and (tried.intent is not None or not isinstance(effect, RISKIER)):
             return
-        call, intent = self._name(turn), None
+        call, intent, about = self._name(turn), None, describe.effect(effect)
         if not turn.quiet:
-            intent = turn.ledger.note("intent", {**describe.effect(effect), "call": call})
-        turn.card.tried[key] = Tried(
-            intent=intent, call=call, told=intent is not None, about=describe.effect(effect)
-        )
+            intent = turn.ledger.note("intent", {**about, "call": call})
+        turn.card.tried[key] = Tried(intent=intent, call=call, told=intent is not None, about=about)
 
     async def _refused(self, turn: _Turn, effect: effects.Riskier) -> Result | None:
         """Ask the guards before anything is written: a refusal that lasts is noted once."""

@@ -116,6 +116,16 @@ def route(
     }
 
 
+def quota(namespace: str, name: str, pods: int) -> JsonObject:
+    """No more than so many pods in the namespace."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"hard": {"pods": str(pods)}},
+    }
+
+
 def gateway_class() -> JsonObject:
     """The GatewayClass of the simulated gateway."""
     return {

@@ -8,12 +8,10 @@ or deleted more often. The journal's chain holds over every restart.
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from controller.core.journal import chain
 from controller.engine.ledger import read_head
@@ -21,6 +19,7 @@ from controller.sim import clock
 from controller.sim.apiserver.store import Event
 from controller.sim.faults import MUTATING, Plan, Point
 from tests.engine.house import POLICY, House, house
+from tests.engine.sweep import in_turn
 
 IMAGE = "registry.example/app:v2"
 AGENT = "switchgear"
@@ -184,25 +183,18 @@ def test_some_writes(story: str, nth: int, point: Point) -> None:
     _sweep(story, nth, point)
 
 
-POINTS = (Point.BEFORE, Point.DURING, Point.AFTER)
-
-
-def _places() -> Iterator[ParameterSet]:
-    """Every write; but of the long stories every second, at one point in turn; when deep all.
-
-    Without a route a story moves more pods and takes longer to play: every eighth write of it.
-    """
-    for name, told in STORIES.items():
-        long = told.outcome == "promoted" or not told.routed
-        for turn, nth in enumerate(range(1, 80, 1 if told.routed else 8)):
-            for point in POINTS:
-                apart = long and (turn % 2 == 1 or point is not POINTS[turn // 2 % 3])
-                marks = (pytest.mark.deep,) if apart else ()
-                yield pytest.param(name, nth, point, marks=marks, id=f"{name}-{nth}-{point.value}")
+# Of the long stories a part, and all when deep. Without a route a story moves more pods and takes
+# longer to play: every eighth write of it.
+PLACES = [
+    pytest.param(story, nth, point, id=f"{story}-{nth}-{point.value}", marks=deep if long else ())
+    for story, told in STORIES.items()
+    for long in (told.outcome == "promoted" or not told.routed,)
+    for nth, point, deep in in_turn(range(1, 80, 1 if told.routed else 8), every=2)
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("story", "nth", "point"), [*_places()])
+@pytest.mark.parametrize(("story", "nth", "point"), PLACES)
 def test_every_write(story: str, nth: int, point: Point) -> None:
     """The places where the process can die are visited once."""
     _sweep(story, nth, point)

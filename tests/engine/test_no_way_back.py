@@ -4,7 +4,7 @@
 import asyncio
 from collections import Counter
 
-from controller.sim import clock
+from controller.sim import clock, manifests
 from controller.sim.world import World
 from tests.engine.house import POLICY, House, house
 
@@ -35,13 +35,7 @@ def test_without_room_the_failed_version_makes_way_pod_by_pod() -> None:
         async with house(route=False, replicas=4, annotations=NOTES) as found:
             world = found.world
             await _rolled(found)
-            quota = {
-                "apiVersion": "v1",
-                "kind": "ResourceQuota",
-                "metadata": {"name": "full", "namespace": "shop"},
-                "spec": {"hard": {"pods": "4"}},
-            }
-            world.create(quota)
+            world.create(manifests.quota("shop", "full", 4))
             fewest = 8
             while found.outcome() != "rolled-back":
                 fewest = min(fewest, world.ready_pods())

@@ -136,14 +136,7 @@ def _memory_autoscaler(world: World) -> None:
 
 
 def _quota(world: World) -> None:
-    world.create(
-        {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "small", "namespace": "shop"},
-            "spec": {"hard": {"pods": "6"}},
-        }
-    )
+    world.create(manifests.quota("shop", "small", 6))
 
 
 def _foreign(world: World) -> None:

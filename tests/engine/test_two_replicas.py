@@ -20,6 +20,7 @@ from controller.sim.apiserver.request import Request, Response
 from controller.sim.faults import Fault, Plan, Point
 from tests.engine.house import NAMESPACE, House
 from tests.engine.pair import Pair, pair, play
+from tests.engine.sweep import in_turn
 
 IMAGE = "registry.example/app:v2"
 NEXT = "registry.example/app:v3"
@@ -125,13 +126,10 @@ def test_the_leader_dies_at_some_writes(nth: int, point: Point, *, bad: bool) ->
     _died_at(nth, point, bad=bad)
 
 
-POINTS = (Point.BEFORE, Point.DURING, Point.AFTER)
 PLACES = [
-    pytest.param(nth, point, id=f"{nth}-{point.value}", marks=() if here else pytest.mark.deep)
+    pytest.param(nth, point, id=f"{nth}-{point.value}", marks=deep)
     # Not the very first: who dies before a change is held leaves it to roll, and it is reported.
-    for turn, nth in enumerate(range(9, 130, 8))
-    for number, point in enumerate(POINTS)
-    for here in (number == turn % 3,)
+    for nth, point, deep in in_turn(range(9, 130, 8))
 ]
 
 

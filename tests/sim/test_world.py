@@ -129,13 +129,7 @@ def test_readiness_can_be_lost() -> None:
 
 def test_a_quota_stops_pods_and_is_reported() -> None:
     async def body(world: World) -> None:
-        quota = {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "few", "namespace": "shop"},
-            "spec": {"hard": {"pods": "3"}},
-        }
-        world.create(quota)
+        world.create(manifests.quota("shop", "few", 3))
         world.create(manifests.deployment("shop", "checkout", replicas=5))
         await asyncio.sleep(5)
         assert len(world.pods()) == 3
