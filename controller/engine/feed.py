@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scraped counts for all runs: one poller, one query per metric, one cursor per run.
 
-The poller runs only while some run may carry requests, and looks a few times per scrape interval,
-since what it finds decides how soon a bad version loses its traffic. Each new scrape wakes the
-targets that it is about.
+The poller runs only while some run may carry requests. It looks as soon as a scrape is due, since
+what it finds decides how soon a bad version loses its traffic, and hardly in between. Each new
+scrape wakes the targets that it is about.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,9 +32,14 @@ USUAL_SECONDS: Final = 5.0
 """Between two scrapes, until a run's own samples say it."""
 
 LOOKS_PER_SCRAPE: Final = 5
+"""While a scrape is overdue; before it is due nothing new can be found."""
+
 SOONEST_SECONDS: Final = 0.1
-LATEST_SECONDS: Final = 1.0
-"""Bounds of the poll interval: a fifth of a scrape interval, but never busier or lazier."""
+LATEST_SECONDS: Final = 2.0
+"""Bounds of the time between two looks: the store is not flooded, and its failure is noticed."""
+
+INGESTED_SECONDS: Final = 0.25
+"""At most so long after its time stamp a scrape is looked for: it has to be fetched and stored."""
 
 LEAST_WINDOW: Final = 6.0
 MOST_WINDOW: Final = 900.0
@@ -72,6 +77,19 @@ class _Follower:
     scraped_at: float | None = None
     scrape_seconds: float = USUAL_SECONDS
     """Between two of its own scrapes: neighbours may be scraped once a minute."""
+    laggard: float | None = None
+    """Time stamp of the newest sample of the counter that is due next."""
+
+    def due_at(self) -> float:
+        """When to look for its next scrape, by the store's clock."""
+        if self.laggard is None:
+            return 0.0
+        ingested = min(self.scrape_seconds / (4 * LOOKS_PER_SCRAPE), INGESTED_SECONDS)
+        return self.laggard + self.scrape_seconds + ingested
+
+    def pace(self) -> float:
+        """Seconds between two looks while its scrape is overdue."""
+        return max(self.scrape_seconds / LOOKS_PER_SCRAPE, SOONEST_SECONDS)
 
 
 class Feed:
@@ -151,9 +169,18 @@ class Feed:
         while True:
             if self._followers:
                 await self.look()
-            every = [item.scrape_seconds for item in self._followers.values()]
-            pause = min(every, default=USUAL_SECONDS) / LOOKS_PER_SCRAPE
-            await self._clock.sleep(min(max(pause, SOONEST_SECONDS), LATEST_SECONDS))
+            await self._clock.sleep(self._pause())
+
+    def _pause(self) -> float:
+        """Until some scrape is due; a run that nothing is known of yet is always due."""
+        followers = self._followers.values()
+        idle = USUAL_SECONDS / LOOKS_PER_SCRAPE
+        pace = min((item.pace() for item in followers), default=idle)
+        if self._batch is None or self._answered is None:
+            return min(pace, LATEST_SECONDS)
+        now = self._batch.evaluated_at + self._clock.monotonic() - self._answered
+        due = min((item.due_at() for item in followers), default=0.0)
+        return min(max(due - now, pace), LATEST_SECONDS)
 
     async def look(self) -> None:
         """Ask once for everything that is followed and hand it out."""
@@ -196,7 +223,9 @@ class Feed:
     def _take(self, follower: _Follower, batch: Batch) -> None:
         canary = _joined(batch, follower.tracks.canary)
         stable = _joined(batch, follower.tracks.stable)
-        newest = _newest((canary, stable))
+        stamps = _stamps((canary, stable))
+        newest = max(stamps, default=None)
+        follower.laggard = min(stamps, default=None)
         if follower.opened and newest is not None and newest == follower.scraped_at:
             return  # Most looks fall between two scrapes; differencing again would find nothing.
         if not follower.opened and follower.replay_from is not None:
@@ -262,12 +291,14 @@ def _until(track: TrackSeries | None, at: float) -> TrackSeries | None:
     )
 
 
-def _newest(tracks: Iterable[TrackSeries | None]) -> float | None:
-    times = [
+def _stamps(tracks: Iterable[TrackSeries | None]) -> list[float]:
+    """When each counter was last scraped. One that is gone makes its run seem overdue for as long
+    as the window holds it, which only means more looks.
+    """
+    return [
         series.samples[-1].at
         for track in tracks
         if track is not None
         for series in track.requests
         if series.samples
     ]
-    return max(times, default=None)

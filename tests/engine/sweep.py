@@ -1,13 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places at which a process may die, and which of them always run."""
+"""Long lists of cases, and which of them run always, which in `make test` and which when deep."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 
 from controller.sim.faults import Point
 
 POINTS = tuple(Point)
+
+
+def quick(cases: Iterable[Any], *chosen: Any) -> list[Any]:
+    """The cases, all but the chosen ones for `make test` only."""
+    return [
+        case if case in chosen else pytest.param(*_values(case), marks=pytest.mark.slow)
+        for case in cases
+    ]
+
+
+def _values(case: Any) -> tuple[Any, ...]:
+    return case if isinstance(case, tuple) else (case,)
 
 
 def in_turn(

@@ -175,12 +175,10 @@ def _sweep(story: str, nth: int, point: Point) -> None:
     assert crashed or writes < nth
 
 
-@pytest.mark.parametrize("point", [Point.BEFORE, Point.DURING, Point.AFTER])
-@pytest.mark.parametrize("nth", [3, 12, 30])
 @pytest.mark.parametrize("story", STORIES)
-def test_some_writes(story: str, nth: int, point: Point) -> None:
+def test_one_write(story: str) -> None:
     """A sample for every change; the whole sweep below is slower."""
-    _sweep(story, nth, point)
+    _sweep(story, 12, Point.DURING)
 
 
 # Of the long stories a part, and all when deep. Without a route a story moves more pods and takes

@@ -13,6 +13,7 @@ from controller.engine.tick import KEEP_FINISHED
 from controller.sim import clock
 from controller.sim.faults import Fault, Plan
 from tests.engine.house import NAMESPACE, POLICY, House, house
+from tests.engine.sweep import quick
 
 IMAGE = "registry.example/app:v2"
 TARGET = TargetRef("shop", "checkout")
@@ -30,15 +31,18 @@ def _damage(found: House, key: str, text: str) -> str:
 
 @pytest.mark.parametrize(
     ("key", "text"),
-    [
-        ("journal", "rubbish"),
-        ("journal", '{"kind":"intent"}'),
-        ("head", '"text"'),
-        ("head", "[]"),
-        ("head", '{"count":"many"}'),
-        ("state", "{}"),
+    quick(
+        [
+            ("journal", "rubbish"),
+            ("journal", '{"kind":"intent"}'),
+            ("head", '"text"'),
+            ("head", "[]"),
+            ("head", '{"count":"many"}'),
+            ("state", "{}"),
+            ("state", "rubbish"),
+        ],
         ("state", "rubbish"),
-    ],
+    ),
 )
 def test_a_damaged_document_freezes_its_target_until_it_is_deleted(key: str, text: str) -> None:
     """The daemon starts, the other target is served, and the status says what to do."""
@@ -80,6 +84,7 @@ def _reached(found: House, count: int) -> bool:
     return _count(found) >= count or count > 5
 
 
+@pytest.mark.slow
 def test_the_newest_finished_runs_are_kept_over_restarts() -> None:
     """They are sorted by their beginning, whatever their names are."""
 
@@ -113,6 +118,7 @@ def _firsts(found: House) -> list[dict[str, Any]]:
     return [json.loads(item["data"]["journal"].splitlines()[0]) for item in found.documents()]
 
 
+@pytest.mark.slow
 def test_a_target_that_is_gone_is_forgotten_after_a_day() -> None:
     """Its finished runs can be looked at for a day; then nothing of it is held."""
 

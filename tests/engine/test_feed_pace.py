@@ -35,15 +35,22 @@ def _run(name: str) -> Run:
 class _Store:
     """Counters that grow by one a second, and are scraped every second or every minute."""
 
+    def __init__(self) -> None:
+        self.asked = 0
+        self.stopped_at = float("inf")
+        """From then on no scrape succeeds."""
+
     async def samples(self, since_seconds: float, keys: Collection[TrackKey]) -> Batch:
         """The samples of the window, as a store returns them."""
+        self.asked += 1
         now = asyncio.get_running_loop().time()
         found: dict[TrackKey, TrackSeries] = {}
         for key in keys:
             assert isinstance(key, ServiceKey)
             every = EVERY[key.service.removesuffix("-canary")]
             stamps = [n * every for n in range(int(now / every) + 1)]
-            samples = tuple(Sample(at, at) for at in stamps if at > now - since_seconds)
+            begin, end = now - since_seconds, self.stopped_at
+            samples = tuple(Sample(at, at) for at in stamps if begin < at < end)
             if samples:
                 series = Series(labels=(("code", "200"),), samples=samples)
                 found[key] = TrackSeries(requests=(series,))
@@ -66,6 +73,23 @@ def test_neighbours_do_not_set_the_pace() -> None:
         found = feed.reading(slow)
         assert found.scrape_seconds == 60.0
         assert sum(interval.stable.requests for interval in found.intervals) >= 120
+        task.cancel()
+
+    clock.run(story())
+
+
+def test_it_asks_when_a_scrape_is_due_and_often_while_one_is_late() -> None:
+    async def story() -> None:
+        store = _Store()
+        feed = Feed(metrics=store, clock=LoopClock(), meters=Meters())
+        feed.follow(Memory(run=_run("quick"), moments=Moments(entered=0.0)))
+        task = asyncio.ensure_future(feed.run())
+        await asyncio.sleep(100.0)
+        assert 95 <= store.asked <= 120
+        store.stopped_at = asyncio.get_running_loop().time()
+        asked = store.asked
+        await asyncio.sleep(10.0)
+        assert 45 <= store.asked - asked <= 51
         task.cancel()
 
     clock.run(story())

@@ -6,6 +6,8 @@ latch, then writes with the version it read. Whatever the order of turns: once t
 acknowledged as in force, the weight is 0 and stays 0.
 """
 
+import pytest
+
 from controller.core.effects import RaiseWeight
 from controller.core.lifecycle.memory import Lane, Memory, Moments, Run
 from controller.core.lifecycle.situation import Situation
@@ -87,6 +89,7 @@ async def _play(turns: Turns) -> tuple[MemoryCluster, Halt]:
     return cluster, found["killer"]
 
 
+@pytest.mark.slow
 async def test_no_interleaving_raises_after_the_acknowledgement() -> None:
     """All of them are played; in none does weight rise behind an acknowledged kill."""
     raised: list[bool] = []

@@ -4,6 +4,8 @@
 import asyncio
 import json
 
+import pytest
+
 from controller.engine.ledger import LAST_BYTES, MOST_PENDING, Ledger
 from controller.sim import clock
 from controller.sim.faults import MUTATING, Fault, Plan
@@ -17,6 +19,7 @@ def _bytes(found: House) -> int:
     return len(json.dumps(found.documents()[-1]["data"]))
 
 
+@pytest.mark.slow
 def test_a_long_pause_fills_nothing_and_the_way_back_is_open() -> None:
     """The refusal is noted once; then a person gives up and all is put back."""
 

@@ -9,9 +9,8 @@ import pytest
 from controller.sim import clock
 from controller.sim.world import World
 from tests.engine.house import NAMESPACE, house
+from tests.engine.sweep import quick
 from tests.engine.test_other_writers import IMAGE, _promoted
-
-SLOW = {"Preparing", "Raising", "Restoring"}
 
 
 def _made_anew(world: World) -> None:
@@ -44,21 +43,10 @@ def _lost(world: World, name: str) -> None:
     world.delete("configmaps", NAMESPACE, name)
 
 
-@pytest.mark.parametrize(
-    "phase",
-    [
-        pytest.param(phase, marks=pytest.mark.slow) if phase in SLOW else phase
-        for phase in (
-            "Preparing",
-            "Raising",
-            "Judging",
-            "Committing",
-            "Rolling",
-            "HandingBack",
-            "Restoring",
-        )
-    ],
-)
+PHASES = ["Preparing", "Raising", "Judging", "Committing", "Rolling", "HandingBack", "Restoring"]
+
+
+@pytest.mark.parametrize("phase", quick(PHASES, "Judging"))
 def test_the_document_is_lost_while_the_daemon_is_down(phase: str) -> None:
     """Tidied away before anything begins; then a clean run, or the version that rolled is told."""
 

@@ -9,6 +9,7 @@ from controller.engine.observe import Bounds
 from controller.sim import clock
 from controller.sim.prometheus import Trouble
 from tests.engine.house import BOUNDS, POLICY, House, house
+from tests.engine.sweep import quick
 
 V2 = "registry.example/app:v2"
 
@@ -54,7 +55,7 @@ def test_a_cap_that_is_lowered_over_a_restart_only_takes_away() -> None:
     clock.run(story())
 
 
-@pytest.mark.parametrize("phase", ["Committing", "Rolling", "HandingBack"])
+@pytest.mark.parametrize("phase", quick(["Committing", "Rolling", "HandingBack"], "Rolling"))
 def test_the_canary_is_deleted_while_it_carries_everything(phase: str) -> None:
     """It is made again at once; the version is not called bad, and the end is a good one."""
 

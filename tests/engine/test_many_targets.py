@@ -3,6 +3,8 @@
 
 import asyncio
 
+import pytest
+
 from controller.sim import clock, manifests
 from controller.sim.apiserver.request import Request, Response
 from tests.engine.house import POLICY, house
@@ -12,6 +14,7 @@ WRITE_SECONDS = 0.25
 """Each write, one after another: all at once, most would be late for their deadline of 10 s."""
 
 
+@pytest.mark.slow
 def test_every_target_is_marked_by_one_request() -> None:
     async def story() -> None:
         async with house(start=False) as found:

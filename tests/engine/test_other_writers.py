@@ -10,21 +10,14 @@ import pytest
 from controller.sim import clock, manifests
 from controller.sim.world import World
 from tests.engine.house import POLICY, House, house
+from tests.engine.sweep import quick
 
 IMAGE = "registry.example/app:v2"
-QUICK = {"Judging", "Rolling"}
-PHASES = [
-    phase if phase in QUICK else pytest.param(phase, marks=pytest.mark.slow)
-    for phase in (
-        "Preparing",
-        "Scaling",
-        "Raising",
-        "Judging",
-        "Committing",
-        "Rolling",
-        "HandingBack",
-    )
-]
+PHASES = quick(
+    ["Preparing", "Scaling", "Raising", "Judging", "Committing", "Rolling", "HandingBack"],
+    "Judging",
+    "Rolling",
+)
 
 
 def _reset_route(world: World) -> None:
@@ -111,7 +104,7 @@ def test_the_route_is_reset_every_30_seconds() -> None:
     clock.run(story())
 
 
-@pytest.mark.parametrize("phase", ["Scaling", "Judging"])
+@pytest.mark.parametrize("phase", quick(["Scaling", "Judging"], "Judging"))
 def test_the_weight_is_raised_above_the_cap(phase: str) -> None:
     """By somebody else; it goes back to the rung at once."""
 
@@ -256,7 +249,7 @@ def test_the_deployment_is_deleted_and_created_with_another_template(phase: str)
     clock.run(story())
 
 
-@pytest.mark.parametrize("phase", ["Judging", "Committing", "Rolling"])
+@pytest.mark.parametrize("phase", quick(["Judging", "Committing", "Rolling"], "Judging"))
 def test_the_service_is_deleted_and_created_again(phase: str) -> None:
     """Pinned again before the run goes on."""
 
@@ -275,7 +268,7 @@ def test_the_service_is_deleted_and_created_again(phase: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["deployments", "services"])
-@pytest.mark.parametrize("phase", ["Scaling", "Judging"])
+@pytest.mark.parametrize("phase", quick(["Scaling", "Judging"], "Judging"))
 def test_our_own_object_is_deleted(kind: str, phase: str) -> None:
     """Weight 0, made again, the rung again."""
 

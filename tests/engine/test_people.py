@@ -10,18 +10,13 @@ from controller.core.values import TargetRef
 from controller.engine.halt import Halt
 from controller.sim import clock
 from tests.engine.house import POLICY, House, house
+from tests.engine.sweep import quick
 
 TARGET = TargetRef("shop", "checkout")
 V1, V2, V3 = (f"registry.example/app:v{number}" for number in (1, 2, 3))
-LADDER = [
-    "Judging",
-    *(
-        pytest.param(phase, marks=pytest.mark.slow)
-        for phase in ("Holding", "Preparing", "Scaling", "Raising", "Committing")
-    ),
-]
+LADDER = ["Holding", "Preparing", "Scaling", "Raising", "Judging", "Committing"]
 CAREFUL = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-LATER = ["Rolling", pytest.param("HandingBack", marks=pytest.mark.slow)]
+LATER = ["Rolling", "HandingBack"]
 
 
 async def _in_phase(found: House, phase: str) -> None:
@@ -38,7 +33,7 @@ async def _submit(found: House, verb: Verb) -> str:
     return await found.engine.requests.submit(TARGET, verb, actor="ada", reason="because")
 
 
-@pytest.mark.parametrize("phase", ["Judging", *LATER, "Restoring"])
+@pytest.mark.parametrize("phase", quick(["Judging", *LATER, "Restoring"], "Judging"))
 def test_a_newer_template_takes_its_place(phase: str) -> None:
     """The newer one runs from 0 and is promoted; at no time does any request fail."""
 
@@ -63,7 +58,9 @@ def test_a_newer_template_takes_its_place(phase: str) -> None:
     clock.run(story())
 
 
-@pytest.mark.parametrize("phase", LADDER[:1] + LADDER[3:] + LATER)
+@pytest.mark.parametrize(
+    "phase", quick(["Scaling", "Raising", "Judging", "Committing", *LATER], "Judging")
+)
 def test_the_stable_template_cancels_the_run(phase: str) -> None:
     """Nothing is held: the Deployment is unpaused on what serves anyway."""
 
@@ -88,7 +85,7 @@ async def _kill(found: House) -> Halt:
     return await found.engine.killer.kill("all", actor="ada", reason="", wait_seconds=60.0)
 
 
-@pytest.mark.parametrize("phase", LADDER + LATER)
+@pytest.mark.parametrize("phase", quick(LADDER + LATER, "Judging"))
 def test_kill(phase: str) -> None:
     """In force means weight 0 in the data plane; released, a retry goes all the way."""
 
@@ -160,7 +157,7 @@ def test_kill_by_a_config_map_written_by_hand() -> None:
     clock.run(story())
 
 
-@pytest.mark.parametrize("phase", LADDER[:1] + LADDER[2:4] + LATER)
+@pytest.mark.parametrize("phase", quick(["Preparing", "Scaling", "Judging", *LATER], "Judging"))
 def test_abort(phase: str) -> None:
     """The run goes back; the version is not called bad."""
 
@@ -179,6 +176,7 @@ def test_abort(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_a_pause_keeps_the_weight_and_runs_no_deadline() -> None:
     """Ten minutes at the same weight, then it goes on by itself."""
 

@@ -13,6 +13,7 @@ from controller.sim import clock
 from controller.sim.apiserver.request import Request
 from controller.sim.apiserver.store import Event
 from tests.engine.house import POLICY, House, house
+from tests.engine.sweep import quick
 
 IMAGE = "registry.example/app:v2"
 AGENT = "switchgear"
@@ -208,7 +209,9 @@ def test_at_rest_nothing_is_asked() -> None:
     clock.run(story())
 
 
-@pytest.mark.parametrize("restarted", [False, True], ids=["one leader", "a restart in between"])
+@pytest.mark.parametrize(
+    "restarted", quick([False, True], True), ids=["one leader", "a restart in between"]
+)
 def test_five_trips_open_the_breaker_of_the_fleet(*, restarted: bool) -> None:
     """A shared cause is likelier than five bad versions: the sixth target does not begin."""
 
