@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine put together over ports; tests hand in the adapters of a simulated world."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -61,7 +62,12 @@ class Engine:
             going = await self._insisting(self._recover)
             self.desk.known = True
             log.info("taking over", epoch=self.actor.epoch, runs=going)
-            await self.loop.run()
+            async with asyncio.TaskGroup() as group:
+                latching = group.create_task(self.fleet.run(), name="fleet breaker")
+                try:
+                    await self.loop.run()
+                finally:
+                    latching.cancel()
         finally:
             self.desk.clear()
             self.feed.clear()

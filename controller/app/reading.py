@@ -17,18 +17,16 @@ from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.cluster import KubeCluster
 from controller.adapters.kube.documents import KubeDocuments
 from controller.core import errors
-from controller.core.effects import Annotate, PinService, SplitRef
-from controller.core.journal import chain, story
+from controller.core.effects import Annotate, SplitRef
+from controller.core.journal import story
 from controller.core.lifecycle import exposure
-from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Run, split_of
-from controller.core.lifecycle.table import EXPOSED, RESTING, Phase
+from controller.core.lifecycle.table import RESTING
 from controller.core.observation import Latches
-from controller.core.policy.model import Traffic
-from controller.core.values import HASH_LABEL, TargetRef, canary_name
+from controller.core.values import TargetRef, canary_name
 from controller.engine import claims
-from controller.ports.documents import Document
+from controller.engine.records import Found, Records
 
 LATCH_SECONDS: Final = 5.0
 """Longest that the routes wait for the latch."""
@@ -59,26 +57,18 @@ async def _open(access: Access) -> AsyncIterator[tuple[KubeCluster, KubeDocument
         await connection.wire.aclose()
 
 
-def _run_of(document: Document) -> Run | None:
-    try:
-        return memories.decode(document.texts.get("state", ""))
-    except ValueError:
-        return None
-
-
 async def stories(
     access: Access, target: TargetRef | None = None, *, journal: bool = False
 ) -> list[dict[str, Any]]:
     """Every run on record (of one target), oldest first. Errors as the documents."""
     async with _open(access) as (_, documents):
-        found = await documents.runs()
+        found = await _read(documents)
     told: list[dict[str, Any]] = []
-    for document in found:
-        run = _run_of(document)
-        if run is None or (target is not None and run.target != target):
+    for record in found.records:
+        run = record.run
+        if target is not None and run.target != target:
             continue
-        lines = chain.lines_of(document.texts.get("journal", ""))
-        facts = story.facts(run, lines, journal=journal)
+        facts = story.facts(run, record.lines, journal=journal)
         facts["ladder"] = story.ladder_text(run)
         facts["next"] = story.next_command(run)
         told.append(facts)
@@ -93,15 +83,15 @@ async def kill(access: Access, scope: str, *, actor: str, reason: str) -> dict[s
     async with _open(access) as (cluster, documents):
         problems: list[str] = []
         latched = await _latched(documents, scope, problems, actor=actor, reason=reason)
+        runs: list[Run] = []
         try:
-            active = await _active(documents)
+            found = await _read(documents)
         except errors.SwitchgearError as error:
             if not latched:
                 raise
             problems.append(f"the runs could not be read: {error.diagnostics()}")
-            active = []
-        latch = Latches(kills=(scope,))
-        runs = [run for run in active if latch.kill_for(run.target.namespace, run.target.name)]
+        else:
+            runs = _in_scope(found, scope, problems)
         zeroed, pending = await _zero(cluster, runs, problems, access.settle_seconds)
     return {
         "scope": scope,
@@ -116,7 +106,8 @@ async def kill(access: Access, scope: str, *, actor: str, reason: str) -> dict[s
 async def abort(access: Access, target: TargetRef) -> dict[str, Any]:
     """Ask for the end of the target's run and take its weight to 0. Raises Refused without one."""
     async with _open(access) as (cluster, documents):
-        runs = [run for run in await _active(documents) if run.target == target]
+        active = (await _read(documents)).active
+        runs = [run for run in active if run.target == target and run.phase not in RESTING]
         if not runs:
             message = f"{target} has no run under way"
             raise errors.Refused(message, advice="`switchgear get` lists the runs")
@@ -142,9 +133,20 @@ async def pause(access: Access, target: TargetRef) -> None:
         await cluster.perform(effect)
 
 
-async def _active(documents: KubeDocuments) -> list[Run]:
-    found = [_run_of(document) for document in await documents.runs()]
-    return [run for run in found if run is not None and run.phase not in RESTING]
+async def _read(documents: KubeDocuments) -> Found:
+    return await Records(documents=documents, clock=LoopClock()).fresh()
+
+
+def _in_scope(found: Found, scope: str, problems: list[str]) -> list[Run]:
+    """The runs that the kill is about; a document that tells of none is a problem."""
+    latch = Latches(kills=(scope,))
+    problems.extend(
+        f"{target or 'a target'}: the run document {name} cannot be read: see to its route and "
+        "Services by hand (docs/runbook.md), then delete it"
+        for name, target in found.unreadable.items()
+        if target is None or latch.kill_for(target.namespace, target.name)
+    )
+    return [run for run in found.active if latch.kill_for(run.target.namespace, run.target.name)]
 
 
 async def _latched(
@@ -181,25 +183,23 @@ async def _zero(
         if after_commit(run.phase)
     ]
     splits = [split for run in ready for split in await _splits(cluster, run, problems)]
-    for run in ready:
-        await _repin(cluster, run, problems)
-    confined = sum([await _confined(cluster, run, problems) for run in ready])
-    if confined and not splits:
-        await _voided(cluster, ready, problems)
-        await LoopClock().sleep(settle_seconds)
-        return confined, pending
-    if not splits or not await _tried(
-        cluster.zero(splits), problems, "not every route could be written"
-    ):
+    led = [run for run in ready if run.pins and exposure.by_services(run)]
+    if not splits and not led:
         return 0, pending
+    written = len({split.route for split in splits})
+    if not await _tried(cluster.zero(splits), problems, "not every route could be written"):
+        written = 0
+    for run in led:
+        what = f"{run.target}: Services not confined"
+        if await _tried(cluster.perform(exposure.confine(run)), problems, what) and not run.lanes:
+            written += len(run.pins)
     await _voided(cluster, ready, problems)
     await LoopClock().sleep(settle_seconds)
     for run in ready:
-        for split in await _splits(cluster, run, problems):
-            weights = [item.weight for item in split.seen if item.service == split.canary]
-            if any(weights):
-                pending.append(f"{run.target}: {split.route} still has weight {weights}")
-    return len({split.route for split in splits}) + confined, pending
+        pending.extend(
+            [f"{run.target}: {words}" for words in await _open_ways(cluster, run, problems)]
+        )
+    return written, pending
 
 
 async def _voided(cluster: KubeCluster, runs: Sequence[Run], problems: list[str]) -> None:
@@ -211,30 +211,23 @@ async def _voided(cluster: KubeCluster, runs: Sequence[Run], problems: list[str]
     await _tried(claims.void(cluster, refs), problems, "a raise may still be on its way")
 
 
-async def _confined(cluster: KubeCluster, run: Run, problems: list[str]) -> int:
-    """Where the number of pods splits the requests, the Services lead to stable alone."""
-    if run.traffic is not Traffic.REPLICAS or run.phase not in EXPOSED:
-        return 0
-    what = f"{run.target}: Services not confined"
-    done = await _tried(cluster.perform(exposure.confine(run)), problems, what)
-    return len(run.pins) if done else 0
-
-
-async def _repin(cluster: KubeCluster, run: Run, problems: list[str]) -> None:
-    """In the commit the Services follow the canary: there weight 0 alone would lead to it."""
-    if run.phase is not Phase.COMMITTING:
-        return
-    for pin in run.pins:
-        effect = PinService(
-            target=run.target,
-            name=pin.service,
-            uid="",
-            original=pin.original,
-            key=HASH_LABEL,
-            value=run.stable_hash,
-        )
-        with contextlib.suppress(errors.Missing):
-            await _tried(cluster.perform(effect), problems, f"{pin.service} could not be pinned")
+async def _open_ways(cluster: KubeCluster, run: Run, problems: list[str]) -> list[str]:
+    """What still leads to the canary, by routes and Services as they read back."""
+    found: list[str] = []
+    for split in await _splits(cluster, run, problems):
+        weights = [item.weight for item in split.seen if item.service == split.canary]
+        if any(weights):
+            found.append(f"{split.route} still has weight {weights}")
+    if run.pins and exposure.by_services(run):
+        names = [pin.service for pin in run.pins]
+        try:
+            services = await cluster.read_services(run.target.namespace, names)
+        except errors.SwitchgearError as error:
+            problems.append(f"{run.target}: Services could not be read: {error.diagnostics()}")
+            services = []
+        left = exposure.leading(run, services)
+        found += [f"Service {name} still selects canary pods" for name in left]
+    return found
 
 
 async def _splits(cluster: KubeCluster, run: Run, problems: list[str]) -> list[SplitRef]:

@@ -28,6 +28,10 @@ EPOCH: Final = PREFIX + "epoch"
 OVERRIDE: Final = PREFIX + "override"
 """Annotation by which a person with the verb says why a write of theirs goes past the gate."""
 
+TARGET_NAMESPACE: Final = PREFIX + "target-namespace"
+TARGET_NAME: Final = PREFIX + "target-name"
+"""Labels of a run document; a name too long for a label is known from the state alone."""
+
 WHOLE_BP: Final = 10_000
 """One whole in basis points: every request."""
 

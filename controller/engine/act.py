@@ -133,6 +133,9 @@ class Actor:
             names = [name for split in effect.splits for name in (split.service, split.canary)]
             routes = await self._cluster.read_routes(refs, names)
         latches = await self._documents.latches()
+        if situation.latches.fleet_open and not latches.fleet_open:
+            # Open as far as this process knows, and not written yet, or closed a moment ago.
+            latches = replace(latches, fleet_open=situation.latches.fleet_open)
         annotations = await self._cluster.read_annotations(run.target)
         asked = Asked(
             effect=effect,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What no cache holds and a tick has to ask for; without an answer it stays unasked."""
 
+import asyncio
 from typing import Final
 
 import structlog
@@ -17,6 +18,9 @@ from controller.ports.cluster import Cluster
 
 PREFLIGHT_SECONDS: Final = 30.0
 """How long the answers of the preflight count for a change that waits."""
+
+PODS_SECONDS: Final = 1.0
+"""Longest that a tick waits for pods: the evidence it has may be all it needs to go back."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +56,10 @@ class Asker:
         if not hashes or memory.phase in RESTING:
             return None
         try:
-            return await self._cluster.read_pods(run.target, hashes)
+            async with asyncio.timeout(PODS_SECONDS):
+                return await self._cluster.read_pods(run.target, hashes)
         except errors.SwitchgearError as error:
             log.warning("pods not read", target=str(run.target), why=error.diagnostics())
-            return None
+        except TimeoutError:
+            log.warning("pods not read in time", target=str(run.target))
+        return None

@@ -23,5 +23,5 @@ class Eligible:
         deployment = self._cluster.view(self._target).deployment
         runs = []
         if leadership.trusted(self._pod, deployment) is None:
-            runs = await self._records.active()
+            runs = (await self._records.fresh()).active
         return leadership.barred(self._pod, deployment, runs)

@@ -103,6 +103,8 @@ class Feed:
         self._followers: dict[str, _Follower] = {}
         self._wake: Callable[[TargetRef], None] = lambda _: None
         self._answered: float | None = None
+        self._silent_since: float | None = None
+        """The first look that this process had no answer to, while it has had none at all."""
         self._batch: Batch | None = None
         self._told: frozenset[str] = frozenset()
 
@@ -137,7 +139,7 @@ class Feed:
     def clear(self) -> None:
         """Follow nobody."""
         self._followers.clear()
-        self._answered, self._batch = None, None
+        self._answered, self._silent_since, self._batch = None, None, None
 
     @property
     def followed(self) -> int:
@@ -147,7 +149,8 @@ class Feed:
     def reading(self, run: Run | None) -> Reading:
         """What is new for a run; each interval is handed out once."""
         now = self._clock.monotonic()
-        age = None if self._answered is None else now - self._answered
+        heard = self._silent_since if self._answered is None else self._answered
+        age = None if heard is None else now - heard
         clock = 0.0
         if self._batch is not None and age is not None:
             clock = self._batch.evaluated_at + age
@@ -190,6 +193,8 @@ class Feed:
             batch = await self._metrics.samples(self._window(), keys)
         except errors.MetricsUnavailable as error:
             self._meters.metrics_failed()
+            if self._silent_since is None:
+                self._silent_since = self._clock.monotonic()
             log.warning("no metrics", why=error.diagnostics())
             self._wake_all()
             return

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The breaker of the fleet: many targets that trip within minutes point to a shared cause."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -18,6 +19,9 @@ from controller.ports.documents import Documents
 
 BACK: Final = frozenset({Phase.ROLLING_BACK.value, Phase.UNDOING.value, Phase.ORPHANING.value})
 
+AGAIN_SECONDS: Final = 1.0
+"""Between two tries to write the latch; meanwhile this process raises nothing anyway."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -29,6 +33,9 @@ class Fleet:
         self._documents = documents
         self._clock = clock
         self._trips: list[float] = []
+        self.owed = ""
+        """Why the breaker is open, while that could not be written."""
+        self._tripped = asyncio.Event()
 
     def recall(self, desk: Desk) -> None:
         """Take over what tripped under an earlier leader, from the journals.
@@ -39,19 +46,31 @@ class Fleet:
         now, stamp = self._clock.monotonic(), datetime.fromisoformat(self._clock.stamp())
         ages = ((stamp - at).total_seconds() for at in _trips(desk))
         self._trips = [now - max(age, 0.0) for age in ages]
+        self.owed = ""
 
-    async def tripped(self, reason: str) -> None:
-        """One more target tripped; a latch that cannot be written is tried with the next one."""
+    def tripped(self, reason: str) -> None:
+        """One more target tripped."""
         now = self._clock.monotonic()
         self._trips = [at for at in self._trips if now - at <= breaker.FLEET_WINDOW_SECONDS]
         self._trips.append(now)
         if len(self._trips) < breaker.FLEET_TRIPS:
             return
-        why = f"{len(self._trips)} targets tripped, the last one on: {reason}"
-        try:
-            await self._documents.open_fleet_breaker(why)
-        except errors.SwitchgearError as error:
-            log.warning("fleet breaker not latched", why=error.diagnostics())
+        self.owed = f"{len(self._trips)} targets tripped, the last one on: {reason}"
+        self._tripped.set()
+
+    async def run(self) -> None:
+        """Open the breaker whenever it is due, and try until that is written."""
+        while True:
+            await self._tripped.wait()
+            self._tripped.clear()
+            while self.owed:
+                try:
+                    await self._documents.open_fleet_breaker(self.owed)
+                except errors.SwitchgearError as error:
+                    log.warning("fleet breaker not latched", why=error.diagnostics())
+                    await self._clock.sleep(AGAIN_SECONDS)
+                else:
+                    self.owed = ""
 
 
 def _trips(desk: Desk) -> Iterator[datetime]:

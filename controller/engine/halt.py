@@ -6,27 +6,25 @@ the routes are still written, and the answer says what is missing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from controller.core import errors
-from controller.core.effects import PinService, SplitRef
+from controller.core.effects import SplitRef
 from controller.core.lifecycle import exposure
 from controller.core.lifecycle.machine import after_commit
-from controller.core.lifecycle.memory import Run
+from controller.core.lifecycle.memory import Run, split_of
 from controller.core.lifecycle.situation import Request, Verb
-from controller.core.lifecycle.table import EXPOSED, Phase
+from controller.core.lifecycle.table import Phase
 from controller.core.observation import Latches
-from controller.core.policy.model import Traffic
-from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, canary_name
+from controller.core.values import TargetRef, canary_name
 from controller.engine import claims
 from controller.engine.desk import MOST_REQUESTS, Card, Desk
 from controller.engine.loop import Loop
 from controller.engine.meters import Meters
-from controller.engine.observe import Observer
 from controller.engine.records import Records
 from controller.ports import trail
 from controller.ports.clock import Clock
@@ -42,12 +40,6 @@ latch may take, so that the answer can say what became of it."""
 
 LATCH_SECONDS: Final = 3.0
 """Longest that the routes wait for the latch; a healthy API server takes some 0.01 s for it."""
-
-FOLLOWING: Final = frozenset({Phase.COMMITTING, Phase.ROLLING_BACK})
-"""Phases before the commit, or back from there, in which a Service may select the canary."""
-
-OPEN: Final = EXPOSED | {Phase.ROLLING_BACK}
-"""Phases in which a Service may lead to canary pods beside the others, where no route does."""
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +75,8 @@ class _Course:
     """Why the runs of another leader are not known; empty: they are."""
     read: list[Run] = field(default_factory=list)
     """Runs in the scope by their documents, while this process does not lead."""
+    unreadable: Mapping[str, TargetRef | None] = field(default_factory=dict)
+    """Documents that cannot be read then, and whose they seem to be."""
 
     def halt(self) -> Halt:
         """What can be said of it now."""
@@ -223,8 +217,9 @@ class Killer:
         latch = Latches(kills=(scope,))
         return [
             card
-            for card in self._desk.running()
-            if latch.kill_for(card.target.namespace, card.target.name)
+            for card in self._desk.cards()
+            if (card.memory is not None or card.damaged is not None)
+            and latch.kill_for(card.target.namespace, card.target.name)
         ]
 
     def _runs(self, course: _Course) -> list[Run]:
@@ -232,7 +227,8 @@ class Killer:
         if not self._desk.known:
             return course.read
         cards = self._cards(course.scope)
-        return [card.memory.run for card in cards if card.memory is not None]
+        runs = [card.memory.run if card.memory is not None else card.damaged for card in cards]
+        return [run for run in runs if run is not None and run.phase is not Phase.ENDED]
 
     async def _look(self, course: _Course) -> None:
         """A replica that does not lead reads what the leader has written down."""
@@ -241,31 +237,36 @@ class Killer:
             return
         latch = Latches(kills=(course.scope,))
         try:
-            active = await self._records.active()
+            found = await self._records.fresh()
         except errors.SwitchgearError as error:
             course.unread = error.message
         else:
-            course.unread = ""
+            course.unread, course.unreadable = "", found.unreadable
             course.read = [
-                run for run in active if latch.kill_for(run.target.namespace, run.target.name)
+                run for run in found.active if latch.kill_for(run.target.namespace, run.target.name)
             ]
 
     async def _zero(self, course: _Course, problems: list[str]) -> bool:
-        splits: list[SplitRef] = []
+        """Weight 0 in every route, and the Services on stable's pods; whether there was any."""
         going = [run for run in self._runs(course) if not after_commit(run.phase)]
-        for run in going:
-            view = self._cluster.view(run.target)
-            splits.extend(Observer.splits(view, run))
-        by_pods = [run for run in going if run.traffic is Traffic.REPLICAS]
-        if not splits and not by_pods:
+        splits = [split for run in going for split in self._splits(run)]
+        led = [run for run in going if run.pins and exposure.by_services(run)]
+        if not splits and not led:
             return False
-        repinned = [self._repin(run, problems) for run in going]
-        confined = [self._confine(run, problems) for run in by_pods]
-        await asyncio.gather(self._write(splits, problems), *repinned, *confined)
+        confined = [self._confine(run, problems) for run in led]
+        await asyncio.gather(self._write(splits, problems), *confined)
         return True
 
+    def _splits(self, run: Run) -> list[SplitRef]:
+        """Every lane of the run; one that no cache shows is read when it is written."""
+        routes = {route.ref: route for route in self._cluster.view(run.target, run.services).routes}
+        return [
+            split_of(lane, routes[lane.route].backends if lane.route in routes else ())
+            for lane in run.lanes
+        ]
+
     async def _confine(self, run: Run, problems: list[str]) -> None:
-        """Where the number of pods splits the requests, the Services lead to stable alone."""
+        """The Services lead to stable alone: there weight 0 is not all, or there is no weight."""
         try:
             await self._cluster.perform(exposure.confine(run))
         except errors.SwitchgearError as error:
@@ -302,57 +303,50 @@ class Killer:
         except errors.SwitchgearError as error:
             problems.append(f"not every route could be written: {error.diagnostics()}")
 
-    async def _repin(self, run: Run, problems: list[str]) -> None:
-        """In the commit the Services follow the canary: there weight 0 alone would lead to it."""
-        if run.phase not in FOLLOWING:
-            return
-        for pin in run.pins:
-            effect = PinService(
-                target=run.target,
-                name=pin.service,
-                uid="",
-                original=pin.original,
-                key=HASH_LABEL,
-                value=run.stable_hash,
-            )
-            try:
-                await self._cluster.perform(effect)
-            except errors.Missing:
-                continue
-            except errors.SwitchgearError as error:
-                problems.append(f"{pin.service} could not be pinned: {error.diagnostics()}")
-
     async def _pending(self, course: _Course) -> tuple[str, ...]:
         """Routes that do not read back 0, and runs whose stable pods are not back yet."""
         waiting: list[str] = []
         if course.unread:
             waiting.append(f"the runs are not known yet: {course.unread}")
+        waiting.extend(self._unusable(course))
         runs = self._runs(course)
-        for run, found in zip(
-            runs, await asyncio.gather(*(self._shares(run) for run in runs)), strict=True
+        for run, shares, led in zip(
+            runs,
+            await asyncio.gather(*(self._shares(run) for run in runs)),
+            await asyncio.gather(*(self._led(run) for run in runs)),
+            strict=True,
         ):
+            words = [*led, *shares]
             if after_commit(run.phase):
-                waiting.append(f"{run.target}: stable pods are coming back ({run.phase.value})")
-            else:
-                waiting.extend(f"{run.target}: {words}" for words in self._following(run))
-            waiting.extend(f"{run.target}: {words}" for words in found)
+                words = [f"stable pods are coming back ({run.phase.value})"]
+            waiting.extend(f"{run.target}: {text}" for text in words)
         return tuple(waiting)
 
-    def _following(self, run: Run) -> Sequence[str]:
-        """Services that lead to the canary by themselves.
-
-        Read from the watch: the settling time that follows lets it show a write under way.
-        """
-        ours = {pin.service for pin in run.pins}
-        by_pods = run.traffic is Traffic.REPLICAS and run.phase in OPEN
+    def _unusable(self, course: _Course) -> list[str]:
+        """Run documents that cannot be read: nobody can say that theirs is in force."""
+        latch = Latches(kills=(course.scope,))
+        names = dict(course.unreadable)
+        for card in self._desk.cards():
+            if card.frozen and (card.damaged is None or after_commit(card.damaged.phase)):
+                names[card.frozen] = card.target
         return [
-            f"Service {service.name} still selects the canary pods"
-            for service in self._cluster.view(run.target).services
-            if service.name in ours
-            and (
-                (TRACK_LABEL, CANARY_TRACK) in service.selector
-                or (by_pods and (HASH_LABEL, run.stable_hash) not in service.selector)
-            )
+            f"{target or 'a target'}: the run document {name} cannot be used: see to its route and "
+            "Services by hand (docs/runbook.md), then delete it"
+            for name, target in sorted(names.items())
+            if target is None or latch.kill_for(target.namespace, target.name)
+        ]
+
+    async def _led(self, run: Run) -> Sequence[str]:
+        """Services that lead to the canary by themselves."""
+        if not run.pins or not exposure.by_services(run):
+            return ()
+        names = [pin.service for pin in run.pins]
+        try:
+            found = await self._cluster.read_services(run.target.namespace, names)
+        except errors.SwitchgearError as error:
+            return (f"its Services could not be read back: {error.message}",)
+        return [
+            f"Service {name} still selects canary pods" for name in exposure.leading(run, found)
         ]
 
     async def _shares(self, run: Run) -> Sequence[str]:

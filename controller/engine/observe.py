@@ -4,11 +4,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from controller.core.effects import SplitRef
 from controller.core.evidence.dispersion import Dispersion
 from controller.core.guard import breaker
 from controller.core.lifecycle import tracks
-from controller.core.lifecycle.memory import Memory, Run, split_of
+from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Request, Situation
 from controller.core.lifecycle.table import UNTOUCHED, Phase
 from controller.core.observation import Preflight, View
@@ -103,14 +102,4 @@ class Observer:
             drain_seconds=self._bounds.drain_seconds,
             ready_seconds=self._bounds.ready_seconds,
             roll_seconds=self._bounds.roll_seconds,
-        )
-
-    @staticmethod
-    def splits(view: View, run: Run) -> tuple[SplitRef, ...]:
-        """The run's lanes with their backends as the view has them."""
-        return tuple(
-            split_of(lane, route.backends)
-            for lane in run.lanes
-            for route in view.routes
-            if route.ref == lane.route
         )

@@ -2,6 +2,7 @@
 """Runs as their documents tell them, for a replica that does not lead and so has none in memory."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from controller.core.journal import chain
 from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.table import Phase
+from controller.core.values import TargetRef
 from controller.engine.ledger import JOURNAL, STATE
 from controller.ports.clock import Clock
 from controller.ports.documents import Documents
@@ -29,6 +31,24 @@ class Record:
     lines: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a look found.
+
+    Attributes:
+        records: The runs that can be read.
+        unreadable: Names of the other documents, and whose they seem to be.
+    """
+
+    records: list[Record]
+    unreadable: Mapping[str, TargetRef | None]
+
+    @property
+    def active(self) -> list[Run]:
+        """The runs that have not ended."""
+        return [item.run for item in self.records if item.run.phase is not Phase.ENDED]
+
+
 class Records:
     """Reads run documents."""
 
@@ -40,27 +60,25 @@ class Records:
         self._at = float("-inf")
         self._kept: list[Record] = []
 
-    async def fresh(self) -> list[Record]:
-        """Every run that can be read, by a fresh list. Errors as `Documents.runs`."""
+    async def fresh(self) -> Found:
+        """Every run, by a fresh list. Errors as `Documents.runs`."""
         found: list[Record] = []
+        unreadable: dict[str, TargetRef | None] = {}
         for document in await self._documents.runs():
             try:
                 run = memories.decode(document.texts.get(STATE, ""))
             except ValueError as error:
                 log.warning("a run document cannot be read", name=document.name, why=str(error))
+                unreadable[document.name] = document.target
                 continue
             lines = chain.lines_of(document.texts.get(JOURNAL, ""))
             found.append(Record(run=run, lines=tuple(lines)))
-        return found
-
-    async def active(self) -> list[Run]:
-        """The runs that have not ended. Errors as `Documents.runs`."""
-        return [item.run for item in await self.fresh() if item.run.phase is not Phase.ENDED]
+        return Found(records=found, unreadable=unreadable)
 
     async def recent(self) -> list[Record]:
-        """The same as `fresh`, up to a second old: many may look at the price of one."""
+        """The runs of `fresh`, up to a second old: many may look at the price of one."""
         async with self._lock:
             if self._clock.monotonic() - self._at > FRESH_SECONDS:
-                self._kept = await self.fresh()
+                self._kept = (await self.fresh()).records
                 self._at = self._clock.monotonic()
             return self._kept

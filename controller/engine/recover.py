@@ -17,17 +17,13 @@ from controller.core.journal import chain
 from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.table import Phase
-from controller.core.values import PREFIX, TargetRef
+from controller.core.values import TargetRef
 from controller.engine import claims
 from controller.engine.desk import Card, Desk
 from controller.engine.ledger import STATE, Ledger, read_head
 from controller.ports.clock import Clock
 from controller.ports.cluster import ObjectRef
 from controller.ports.documents import Document, Documents
-
-NAMESPACE_LABEL: Final = PREFIX + "target-namespace"
-NAME_LABEL: Final = PREFIX + "target-name"
-"""Labels of a run document; a name too long for a label is known from the state alone."""
 
 _UNUSABLE: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 """What reading texts of any shape may raise."""
@@ -120,13 +116,8 @@ def _freeze(desk: Desk, document: Document, why: str) -> None:
     run = None
     with contextlib.suppress(*_UNUSABLE):
         run = memories.decode(document.texts.get(STATE, ""))
-    labels = document.labels
-    target = (
-        run.target
-        if run is not None
-        else TargetRef(labels.get(NAMESPACE_LABEL, ""), labels.get(NAME_LABEL, ""))
-    )
-    if not target.name:
+    target = run.target if run is not None else document.target
+    if target is None:
         return
     card = desk.card(TargetRef(target.namespace, target.name))
     card.frozen, card.frozen_why, card.damaged = document.name, why, run

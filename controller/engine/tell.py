@@ -4,6 +4,7 @@
 Nothing here decides anything, and a failure of it hurts nobody.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -27,6 +28,9 @@ FAILING_SECONDS: Final = 30.0
 AGAIN_SECONDS: Final = 60.0
 """The same words about the same target are not told more often: a rule whose write keeps failing
 would say them at every tick."""
+
+TELL_SECONDS: Final = 2.0
+"""Longest that a tick waits for words: the next one may have to take weight away."""
 
 log = structlog.get_logger(__name__)
 
@@ -53,14 +57,17 @@ class Teller:
             log.info(notice.message, target=str(card.target), reason=notice.reason)
             self._meters.notice(notice.reason)
             try:
-                await self._cluster.tell(
-                    card.target,
-                    reason=notice.reason,
-                    message=notice.message,
-                    warning=notice.warning,
-                )
+                async with asyncio.timeout(TELL_SECONDS):
+                    await self._cluster.tell(
+                        card.target,
+                        reason=notice.reason,
+                        message=notice.message,
+                        warning=notice.warning,
+                    )
             except errors.SwitchgearError as error:
                 log.debug("event not written", why=error.diagnostics())
+            except TimeoutError:
+                log.debug("event not written in time", reason=notice.reason)
 
     async def failing(self, card: Card, result: Result | None) -> None:
         """Tell once of what keeps failing, and again only when the error changes.
@@ -99,6 +106,10 @@ class Teller:
     async def annotate(self, card: Card, uid: str, annotations: Mapping[str, str | None]) -> None:
         """Write annotations of ours, of which `status` is what people were told last."""
         effect = Annotate(target=card.target, uid=uid, annotations=annotations)
-        result = await self._actor.safer(effect, None)
+        try:
+            async with asyncio.timeout(TELL_SECONDS):
+                result = await self._actor.safer(effect, None)
+        except TimeoutError:
+            return
         if result.done:
             card.told = annotations["status"] or ""

@@ -88,7 +88,8 @@ class Ticker:
     async def tick(self, target: TargetRef) -> float:
         """One tick; returns after how many seconds to look again if nothing happens."""
         card = self._desk.card(target)
-        view = self._cluster.view(target)
+        run = card.memory.run if card.memory is not None else card.damaged
+        view = self._cluster.view(target, run.services if run is not None else ())
         if card.memory is None and card.frozen and await self._frozen(card, view):
             return FROZEN_SECONDS
         if card.memory is None:
@@ -143,7 +144,7 @@ class Ticker:
 
     def _situation(self, card: Card, view: View) -> Situation:
         requests = tuple(card.requests)
-        return self._observer.situation(
+        found = self._observer.situation(
             view=view,
             memory=card.memory,
             others=card.others,
@@ -152,6 +153,9 @@ class Ticker:
             dispersion=card.dispersion,
             namespace=card.target.namespace,
         )
+        if not self._fleet.owed:
+            return found
+        return replace(found, latches=replace(found.latches, fleet_open=self._fleet.owed))
 
     async def _rest(self, card: Card, view: View) -> float | None:
         """A target without a run; None means that a run has just begun."""
@@ -277,7 +281,7 @@ class Ticker:
         after = decision.memory
         if after.run.tripped and not before.run.tripped:
             self._meters.tripped()
-            await self._fleet.tripped(after.run.reason)
+            self._fleet.tripped(after.run.reason)
         await self._teller.tell(card, decision.notices)
         if after.phase is not before.phase:
             await self._teller.status(card, after)

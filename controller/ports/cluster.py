@@ -5,12 +5,12 @@ Errors of every awaited method: `Unavailable`, `Conflict`, `Missing`, `Refused`,
 Each call has a deadline of its own, after which it raises `Unavailable`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.effects import Effect, SplitRef
-from controller.core.observation import Pod, Preflight, Route, View
+from controller.core.observation import Pod, Preflight, Route, Service, View
 from controller.core.values import RouteRef, TargetRef
 
 
@@ -46,8 +46,11 @@ class Cluster(Protocol):
         """Every annotated Deployment (and every one that still carries a mark of ours)."""
         ...
 
-    def view(self, target: TargetRef) -> View:
-        """The target as the caches have it; `deployment` is None when it does not exist."""
+    def view(self, target: TargetRef, services: Collection[str] = ()) -> View:
+        """The target as the caches have it; `deployment` is None when it does not exist.
+
+        `services` names those of its run: their routes are shown even where the Service is gone.
+        """
         ...
 
     def subscribe(self, changed: Callable[[TargetRef], None]) -> None:
@@ -60,6 +63,10 @@ class Cluster(Protocol):
 
     async def read_routes(self, refs: Sequence[RouteRef], services: Sequence[str]) -> list[Route]:
         """Quorum reads of routes, reduced to the rules that name `services`."""
+        ...
+
+    async def read_services(self, namespace: str, names: Collection[str]) -> list[Service]:
+        """Quorum reads of Services; those that are gone are left out."""
         ...
 
     async def read_pods(self, target: TargetRef, hashes: Sequence[str]) -> tuple[Pod, ...]:

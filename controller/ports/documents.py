@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.observation import Latches
-from controller.core.values import TargetRef
+from controller.core.values import TARGET_NAME, TARGET_NAMESPACE, TargetRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,12 @@ class Document:
     version: str
     texts: Mapping[str, str]
     labels: Mapping[str, str]
+
+    @property
+    def target(self) -> TargetRef | None:
+        """Whose it is by its labels; None where they do not say."""
+        name = self.labels.get(TARGET_NAME, "")
+        return TargetRef(self.labels.get(TARGET_NAMESPACE, ""), name) if name else None
 
 
 class Documents(Protocol):

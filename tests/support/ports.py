@@ -6,13 +6,22 @@ Each call waits for its turn first, so that a test can walk through every interl
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core import errors
 from controller.core.effects import Effect, RaiseWeight, SplitRef
-from controller.core.observation import Backend, Deployment, Latches, Pod, Preflight, Route, View
+from controller.core.observation import (
+    Backend,
+    Deployment,
+    Latches,
+    Pod,
+    Preflight,
+    Route,
+    Service,
+    View,
+)
 from controller.core.values import RouteRef, TargetRef
 from controller.ports.cluster import Claim, ObjectRef
 from controller.ports.documents import Document
@@ -132,9 +141,9 @@ class MemoryCluster:
         """The one target."""
         return (TARGET,)
 
-    def view(self, target: TargetRef) -> View:
+    def view(self, target: TargetRef, services: Collection[str] = ()) -> View:
         """Only the route is looked at."""
-        del target
+        del target, services
         return View(deployment=None, routes=(self.route(),))
 
     def subscribe(self, changed: Callable[[TargetRef], None]) -> None:
@@ -150,6 +159,11 @@ class MemoryCluster:
         del refs, services
         await self.turns.take()
         return [self.route()]
+
+    async def read_services(self, namespace: str, names: Collection[str]) -> list[Service]:
+        """None: the run has no pins."""
+        del namespace, names
+        return []
 
     async def read_pods(self, target: TargetRef, hashes: Sequence[str]) -> tuple[Pod, ...]:
         """None beside stable's and the canary's."""

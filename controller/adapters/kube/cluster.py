@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`ports.cluster.Cluster` over a Kubernetes API server."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, assert_never
 
 from controller.adapters.kube import claims, paths, workloads
@@ -18,7 +18,7 @@ from controller.adapters.kube.workloads import Workloads
 from controller.core import effects
 from controller.core.effects import Effect, SplitRef
 from controller.core.errors import Missing
-from controller.core.observation import Pod, Preflight, Route, View
+from controller.core.observation import Pod, Preflight, Route, Service, View
 from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, RouteRef, TargetRef
 from controller.ports.cluster import Claim, ObjectRef
 
@@ -56,9 +56,9 @@ class KubeCluster:
         """Every annotated Deployment, and every one that still carries a mark of ours."""
         return sorted(self.cache.by_deployment.targets)
 
-    def view(self, target: TargetRef) -> View:
+    def view(self, target: TargetRef, services: Collection[str] = ()) -> View:
         """The target as the caches have it."""
-        return view_of(self.cache, target)
+        return view_of(self.cache, target, services)
 
     def subscribe(self, changed: Callable[[TargetRef], None]) -> None:
         """Call `changed` for each target whose view changed."""
@@ -71,6 +71,10 @@ class KubeCluster:
     async def read_routes(self, refs: Sequence[RouteRef], services: Sequence[str]) -> list[Route]:
         """Quorum reads of routes, reduced to the rules that name `services`."""
         return await self._routing.read(refs, services)
+
+    async def read_services(self, namespace: str, names: Collection[str]) -> list[Service]:
+        """Quorum reads of Services."""
+        return await self._services.read(namespace, names)
 
     async def read_pods(self, target: TargetRef, hashes: Sequence[str]) -> tuple[Pod, ...]:
         """Pods by the hash of their template, which differs from one Deployment to the other."""

@@ -20,14 +20,19 @@ from controller.adapters.kube.reflector import Reflector, Settings, Source
 from controller.adapters.kube.store import Store
 from controller.core.errors import Conflict, Missing, Unavailable
 from controller.core.observation import Latches
-from controller.core.values import MANAGED_BY, MANAGED_BY_LABEL, PREFIX, TargetRef
+from controller.core.values import (
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    PREFIX,
+    TARGET_NAME,
+    TARGET_NAMESPACE,
+    TargetRef,
+)
 from controller.ports.documents import Document
 
 Json: TypeAlias = dict[str, Any]
 
 RUN: Final = PREFIX + "run"
-NAMESPACE: Final = PREFIX + "target-namespace"
-NAME: Final = PREFIX + "target-name"
 LABEL_LIMIT: Final = 63
 """Most characters of a label's value."""
 
@@ -131,7 +136,7 @@ class KubeDocuments:
         if self._only is None:
             return selector
         namespace, name = label_value(self._only.namespace), label_value(self._only.name)
-        return f"{selector},{NAMESPACE}={namespace},{NAME}={name}"
+        return f"{selector},{TARGET_NAMESPACE}={namespace},{TARGET_NAME}={name}"
 
     async def read(self, name: str) -> Document:
         """One run document, by a quorum read."""
@@ -145,10 +150,10 @@ class KubeDocuments:
             texts,
             labels={
                 RUN: label_value(name),
-                NAMESPACE: label_value(target.namespace),
-                NAME: label_value(target.name),
+                TARGET_NAMESPACE: label_value(target.namespace),
+                TARGET_NAME: label_value(target.name),
             },
-            annotations={NAMESPACE: target.namespace, NAME: target.name},
+            annotations={TARGET_NAMESPACE: target.namespace, TARGET_NAME: target.name},
         )
         return _document(await self._calls.post(self._path(), body))
 

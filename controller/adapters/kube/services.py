@@ -5,16 +5,19 @@ The selector as the user wrote it is noted in an annotation the first time we to
 was pinned for, so that the way back needs neither our memory nor the Deployment.
 """
 
+import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from controller.adapters.kube import paths, twins
 from controller.adapters.kube.calls import MERGE_PATCH, Calls, every
-from controller.adapters.kube.objects import canonical, noted_selector, pairs
+from controller.adapters.kube.objects import canonical, noted_selector, pairs, parse_service
 from controller.adapters.kube.workloads import create_twin
-from controller.core.errors import Conflict, Missing
-from controller.core.observation import Pairs, pinned, unpinned
+from controller.core.errors import Conflict, Missing, Unavailable
+from controller.core.observation import Pairs, Service, pinned, unpinned
 from controller.core.values import EPOCH, HASH_LABEL, OVERRIDE, PREFIX, TRACK_LABEL, TargetRef
 
 Json: TypeAlias = dict[str, Any]
@@ -40,6 +43,20 @@ class PinnedServices:
         if uid and found["metadata"]["uid"] != uid:
             raise Conflict(f"Service {target.namespace}/{name} was deleted and created again")
         return found
+
+    async def read(self, namespace: str, names: Collection[str]) -> list[Service]:
+        """Quorum reads, in parallel; Services that are gone are left out."""
+        found = await asyncio.gather(*(self._read(namespace, name) for name in names))
+        return [service for service in found if service is not None]
+
+    async def _read(self, namespace: str, name: str) -> Service | None:
+        path = paths.core(namespace, "services", name)
+        try:
+            return parse_service(await self._calls.read(path), None).value
+        except Missing:
+            return None
+        except msgspec.MsgspecError as error:
+            raise Unavailable(f"Service {namespace}/{name} cannot be read") from error
 
     async def pin(
         self, target: TargetRef, name: str, uid: str, original: Pairs, pin: tuple[str, str]
@@ -105,9 +122,16 @@ class PinnedServices:
     async def _write(
         self, live: Json, selector: dict[str, str], annotations: dict[str, str]
     ) -> None:
-        """Replace selector and annotations, if both are still as they were read."""
+        """Replace selector and annotations, if nothing has moved since they were read.
+
+        What they say may come again: a write that was under way when its leader lost the lead
+        would find in a later run what it had found in an earlier one. The version does not.
+        """
         meta = live["metadata"]
-        patch: list[Json] = [{"op": "test", "path": "/metadata/uid", "value": meta["uid"]}]
+        patch: list[Json] = [
+            {"op": "test", "path": f"/metadata/{key}", "value": meta[key]}
+            for key in ("uid", "resourceVersion")
+        ]
         patch.extend(_change("/spec/selector", live["spec"].get("selector"), selector))
         patch.extend(_change("/metadata/annotations", meta.get("annotations"), annotations))
         await self._calls.patch(paths.core(meta["namespace"], "services", meta["name"]), patch)

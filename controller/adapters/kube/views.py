@@ -2,6 +2,7 @@
 """From the caches to what the core looks at: everything of one target."""
 
 import math
+from collections.abc import Collection
 from dataclasses import replace
 
 from controller.adapters.kube.cache import Cache
@@ -10,12 +11,12 @@ from controller.core.observation import Deployment, Pod, ReplicaSet, Route, Serv
 from controller.core.values import TargetRef, canary_name
 
 
-def view_of(cache: Cache, target: TargetRef) -> View:
-    """The target as the caches have it now."""
+def view_of(cache: Cache, target: TargetRef, lost: Collection[str] = ()) -> View:
+    """The target as the caches have it now, with the routes to Services that may be gone."""
     held = cache.deployments.get(target.namespace, target.name)
     canary = cache.deployments.get(target.namespace, target.canary)
     services = _services(cache, target, held)
-    names = [service.name for service in services]
+    names = sorted({*lost, *(service.name for service in services)})
     return View(
         deployment=held.value if held else None,
         replica_sets=_replica_sets(cache, held),

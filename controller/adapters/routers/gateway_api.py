@@ -178,7 +178,10 @@ def raise_to(route: Route, splits: Sequence[SplitRef], weight_bp: int) -> Ops:
 
 
 def set_live(route: Json, split: SplitRef, weight_bp: int, *, lower_only: bool) -> Ops:
-    """Give the canary `weight_bp` (or leave it where it is lower); tests the weights as read."""
+    """Give the canary `weight_bp` (or leave it where it is lower); tests the weights as read.
+
+    What may give more tests the route's version as well.
+    """
     entries = backends(route)
     weights = {(entry.rule, entry.index): entry.weight for entry in entries}
     ops: Ops = []
@@ -192,6 +195,9 @@ def set_live(route: Json, split: SplitRef, weight_bp: int, *, lower_only: bool) 
             if index is not None and weights[pair.rule, index] is not None:
                 ops.append(test(f"{base}/{index}/weight", weights[pair.rule, index]))
         ops.extend(pair.ops(split, wanted))
+    if ops and not lower_only:
+        # What gives more must not arrive late, when the same weights stand there once more.
+        ops.insert(0, test("/metadata/resourceVersion", route["metadata"]["resourceVersion"]))
     return ops
 
 

@@ -39,7 +39,7 @@ def wanted_pods(situation: Situation, run: Run) -> int:
 def ready_pods(view: View, run: Run) -> int:
     """Canary pods that every canary Service has as ready endpoints."""
     counts = [view.canary.ready if view.canary else 0]
-    for service in dict.fromkeys(lane.service for lane in run.lanes):
+    for service in run.services:
         twin = canary_name(service)
         counts.append(
             next((item.ready_endpoints for item in view.canary_services if item.name == twin), 0)
@@ -58,7 +58,9 @@ def slipped(situation: Situation, memory: Memory) -> Decision | None:
     lost = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
     gone = prepare.backends(situation, run) or list(prepare.objects(situation, run))
     empty = any(exposure.exposures(situation, run)) and ready_pods(situation.view, run) == 0
-    if not gone and not empty and (at_whole or not lost):
+    # At the whole the commit itself waits: weight 0 would lead to a Service that is not there.
+    lacking = run.step <= trial.rungs(situation, run) and prepare.lacking(situation, run)
+    if not gone and not empty and not lacking and (at_whole or not lost):
         return None
     return again(situation, replace(memory, run=run), tuple(lost))
 

@@ -8,14 +8,24 @@ the pods for a step are started while the Services are closed, and one write ope
 never passes through a share that no step names.
 """
 
+from collections.abc import Iterable
+from typing import Final
+
 from controller.core import effects
 from controller.core.effects import Urgent
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
+from controller.core.lifecycle.table import EXPOSED, Phase
 from controller.core.observation import Service, unpinned
 from controller.core.policy import caps
 from controller.core.policy.model import Traffic
-from controller.core.values import HASH_LABEL
+from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL
+
+FOLLOWING: Final = frozenset({Phase.COMMITTING, Phase.ROLLING_BACK})
+"""Phases before the commit, or back from there, in which a Service may select the canary."""
+
+OPEN: Final = EXPOSED | {Phase.ROLLING_BACK}
+"""Phases in which a Service may lead to canary pods beside the others, where no route does."""
 
 
 def exposures(situation: Situation, run: Run) -> tuple[int, ...]:
@@ -68,6 +78,25 @@ def zero(situation: Situation, run: Run) -> Urgent:
     if run.traffic is Traffic.GATEWAY:
         return effects.ZeroWeight(splits=situation.splits(run.lanes))
     return confine(run)
+
+
+def by_services(run: Run) -> bool:
+    """Whether its Services may lead to the canary now, so that weight 0 is not all."""
+    return run.phase in (OPEN if run.traffic is Traffic.REPLICAS else FOLLOWING)
+
+
+def leading(run: Run, found: Iterable[Service]) -> tuple[str, ...]:
+    """Those of these Services that lead to the canary, whatever any route says."""
+    ours = {pin.service for pin in run.pins}
+    return tuple(
+        service.name
+        for service in found
+        if service.name in ours
+        and (
+            (TRACK_LABEL, CANARY_TRACK) in service.selector
+            or (run.traffic is Traffic.REPLICAS and not confined(service, run.stable_hash))
+        )
+    )
 
 
 def confine(run: Run) -> effects.Confine:

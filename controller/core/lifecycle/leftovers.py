@@ -67,6 +67,19 @@ def tidied(situation: Situation, target: TargetRef) -> Step | None:
     )
 
 
+def emptied(situation: Situation, target: TargetRef) -> Step | None:
+    """The next step until nothing leads to the canary; None: nothing does.
+
+    Of a run whose document stands and cannot be used: what is ours stays where it is.
+    """
+    strays = tuple(_strays(situation, target))
+    pinned = _pinned(situation, target)
+    serving = _serving(situation)
+    return _served(situation, target, pinned, serving) or _weightless(
+        situation, target, strays, pinned, serving
+    )
+
+
 # --- what is left ---------------------------------------------------------------------------------
 
 
@@ -175,6 +188,28 @@ def _drained(
     serving: str,
 ) -> Step | None:
     """Weight 0, the routes as they were, and time for requests under way."""
+    weightless = _weightless(situation, target, strays, pinned, serving)
+    if weightless is not None:
+        return weightless
+    if strays:
+        detach = tuple(
+            effects.DetachBackend(split=stray.split, original=_before(stray)) for stray in strays
+        )
+        return Step(why="restoring routes after a lost run", effects=detach)
+    if situation.view.canary is not None and not situation.view.canary.deleting:
+        seconds = situation.settle_seconds + situation.drain_seconds
+        return _waited(situation, target, "drain", seconds)
+    return None
+
+
+def _weightless(
+    situation: Situation,
+    target: TargetRef,
+    strays: tuple[Stray, ...],
+    pinned: tuple[Service, ...],
+    serving: str,
+) -> Step | None:
+    """Weight 0, as soon as somebody serves behind the Services."""
     deployment = situation.view.deployment
     shares = [stray.share_bp for stray in strays]
     follows = any(TRACK_LABEL in dict(service.selector) for service in pinned)
@@ -189,14 +224,6 @@ def _drained(
     if any(shares):
         zero = effects.ZeroWeight(splits=tuple(stray.split for stray in strays))
         return Step(why="weight 0 for the canary of a lost run", effects=(zero,))
-    if strays:
-        detach = tuple(
-            effects.DetachBackend(split=stray.split, original=_before(stray)) for stray in strays
-        )
-        return Step(why="restoring routes after a lost run", effects=detach)
-    if situation.view.canary is not None and not situation.view.canary.deleting:
-        seconds = situation.settle_seconds + situation.drain_seconds
-        return _waited(situation, target, "drain", seconds)
     return None
 
 

@@ -137,6 +137,11 @@ class Run:
     probe: bool = False
     """This run is the one capped probe of a half-open breaker."""
 
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The user's Services of this run, which may be gone by now."""
+        return tuple(dict.fromkeys(lane.service for lane in self.lanes))
+
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _DECODER = msgspec.json.Decoder(Run)

@@ -217,12 +217,27 @@ def _relearned(situation: Situation, lane: Lane) -> Lane:
     return lane
 
 
+def lacking(situation: Situation, run: Run) -> str:
+    """A route or Service of the run that is gone; empty: all are there.
+
+    What is not there shows no weight, which must never be taken for the weight that was asked for.
+    """
+    shown = {route.ref for route in situation.view.routes}
+    for lane in run.lanes:
+        if lane.route not in shown:
+            return str(lane.route)
+    for pin in run.pins:
+        if situation.service(pin.service) is None:
+            return f"Service {pin.service}"
+    return ""
+
+
 def objects(situation: Situation, run: Run) -> Iterator[Effect]:
     """Our own objects that are missing, in the order in which they may come to be."""
     deployment = situation.view.deployment
     if deployment is None:
         return
-    for service in dict.fromkeys(lane.service for lane in run.lanes):
+    for service in run.services:
         if situation.canary_service(service) is None and situation.service(service) is not None:
             yield effects.CreateCanaryService(
                 target=run.target, owner_uid=deployment.uid, service=service
@@ -258,6 +273,9 @@ def prepare(situation: Situation, memory: Memory) -> Decision:
     if any(exposure.exposures(situation, run)):
         zero = exposure.zero(situation, run)
         return Decision(memory=memory, why="weight 0 before anything is prepared", effects=(zero,))
+    gone = lacking(situation, run)
+    if gone:
+        return late(situation, memory, f"{gone} of this run is gone", ACCEPT_SECONDS)
     missing = pins(situation, run, HASH_LABEL, run.stable_hash)
     if missing:
         return Decision(memory=memory, why="pinning Services to stable", effects=tuple(missing))
@@ -276,11 +294,8 @@ def prepare(situation: Situation, memory: Memory) -> Decision:
 def _accepted(situation: Situation, memory: Memory) -> Decision:
     run = memory.run
     ours = {lane.route for lane in run.lanes}
-    routes = [route for route in situation.view.routes if route.ref in ours]
-    if len({route.ref for route in routes}) < len(ours):
-        return late(situation, memory, "a route of this run is gone", ACCEPT_SECONDS)
-    for route in routes:
-        if route.accepted is not True:
+    for route in situation.view.routes:
+        if route.ref in ours and route.accepted is not True:
             why = f"{route.ref} is not accepted with the canary in it: {route.message}"
             return late(situation, memory, why, ACCEPT_SECONDS)
     return Decision(

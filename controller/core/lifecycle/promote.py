@@ -35,6 +35,10 @@ BATCHES = 4
 def commit(situation: Situation, memory: Memory) -> Decision:
     """COMMITTING: the last requests, then the direct clients, move to the canary pods."""
     run = memory.run
+    gone = prepare.lacking(situation, run)
+    if gone:
+        why = f"{gone} of this run is gone"
+        return prepare.late(situation, memory, why, situation.plan.deadline_seconds)
     if any(share != WHOLE_BP for share in situation.shares(run.lanes)):
         effect = effects.RaiseWeight(
             splits=situation.splits(run.lanes), weight_bp=WHOLE_BP, step=run.step
@@ -147,6 +151,10 @@ def _kept(situation: Situation, run: Run) -> list[Effect]:
 def hand_back(situation: Situation, memory: Memory) -> Decision:
     """HANDING_BACK: Services select the new pods, then the routes return in two parts."""
     run = memory.run
+    gone = prepare.lacking(situation, run) if run.weight_bp > 0 else ""
+    if gone and situation.now - memory.moments.entered < situation.ready_seconds:
+        why = f"{gone} of this run is gone; the canary pods go on serving"
+        return Decision(memory=memory, why=why)
     kept = _kept(situation, run) if run.weight_bp > 0 else []
     if kept:
         why = "the canary pods still carry requests: what somebody took from them is put back"

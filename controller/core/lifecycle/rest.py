@@ -83,6 +83,10 @@ def _stable(target: TargetRef, deployment: Deployment, mark: Mark) -> Rest:
         # Used up: left in place it would stand for a later change as well.
         off = effects.Annotate(target=target, uid=deployment.uid, annotations={"override": None})
         return Rest(why="an override has been carried out", effects=(off,))
+    if "epoch" in annotations:
+        # The fence of the raises of a run; without one nobody raises anything.
+        off = effects.Annotate(target=target, uid=deployment.uid, annotations={"epoch": None})
+        return Rest(why="at rest", effects=(off,))
     return Rest(why="at rest")
 
 

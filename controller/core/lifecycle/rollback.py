@@ -125,7 +125,10 @@ def _zeroed(situation: Situation, run: Run) -> Iterator[Effect]:
         return
     if exposed:
         yield exposure.zero(situation, run)
-    if run.traffic is Traffic.GATEWAY or not exposed:
+    if run.traffic is Traffic.GATEWAY and exposure.leading(run, situation.view.services):
+        # In the commit the direct clients follow the canary, and weight 0 leads there as well.
+        yield exposure.confine(run)
+    elif run.traffic is Traffic.GATEWAY or not exposed:
         yield from prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
 
 
@@ -229,9 +232,13 @@ def held(situation: Situation, memory: Memory) -> Decision:
     passed = _passed(deployment, run)
     if passed:
         return Decision(memory=memory.moved(Event.LEFT, situation.now), why=passed)
-    guard = (*prepare.freeze(situation, run), *_failed_sets(situation, run))
+    guard = (
+        *promote.detach(situation, run),
+        *prepare.freeze(situation, run),
+        *_failed_sets(situation, run),
+    )
     if guard:
-        message = "somebody resumed or scaled the held Deployment; it is held again"
+        message = "somebody resumed, scaled or routed what is held; it is held again"
         return Decision(
             memory=memory,
             why=message,
