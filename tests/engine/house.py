@@ -227,6 +227,10 @@ class House:
         assert f"{name}-canary" not in names
         deployment = world.get("deployments", "shop", name)
         assert bool(deployment["spec"].get("paused", False)) is paused
+        left = {
+            key.removeprefix("switchgear.dev/") for key in deployment["metadata"]["annotations"]
+        }
+        assert paused or "epoch" not in left
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ import pytest
 
 from controller.engine.observe import Bounds
 from controller.sim import clock
+from controller.sim.faults import MUTATING, Fault, Plan
 from controller.sim.prometheus import Trouble
 from tests.engine.house import BOUNDS, POLICY, House, house
 from tests.engine.sweep import quick
@@ -173,5 +174,30 @@ def test_a_change_that_cannot_be_held_in_time_is_no_outage() -> None:
             found.at_rest()
             events = world.store.list("events", "shop")
             assert "RolledUngated" in {item["reason"] for item in events}
+
+    clock.run(story())
+
+
+def test_the_way_back_from_the_commit_does_not_wait_for_the_journal() -> None:
+    """Direct clients follow the canary there: the Service is as urgent as the weight."""
+
+    async def story() -> None:
+        async with house() as found:
+            world = found.world
+
+            def selector() -> dict[str, str]:
+                return dict(world.get("services", "shop", "checkout")["spec"]["selector"])
+
+            world.set_image("shop", "checkout", V2)
+            await found.reaches("Committing")
+            await found.until(lambda: "switchgear.dev/track" in selector(), within=30)
+            plan = Plan().install(world.api)
+            plan.add(Fault.HANG, path="/configmaps/", methods=MUTATING)
+            world.annotate("shop", "checkout", {"switchgear.dev/abort": "true"})
+            await found.until(lambda: "pod-template-hash" in selector(), within=1)
+            assert "switchgear.dev/track" not in selector()
+            plan.remove(world.api)
+            await found.ended("aborted")
+            found.at_rest(paused=True)
 
     clock.run(story())

@@ -154,6 +154,23 @@ def test_warnings_are_no_obstacle_alone() -> None:
     clock.run(story())
 
 
+def test_a_pause_is_no_excuse_for_a_store_that_never_answers() -> None:
+    """Anybody may pause. A daemon that starts and hears nothing still takes the exposure away."""
+
+    async def story() -> None:
+        async with house(annotations=NOTES) as found:
+            world = found.world
+            world.set_image("shop", "checkout", IMAGE)
+            await found.reaches("Judging")
+            await found.crash()
+            world.annotate("shop", "checkout", {"switchgear.dev/paused": "true"})
+            world.prometheus.faults.trouble = Trouble.DOWN
+            await found.start()
+            await _ends_without_a_verdict(found)
+
+    clock.run(story())
+
+
 @pytest.mark.parametrize("trouble", quick(["down", "canary missing", "frozen"], "down"))
 def test_the_commit_needs_no_metrics(trouble: str) -> None:
     """After the bake has passed the road to the end is short and asks for no more evidence."""

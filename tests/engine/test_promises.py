@@ -12,6 +12,7 @@ from controller.adapters.kube.documents import KubeDocuments
 from controller.sim import clock
 from controller.sim.apiserver.request import Request
 from controller.sim.apiserver.store import Event
+from controller.sim.faults import MUTATING, Fault, Plan
 from tests.engine.house import POLICY, House, house
 from tests.engine.sweep import quick
 
@@ -230,9 +231,14 @@ def test_five_trips_open_the_breaker_of_the_fleet(*, restarted: bool) -> None:
             if restarted:
                 await found.stop()
                 await found.start()
+            else:
+                # The fifth trip finds the document of the cluster unwritable for a while.
+                end = asyncio.get_running_loop().time() + 30
+                plan = Plan().install(world.api)
+                plan.add(Fault.INTERNAL, path="/switchgear-cluster", methods=MUTATING, end=end)
             world.set_image("shop", names[4], IMAGE, env)
             await found.until(lambda: sum(run["tripped"] for run in found.runs()) == 5, 60)
-            await asyncio.sleep(5)
+            await asyncio.sleep(15)
             world.set_image("shop", names[5], IMAGE)
             await asyncio.sleep(20)
             last = [run for run in found.runs() if run["target"]["name"] == names[5]][-1]
