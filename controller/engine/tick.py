@@ -3,13 +3,14 @@
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from controller.core import errors, invariants
-from controller.core.effects import Annotate
+from controller.core.effects import Annotate, Safer
 from controller.core.lifecycle import exposure, machine, rest
 from controller.core.lifecycle.memory import Ending, Mark, Memory, parse_mark
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
@@ -17,7 +18,7 @@ from controller.core.lifecycle.table import UNTOUCHED, Phase
 from controller.core.observation import View
 from controller.core.values import TargetRef
 from controller.engine import describe, frozen
-from controller.engine.act import Actor
+from controller.engine.act import Actor, Result
 from controller.engine.ask import Asker
 from controller.engine.carry import FIRST_WAIT, Carrier, pause_after
 from controller.engine.desk import Card, Desk, policy_kept
@@ -135,12 +136,29 @@ class Ticker:
         )
         situation = self._situation(card, view)
         for effect in frozen.kept(situation, card.target, card.damaged, card.why):
-            await self._actor.safer(effect, None)
+            await self._unrecorded(card, effect)
         if view.deployment is not None and card.told != card.why:
             notice = Notice(reason="RunDocumentUnusable", message=card.why, warning=True)
             await self._teller.tell(card, (notice,))
             await self._teller.annotate(card, view.deployment.uid, {"status": card.why})
         return True
+
+    async def _unrecorded(self, card: Card, effect: Safer) -> Result:
+        """An effect where there is no journal: the log has its record, under the name of its calls."""
+        card.calls += 1
+        name = f"rest/{card.target}/{self._actor.epoch}/{card.calls}"
+        result = await self._actor.safer(effect, None, name)
+        log.log(
+            logging.INFO if result.done else logging.WARNING,
+            "effect without a run",
+            target=str(card.target),
+            call=name,
+            writes=result.writes,
+            done=result.done,
+            words=result.words,
+            about=describe.effect(effect),
+        )
+        return result
 
     def _situation(self, card: Card, view: View) -> Situation:
         requests = tuple(card.requests)
@@ -170,9 +188,8 @@ class Ticker:
             return MARKING_SECONDS * (0.5 + self._clock.jitter())
         async with self._marking if marks else contextlib.nullcontext():
             for effect in found.effects:
-                result = await self._actor.safer(effect, None)
+                result = await self._unrecorded(card, effect)
                 if not result.done:
-                    log.warning("not done", target=str(card.target), why=result.words)
                     return result.retry_seconds
         _settled(card, situation)
         await self._teller.tell(card, found.notices)
