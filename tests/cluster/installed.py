@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,15 @@ class Installed:
         """Mark a Deployment as the controller does at first sight."""
         mark = f"switchgear.dev/managed={uid}/hash/digest"
         self.as_controller("annotate", "deployment", app.name, "-n", app.namespace, mark)
+
+
+def sidecar_objects(namespace: str) -> dict[str, Json]:
+    """The objects of `overlays/sidecar` by kind, moved to another namespace."""
+    found = {item["kind"]: copy.deepcopy(item) for item in kustomized("overlays/sidecar")}
+    for item in found.values():
+        item["metadata"]["namespace"] = namespace
+    found["RoleBinding"]["subjects"][0]["namespace"] = namespace
+    return found
 
 
 def without_pods(objects: tuple[Json, ...]) -> list[Json]:
