@@ -51,6 +51,9 @@ time, more would wait before a slow API server until they are late, safety's wri
 
 MARKING_SECONDS: Final = 1.0
 
+REFUSED_SECONDS: Final = 5.0
+"""How often a decision that would break a promise is made anew, if nothing happens before."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -283,16 +286,22 @@ class Ticker:
         self._meters.invariant_broken()
         # A request that leads to this would lead to it again; one toward safety is kept.
         card.requests[:] = [item for item in card.requests if item.verb is Verb.ABORT]
-        run = decision.memory.run
-        if card.ledger is not None and text != card.broken:
+        # The run stays as it was, and what is done for safety is told like any other effect.
+        after = decision.memory
+        zero = () if machine.after_commit(after.phase) else (exposure.zero(situation, after.run),)
+        assert card.memory is not None  # noqa: S101  # `_rest` began a run.
+        instead = Decision(memory=card.memory, why=text, effects=zero)
+
+        def record() -> None:
             # What stands in the way stands there at the next tick too, and a journal has an end.
-            card.ledger.note("broken", {"problems": list(problems), "why": decision.why})
-        card.broken = text
-        if not machine.after_commit(decision.memory.phase) and card.memory is not None:
-            await self._actor.safer(exposure.zero(situation, run), None)
+            if card.ledger is not None and text != card.broken:
+                card.ledger.note("broken", {"problems": list(problems), "why": decision.why})
+            card.broken = text
+
+        result = await self._carrier.carry_out(card, situation, instead, record)
         notice = Notice(reason="PromiseBroken", message=text, warning=True)
         await self._teller.tell(card, (notice,))
-        return 5.0
+        return REFUSED_SECONDS if result is None else min(REFUSED_SECONDS, result.retry_seconds)
 
     async def _after(self, card: Card, before: Memory, decision: Decision) -> None:
         after = decision.memory

@@ -24,11 +24,26 @@ from tests.cluster.lab import build
 from tests.cluster.lab.application import App, Object, container, deployment, of_git, route, service
 from tests.cluster.lab.worker import Cluster, Refusal
 
-HELM_SECONDS = 60.0
+HELM_SECONDS = 90.0
 BETWEEN_SECONDS = 2.0
 """Tools wait 30 s and longer; here several rounds fall into each phase of a short run."""
 
 KINDS = {"Deployment": "deployments", "Service": "services", "HTTPRoute": "httproutes"}
+
+
+def helm(cluster: Cluster, *args: str | Path, kubeconfig: Path | None = None) -> str:
+    """Run Helm and return what it wrote; raises Refusal with its complaint."""
+    done = subprocess.run(
+        [build.programs(make=False).helm, *args, "--kubeconfig", kubeconfig or cluster.kubeconfig],
+        env={**os.environ, "HOME": str(cluster.folder)},
+        capture_output=True,
+        text=True,
+        timeout=HELM_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise Refusal(f"helm {' '.join(map(str, args))}: {done.stderr}")
+    return done.stdout
 
 
 class Way(enum.Enum):
@@ -93,19 +108,11 @@ class Pipeline:
         about = {"apiVersion": "v2", "name": "shop", "version": version}
         (chart / "Chart.yaml").write_text(yaml.safe_dump(about))
         (chart / "templates" / "all.yaml").write_text(yaml.safe_dump_all(labelled))
-        done = subprocess.run(
-            [
-                *(build.programs(make=False).helm, *self.way.value, "shop", chart),
-                *("--namespace", self.app.namespace, "--kubeconfig", self.kubeconfig),
-            ],
-            env={**os.environ, "HOME": str(chart.parent)},
-            capture_output=True,
-            text=True,
-            timeout=HELM_SECONDS,
-            check=False,
+        helm(
+            self.cluster,
+            *(*self.way.value, "shop", chart, "--namespace", self.app.namespace),
+            kubeconfig=self.kubeconfig,
         )
-        if done.returncode != 0:
-            raise Refusal(done.stderr)
 
     async def drift(self) -> list[str]:
         """What the next round would change, by a dry run at the API server."""

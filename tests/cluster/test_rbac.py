@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped rights, judged by the API server's audit log: enough, used to the last, no more."""
+"""The shipped rights, judged by the API server's audit log: enough, and used to the last."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -15,7 +14,6 @@ from tests.cluster.lab import records
 from tests.cluster.lab.application import App, deployment, service, until
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.people import P
-from tests.contract.port import OverHttp, real_client
 from tests.manifests.rendered import CONTROLLER, kustomized, rules_of
 
 pytestmark = pytest.mark.timeout(600)
@@ -151,98 +149,6 @@ async def _ends(lab: Lab, app: App, outcome: str, log: Callable[[], str], number
     except AssertionError as error:
         raise AssertionError(f"{outcome}, but {found[-1:]}: {log()}") from error
     assert found[number - 1]["outcome"] == outcome, log()
-
-
-FORBIDDEN = """
-GET    /api/v1/secrets
-GET    /api/v1/namespaces/switchgear/secrets
-GET    /api/v1/namespaces/switchgear/secrets/switchgear-doors
-GET    /api/v1/namespaces/kube-system/secrets
-POST   /api/v1/namespaces/default/secrets
-GET    /api/v1/namespaces/default/configmaps
-GET    /api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt
-POST   /api/v1/namespaces/default/configmaps
-PATCH  /api/v1/namespaces/default/configmaps/x
-DELETE /api/v1/namespaces/default/configmaps/x
-GET    /api/v1/namespaces
-POST   /api/v1/namespaces
-DELETE /api/v1/namespaces/default
-PATCH  /api/v1/namespaces/default
-GET    /api/v1/nodes
-DELETE /api/v1/nodes/lab-1
-POST   /api/v1/namespaces/default/pods
-PATCH  /api/v1/namespaces/default/pods/x
-DELETE /api/v1/namespaces/default/pods
-POST   /api/v1/namespaces/default/pods/x/exec
-GET    /api/v1/namespaces/default/pods/x/log
-POST   /api/v1/namespaces/default/pods/x/eviction
-POST   /api/v1/namespaces/default/pods/x/binding
-POST   /api/v1/namespaces/default/serviceaccounts
-POST   /api/v1/namespaces/switchgear/serviceaccounts/switchgear/token
-GET    /api/v1/namespaces/default/events
-DELETE /api/v1/namespaces/default/services
-PUT    /api/v1/namespaces/default/services/x
-DELETE /apis/apps/v1/namespaces/default/deployments
-PUT    /apis/apps/v1/namespaces/default/deployments/x
-PATCH  /apis/apps/v1/namespaces/default/deployments/x/status
-PATCH  /apis/apps/v1/namespaces/default/deployments/x/scale
-POST   /apis/apps/v1/namespaces/default/replicasets
-DELETE /apis/apps/v1/namespaces/default/replicasets
-GET    /apis/apps/v1/namespaces/default/statefulsets
-GET    /apis/apps/v1/namespaces/default/daemonsets
-POST   /apis/batch/v1/namespaces/default/jobs
-POST   /apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes
-DELETE /apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes/x
-PATCH  /apis/gateway.networking.k8s.io/v1/namespaces/default/gateways/x
-PATCH  /apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/x
-PATCH  /api/v1/namespaces/default/resourcequotas/x
-GET    /apis/rbac.authorization.k8s.io/v1/clusterroles
-POST   /apis/rbac.authorization.k8s.io/v1/clusterrolebindings
-PATCH  /apis/rbac.authorization.k8s.io/v1/clusterroles/switchgear
-DELETE /apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies/switchgear-hold
-PATCH  /apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/switchgear-guard-kill
-GET    /apis/coordination.k8s.io/v1/namespaces/kube-system/leases
-PATCH  /apis/coordination.k8s.io/v1/namespaces/switchgear/leases/another
-GET    /apis/certificates.k8s.io/v1/certificatesigningrequests
-""".strip().splitlines()
-
-
-def _calls() -> Iterator[tuple[str, str]]:
-    for line in FORBIDDEN:
-        method, path = line.split()
-        yield method, path
-
-
-async def test_forty_calls_and_more_are_forbidden(rights: Installed, lab: Lab) -> None:
-    """Each is sent with the controller's own token; the audit log says that it was forbidden."""
-    since = lab.cluster.audit()[-1]["requestReceivedTimestamp"]
-    asked = list(_calls())
-    assert len(asked) >= 40
-    async with real_client(rights.controller) as client:
-        port = OverHttp(client)
-        answers = await asyncio.gather(
-            *(
-                port.request(method, path, {}, {"Content-Type": _mime(method)}, _body(method))
-                for method, path in asked
-            )
-        )
-    allowed = [call for call, answer in zip(asked, answers, strict=True) if answer.status != 403]
-    assert allowed == []
-
-    def denied(event: Object) -> bool:
-        decision = event.get("annotations", {}).get("authorization.k8s.io/decision")
-        return bool(event["user"]["username"] == CONTROLLER and decision == "forbid")
-
-    seen = {event["requestURI"] for event in lab.cluster.audited(denied, since=since)}
-    assert {path for _, path in asked} <= seen
-
-
-def _mime(method: str) -> str:
-    return "application/merge-patch+json" if method == "PATCH" else "application/json"
-
-
-def _body(method: str) -> bytes:
-    return b"" if method in {"GET", "DELETE"} else b"{}"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ commit a pod of a template that nobody has judged.
 
 import asyncio
 import contextlib
-import copy
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -17,9 +16,10 @@ import pytest
 import yaml
 
 from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import sidecar_objects
 from tests.cluster.lab import application, records
 from tests.cluster.lab.application import App, Object, until
-from tests.manifests.rendered import kustomized, own_containers
+from tests.manifests.rendered import own_containers
 
 POLICY = {"policy": "fast", "steps": "5@5s,50@5s", "bake": "3s"}
 
@@ -29,10 +29,7 @@ pytestmark = pytest.mark.timeout(600)
 
 def objects(lab: Lab, namespace: str) -> list[Object]:
     """The shipped overlay with the lab's application in the place of the example's."""
-    found = {item["kind"]: copy.deepcopy(item) for item in kustomized("overlays/sidecar")}
-    for item in found.values():
-        item["metadata"]["namespace"] = namespace
-    found["RoleBinding"]["subjects"][0]["namespace"] = namespace
+    found = sidecar_objects(namespace)
     host = f"checkout.{namespace}.example"
     found["HTTPRoute"]["spec"] = application.route("checkout", host)["spec"]
     ours = application.deployment("checkout", replicas=2, annotations=POLICY)

@@ -122,6 +122,29 @@ async def test_of_many_who_take_a_lease_one_succeeds(world: World) -> None:
 
 
 @contract
+async def test_a_merge_patch_renews_a_lease_and_leaves_what_others_noted(world: World) -> None:
+    """Whether or not anything was noted before; null where nothing is removes nothing."""
+    made = await world.made("leases", lease("l"))
+    version = made["metadata"]["resourceVersion"]
+    for wanted, expected in (
+        ({"ours": "1"}, {"ours": "1", "theirs": "a"}),
+        ({"ours": "2"}, {"ours": "2", "theirs": "a"}),
+        ({"ours": None}, {"theirs": "a"}),
+        ({"ours": None}, {"theirs": "a"}),
+    ):
+        meta = {"resourceVersion": version, "annotations": wanted}
+        renewed = {"metadata": meta, "spec": {"holderIdentity": "b"}}
+        assert (await world.patch("leases", "l", renewed)).status == 200
+        noted = await world.patch("leases", "l", {"metadata": {"annotations": {"theirs": "a"}}})
+        assert noted.json["metadata"]["annotations"] == expected
+        version = noted.version
+    given_back = {"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": None}}
+    answer = await world.patch("leases", "l", given_back)
+    assert "holderIdentity" not in answer.json["spec"]
+    assert answer.json["metadata"]["annotations"] == {"theirs": "a"}
+
+
+@contract
 async def test_of_many_counters_none_is_lost(world: World) -> None:
     await world.made("configmaps", config_map("a", n="0"))
 

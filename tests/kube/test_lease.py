@@ -106,3 +106,29 @@ async def test_an_empty_lease_reads_as_nobodys(world: World) -> None:
     assert seen is not None
     assert (seen.holder, seen.address, seen.seconds, seen.transitions) == ("", "", 0.0, 0)
     assert (await mine.hold(seen, LATER)).holder == "a"
+
+
+async def test_what_others_noted_on_it_stays(world: World) -> None:
+    """Through a renewal, a take-over, the end of an address and the release."""
+    old, new, silent = lease(world, "a"), lease(world, "b", "10.0.0.8:8340"), lease(world, "c", "")
+    held = await old.hold(None, FIRST)
+    theirs = {"example.com/owner": "ops", "example.com/note": "a/b~c"}
+
+    def note(found: dict[str, Any]) -> None:
+        found["metadata"]["annotations"].update(theirs)
+        found["metadata"]["labels"]["team"] = "ops"
+
+    world.edit("leases", "switchgear", "switchgear", note)
+    with pytest.raises(Conflict):
+        await old.hold(held, LATER)
+    for mine, address in ((old, "10.0.0.7:8340"), (new, "10.0.0.8:8340"), (silent, "")):
+        seen = await mine.read()
+        assert seen is not None
+        assert (await mine.hold(seen, LATER)).address == address
+        ours = {"switchgear.dev/address": address} if address else {}
+        assert stored(world)["metadata"]["annotations"] == theirs | ours
+    seen = await silent.read()
+    assert seen is not None
+    await silent.release(seen)
+    assert stored(world)["metadata"]["annotations"] == theirs
+    assert stored(world)["metadata"]["labels"]["team"] == "ops"

@@ -7,7 +7,7 @@ The time stamps in it are for people who look at it with kubectl. Nothing here r
 from typing import Any, Final, TypeAlias
 
 from controller.adapters.kube import paths
-from controller.adapters.kube.calls import Calls
+from controller.adapters.kube.calls import MERGE_PATCH, Calls
 from controller.core.errors import Missing
 from controller.core.values import MANAGED_BY, MANAGED_BY_LABEL, PREFIX
 from controller.ports.lease import Tenure
@@ -77,17 +77,12 @@ class KubeLease:
         await self._patch(seen, {"holderIdentity": None})
 
     async def _patch(self, seen: Tenure, spec: Json) -> Json:
-        patch: list[Json] = [
-            {"op": "test", "path": "/metadata/resourceVersion", "value": seen.version}
-        ]
-        for key, value in spec.items():
-            if value is None:
-                patch.append({"op": "remove", "path": f"/spec/{key}"})
-            else:
-                patch.append({"op": "add", "path": f"/spec/{key}", "value": value})
+        # A merge patch leaves alone what others wrote there, and its version is the precondition.
+        meta: Json = {"resourceVersion": seen.version}
         if seen.address != self._address and "renewTime" in spec:
-            patch.append({"op": "add", "path": "/metadata/annotations", "value": self._notes()})
-        return await self._calls.patch(self._path(self._name), patch)
+            meta["annotations"] = {ADDRESS: self._address or None}
+        body = {"metadata": meta, "spec": spec}
+        return await self._calls.patch(self._path(self._name), body, kind=MERGE_PATCH)
 
     def _notes(self) -> dict[str, str]:
         return {ADDRESS: self._address} if self._address else {}
