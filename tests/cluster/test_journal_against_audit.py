@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API server's audit log and the journals tell the same story, write by write.
 
-The daemon calls each write after its journal record, and the API server keeps that name. A write
-without one must be about the journal itself, tell people, elect a leader, or mark a target; the
-reason for each is below.
+The daemon calls each write after its journal record, and the API server keeps that name. What is
+done for a target without a run has its record in the daemon's log. A write without a name must be
+about the journal itself, tell people, elect a leader, or mark a target; the reason for each is
+below.
 """
 
 import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -81,7 +83,7 @@ async def test_each_write_has_one_record_and_each_record_its_write(
     await asyncio.to_thread(lab.cluster.kubectl, "get", "--raw", "/readyz")
 
     named, unnamed = _audited(lab, since)
-    recorded = await _recorded(lab)
+    recorded = await _recorded(lab) + _logged(daemon.folder / "daemon.log")
     assert named
     counted = Counter({name: len(writes) for name, writes in named.items()})
     wrong = {name: named.get(name) for name in (counted - recorded) | (recorded - counted)}
@@ -134,6 +136,17 @@ async def _recorded(lab: Lab) -> Counter[str]:
         claimed = _claimed(records.records_of(document))
         assert not found.keys() & claimed.keys(), "a name stands in one record alone"
         found.update(claimed)
+    return +found
+
+
+def _logged(file: Path) -> Counter[str]:
+    """The same by the daemon's log, of what is done for a target without a run."""
+    found: Counter[str] = Counter()
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if '"effect without a run"' in line:
+            entry = json.loads(line)
+            assert entry["call"] not in found, "a name stands in one record alone"
+            found[entry["call"]] = entry["writes"]
     return +found
 
 

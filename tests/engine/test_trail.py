@@ -3,17 +3,18 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from controller.adapters.kube.calls import AUDIT_ID
 from controller.adapters.kube.wire import Request
 from controller.core.values import MANAGED_BY, MANAGED_BY_LABEL
 from controller.sim import clock
 from controller.sim.apiserver.store import Event
-from tests.engine.house import POLICY, House, house
+from tests.engine.house import NAMESPACE, POLICY, House, house
 
 
 def _named(found: House) -> Counter[str]:
@@ -40,14 +41,23 @@ def _about_itself(request: Request) -> str:
     return "marks by which people see what is said elsewhere" if marks else ""
 
 
-def _told(found: House) -> None:
-    """Each write has its one record in the newest journal, and no record is made up."""
+def _logged(log: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """The names of writes for a target that has no run, by the daemon's log."""
+    return Counter(
+        entry["call"]
+        for entry in log
+        if entry["event"] == "effect without a run" and entry["writes"]
+    )
+
+
+def _told(found: House, log: Sequence[Mapping[str, Any]]) -> None:
+    """Each write has its one record in the newest journal or the log, and none is made up."""
     sent = {
         request.headers.get(AUDIT_ID, "")
         for request in found.wire.writes()
         if AUDIT_ID in request.headers or not _about_itself(request)
     }
-    records = _named(found)
+    records = _named(found) + _logged(log)
     assert "" not in sent
     assert sent == set(records)
     assert set(records.values()) == {1}
@@ -62,6 +72,7 @@ def test_every_write_has_one_record_and_every_record_its_write(
     async def story() -> None:
         async with house() as found:
             found.wire.sent.clear()
+            log.clear()
             env = {"ERROR_RATE": str(rate or 0)}
             found.world.set_image("shop", "checkout", "registry.example/app:v2", env)
             if rate is None:
@@ -69,9 +80,30 @@ def test_every_write_has_one_record_and_every_record_its_write(
                 assert found.engine is not None
                 await found.engine.killer.kill("all", actor="p", reason="", wait_seconds=10.0)
             await found.ended(outcome)
-            _told(found)
+            _told(found, log)
 
-    clock.run(story())
+    with capture_logs() as log:
+        clock.run(story())
+
+
+def test_what_is_done_for_a_lost_run_has_its_record_in_the_log() -> None:
+    """There is no journal any more: the log alone tells who took the weight away."""
+
+    async def story() -> None:
+        async with house() as found:
+            found.world.set_image("shop", "checkout", "registry.example/app:v2")
+            await found.reaches("Judging")
+            await found.crash()
+            found.world.delete("configmaps", NAMESPACE, found.documents()[-1]["metadata"]["name"])
+            log.clear()
+            await found.start()
+            await found.ended("promoted")
+            _told(found, log)
+            done = [entry for entry in log if entry["event"] == "effect without a run"]
+            assert [entry for entry in done if entry["about"]["effect"] == "ZeroWeight"]
+
+    with capture_logs() as log:
+        clock.run(story())
 
 
 def test_weight_0_in_the_place_of_what_would_break_a_promise_has_its_record() -> None:
@@ -81,6 +113,7 @@ def test_weight_0_in_the_place_of_what_would_break_a_promise_has_its_record() ->
         async with house(annotations={**POLICY, "switchgear.dev/steps": "50@20s"}) as found:
             world = found.world
             found.wire.sent.clear()
+            log.clear()
             world.set_image("shop", "checkout", "registry.example/app:v2")
             await found.reaches("Judging")
             label = {MANAGED_BY_LABEL: MANAGED_BY}
@@ -101,9 +134,10 @@ def test_weight_0_in_the_place_of_what_would_break_a_promise_has_its_record() ->
             assert found.runs()[-1]["granted"] == 0
             _labelled(found, lambda labels: labels.update(label))
             await found.ended("promoted")
-            _told(found)
+            _told(found, log)
 
-    clock.run(story())
+    with capture_logs() as log:
+        clock.run(story())
 
 
 def _kinds(found: House) -> list[str]:
