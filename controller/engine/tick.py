@@ -147,7 +147,7 @@ class Ticker:
         return True
 
     async def _unrecorded(self, card: Card, effect: Safer) -> Result:
-        """An effect where there is no journal: the log has its record, under the name of its calls."""
+        """An effect where there is no journal: the log has its record, by the name of its calls."""
         card.calls += 1
         name = f"rest/{card.target}/{self._actor.epoch}/{card.calls}"
         result = await self._actor.safer(effect, None, name)
