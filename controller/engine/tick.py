@@ -287,10 +287,11 @@ class Ticker:
         # A request that leads to this would lead to it again; one toward safety is kept.
         card.requests[:] = [item for item in card.requests if item.verb is Verb.ABORT]
         # The run stays as it was, and what is done for safety is told like any other effect.
-        after = decision.memory
-        zero = () if machine.after_commit(after.phase) else (exposure.zero(situation, after.run),)
-        assert card.memory is not None  # noqa: S101  # `_rest` began a run.
-        instead = Decision(memory=card.memory, why=text, effects=zero)
+        before = card.memory
+        assert before is not None  # noqa: S101  # `_rest` began a run.
+        late = machine.after_commit(before.phase)
+        zero = () if late else (exposure.zero(situation, before.run),)
+        instead = Decision(memory=before, why=text, effects=zero)
 
         def record() -> None:
             # What stands in the way stands there at the next tick too, and a journal has an end.

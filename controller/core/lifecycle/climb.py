@@ -53,6 +53,10 @@ def slipped(situation: Situation, memory: Memory) -> Decision | None:
     The rung was granted by evidence and stays granted; the evidence window begins anew.
     """
     run = prepare.adopted(situation, memory.run)
+    canary = situation.view.canary
+    if canary is not None and not canary.ours:
+        # Nothing may be written into it any more, so that it can be no part of a run.
+        return _given_way(situation, memory, f"{run.target.canary} has lost our label")
     # Where the number of pods splits the requests a Service is open while a step lasts.
     at_whole = run.traffic is Traffic.REPLICAS or run.step > trial.rungs(situation, run)
     lost = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
@@ -71,14 +75,7 @@ def again(situation: Situation, memory: Memory, lost: tuple[Effect, ...] = ()) -
     slips = run.slips + 1
     if slips > MOST_SLIPS:
         reason = f"another writer undid the controller's part {slips} times"
-        after = memory.moved(
-            Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason, slips=slips
-        )
-        return Decision(
-            memory=after,
-            why=reason,
-            notices=(Notice(reason="OtherWriter", message=reason, warning=True),),
-        )
+        return _given_way(situation, memory, reason)
     step = min(run.step, trial.rungs(situation, run))
     after = memory.moved(Event.SLIPPED, situation.now, slips=slips, step=step, weight_bp=0)
     message = "another writer undid the controller's part; the step begins again from weight 0"
@@ -88,6 +85,15 @@ def again(situation: Situation, memory: Memory, lost: tuple[Effect, ...] = ()) -
         effects=(exposure.zero(situation, run), *lost),
         notices=(Notice(reason="OtherWriter", message=message, warning=True),),
         wait_seconds=0.0,
+    )
+
+
+def _given_way(situation: Situation, memory: Memory, reason: str) -> Decision:
+    after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
+    return Decision(
+        memory=after,
+        why=reason,
+        notices=(Notice(reason="OtherWriter", message=reason, warning=True),),
     )
 
 

@@ -167,6 +167,14 @@ def clean(situation: Situation, memory: Memory) -> Decision:
             return Decision(memory=memory, why=name, effects=wanted)
     if situation.view.canary is not None and situation.view.canary.ours:
         return Decision(memory=memory, why="waiting for the canary to go")
+    if situation.view.pods:
+        # Of a Deployment that is ours no more. A Service without its pin would lead there.
+        message = (
+            f"{run.target.canary} is not ours to delete, and has pods that {run.target.name}'s "
+        )
+        message += "Services would select: delete it, and the run is tidied away"
+        strange = Notice(reason="OtherWriter", message=message, warning=True)
+        return Decision(memory=memory, why=message, notices=(strange,), wait_seconds=30.0)
     rest = (*promote.unpin(situation, run), *_failed_sets(situation, run))
     if rest:
         return Decision(memory=memory, why="unpinning Services", effects=rest)
