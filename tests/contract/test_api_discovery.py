@@ -91,13 +91,64 @@ async def test_openapi_says_which_lists_merge(world: World) -> None:
 
 @contract
 async def test_an_unknown_token_is_not_authenticated(world: World) -> None:
-    path = "/apis/authentication.k8s.io/v1/tokenreviews"
-    body = {"spec": {"token": "nonsense"}}
-    body["apiVersion"], body["kind"] = "authentication.k8s.io/v1", "TokenReview"  # type: ignore[assignment]
-    answer = await world.send("POST", path, body)
-    assert answer.status == 201
-    assert not answer.json["status"].get("authenticated")
-    assert answer.json["status"]["error"]
+    found = await _who(world, "nonsense")
+    assert not found.get("authenticated")
+    assert found["error"]
+
+
+@contract
+async def test_a_token_is_good_for_its_audience_alone(world: World) -> None:
+    """Whoever accepts it for another one can be sent tokens that were given to somebody else."""
+    account = await world.made("serviceaccounts", {"metadata": {"name": "agent"}})
+    name = f"system:serviceaccount:{world.namespace}:agent"
+    token = await _token(world, "switchgear")
+    found = await _who(world, token, "another", "switchgear")
+    assert found["authenticated"] is True
+    assert found["audiences"] == ["switchgear"]
+    assert found["user"]["username"] == name
+    assert found["user"]["uid"] == account["metadata"]["uid"]
+    assert set(found["user"]["groups"]) == {
+        "system:serviceaccounts",
+        f"system:serviceaccounts:{world.namespace}",
+        "system:authenticated",
+    }
+    for audiences in ((), ("another",)):
+        found = await _who(world, token, *audiences)
+        assert not found.get("authenticated"), audiences
+        assert "audiences" in found["error"]
+
+
+@contract
+async def test_a_token_without_an_audience_is_good_for_the_api_server(world: World) -> None:
+    await world.made("serviceaccounts", {"metadata": {"name": "agent"}})
+    token = await _token(world)
+    assert (await _who(world, token))["authenticated"] is True
+    assert not (await _who(world, token, "switchgear")).get("authenticated")
+
+
+@contract
+async def test_a_token_for_an_account_that_does_not_exist_is_a_404(world: World) -> None:
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    path = world.path("serviceaccounts", "nobody", "token")
+    assert (await world.send("POST", path, body)).status == 404
+
+
+async def _token(world: World, *audiences: str) -> str:
+    spec = {"audiences": list(audiences)} if audiences else {}
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+    answer = await world.send("POST", world.path("serviceaccounts", "agent", "token"), body)
+    assert answer.status == 201, answer.content
+    return str(answer.json["status"]["token"])
+
+
+async def _who(world: World, token: str, *audiences: str) -> dict[str, Any]:
+    spec: dict[str, Any] = {"token": token}
+    if audiences:
+        spec["audiences"] = list(audiences)
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+    answer = await world.send("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)
+    assert answer.status == 201, answer.content
+    return dict(answer.json["status"])
 
 
 @contract

@@ -14,9 +14,10 @@ import pytest
 from controller.sim import clock
 from controller.sim.apiserver.errors import ApiError
 from controller.sim.apiserver.request import Request, Response, text_response
-from controller.sim.apiserver.reviews import Access, User
+from controller.sim.apiserver.reviews import Access
 from controller.sim.apiserver.server import ApiServer, AuditEntry
 from controller.sim.apiserver.store import Event, Store
+from controller.sim.apiserver.tokens import User
 from tests.contract.samples import config_map, endpoint_slice
 
 MAPS = "/api/v1/namespaces/default/configmaps"

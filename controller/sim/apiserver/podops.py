@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from controller.sim.apiserver import errors
+from controller.sim.apiserver import errors, tokens
 from controller.sim.apiserver.decode import parse
 from controller.sim.apiserver.errors import ApiError, JsonObject
 from controller.sim.apiserver.request import Request, Target
@@ -59,14 +59,14 @@ def evict(store: Store, request: Request, target: Target) -> Handled:
 
 
 def issue_token(store: Store, request: Request, target: Target) -> Handled:
-    """Return a token that names its service account; nothing checks it but `Access`."""
+    """Return a token of a service account, which a TokenReview knows; it does not expire."""
     asked = parse(request.body, request.content_type, "TokenRequest")
-    _require(store, target)
+    account = _require(store, target)
     spec = asked.get("spec") or {}
     expires = store.clock() + timedelta(seconds=int(spec.get("expirationSeconds") or 3600))
-    account = f"system:serviceaccount:{target.namespace}:{target.name}"
     head = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {}}
-    status = {"token": account, "expirationTimestamp": rfc3339(expires)}
+    token = tokens.issued(account["metadata"], tuple(spec.get("audiences") or ()))
+    status = {"token": token, "expirationTimestamp": rfc3339(expires)}
     return 201, {**head, "spec": spec, "status": status}
 
 

@@ -11,20 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from controller.sim.apiserver.errors import JsonObject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
-    """An authenticated identity."""
-
-    name: str
-    groups: tuple[str, ...] = ()
-    audiences: tuple[str, ...] = ()
-
-    def render(self) -> JsonObject:
-        """Return the user as a TokenReview shows it."""
-        return {"username": self.name, "groups": list(self.groups)}
-
+from controller.sim.apiserver.tokens import SERVER, User, holder
 
 Allowed = Callable[[str, tuple[str, ...], JsonObject], bool]
 """User name, groups and resource attributes to the answer."""
@@ -45,16 +32,17 @@ class Access:
     def token_review(self, review: JsonObject) -> JsonObject:
         """Return the review of a token with its status."""
         spec = review.get("spec") or {}
-        user = self.users.get(str(spec.get("token", "")))
-        wanted = spec.get("audiences") or []
+        token = str(spec.get("token", ""))
+        user = self.users.get(token) or holder(token)
+        wanted = spec.get("audiences") or [SERVER]
         if user is None:
             status: JsonObject = {"user": {}, "error": "invalid bearer token"}
-        elif wanted and user.audiences and not set(wanted) & set(user.audiences):
-            status = {"user": {}, "error": "token audiences do not match"}
+        elif user.audiences and not set(wanted) & set(user.audiences):
+            why = f"token audiences {list(user.audiences)} is invalid for the target audiences"
+            status = {"user": {}, "error": f"{why} {wanted}"}
         else:
-            status = {"authenticated": True, "user": user.render()}
-            if wanted:
-                status["audiences"] = [one for one in wanted if one in user.audiences] or wanted
+            shared = [one for one in wanted if one in user.audiences] or wanted
+            status = {"authenticated": True, "user": user.render(), "audiences": shared}
         return _reviewed("authentication.k8s.io/v1", "TokenReview", spec, status)
 
     def access_review(self, review: JsonObject, kind: str, me: User) -> JsonObject:

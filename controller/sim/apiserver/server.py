@@ -24,9 +24,10 @@ from controller.sim.apiserver.request import (
     target_of,
     text_response,
 )
-from controller.sim.apiserver.reviews import REVIEWS, Access, User
+from controller.sim.apiserver.reviews import REVIEWS, Access
 from controller.sim.apiserver.selectors import Predicate, both, field_selector, label_selector
 from controller.sim.apiserver.store import Store
+from controller.sim.apiserver.tokens import User
 from controller.sim.apiserver.validation import Strategy
 from controller.sim.apiserver.watch import BUFFER, WatchHub
 from controller.sim.apiserver.writes import Writes
