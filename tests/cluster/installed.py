@@ -153,4 +153,4 @@ def _try(cluster: Cluster, item: object) -> str:
 
 
 async def _free(cluster: Cluster, guarded: bool) -> bool:
-    return not guarded or not await _stripped(cluster)
+    return not guarded or not (await _stripped(cluster) or await _refused(cluster))
