@@ -25,7 +25,7 @@ from tests.cluster.lab.worker import Cluster
 from tests.cluster.scenes import shipped
 from tests.support.realtime import Daemon
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = [pytest.mark.timeout(500), pytest.mark.once]
 
 POLICY = {"policy": "fast", "steps": "25@3s", "bake": "3s"}
 REPLICAS = 4

@@ -13,7 +13,7 @@ from tests.cluster.lab.application import App, until
 
 POLICY = {"policy": "fast", "traffic": "replicas", "steps": "20@3s", "bake": "3s"}
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
 
 
 @pytest.mark.parametrize("drain", [False, True], ids=["dies-at-once", "drains"])

@@ -16,7 +16,7 @@ from tests.cluster.lab.traffic import Traffic
 POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
 
 # Whole runs in real time, each with two dozen processes.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
 
 
 CASES = [

@@ -23,7 +23,7 @@ MOMENTS = {
 }
 """In which phase the run is stopped, and what keeps it there long enough."""
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = [pytest.mark.timeout(500), pytest.mark.once]
 
 
 async def native(lab: Lab, shop: App) -> int:

@@ -24,7 +24,7 @@ from tests.manifests.rendered import kustomized, own_containers
 POLICY = {"policy": "fast", "steps": "5@5s,50@5s", "bake": "3s"}
 
 # Each pod brings a controller of its own, on a machine that has two cores.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 
 def objects(lab: Lab, namespace: str) -> list[Object]:

@@ -25,7 +25,7 @@ MOMENTS = {
 }
 """Phase, share of the canary in percent, and how long the bake lasts: its end is met, or never."""
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
 
 SECOND = "first step"
 """What is tried on the second plane each time; the rest on the first one, and deep on both."""

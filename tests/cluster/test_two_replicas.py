@@ -35,7 +35,7 @@ OWN = ("deployments", "checkout")
 """Written toward risk as well, by the unpause; but annotations of it tell people only."""
 
 # Whole runs in real time, each with two dozen processes.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
 
 
 @dataclass(slots=True, kw_only=True)
