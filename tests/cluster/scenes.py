@@ -8,7 +8,8 @@ application failed because of what was done to its pods.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import httpx
 
@@ -64,6 +65,49 @@ class Scene:
         answer = await self.shop.patch("deployments", asked)
         assert answer.status == 200, answer.content
 
+    async def pause(self, *, on: bool) -> None:
+        """Keep the weight where it is, or let the run go on."""
+        asked = {"metadata": {"annotations": {f"{PREFIX}paused": "true" if on else None}}}
+        answer = await self.shop.patch("deployments", asked)
+        assert answer.status == 200, answer.content
+
+    async def in_time_for(self, age: float) -> None:
+        """Keep the run where it is until its first canary pod has this age in seconds.
+
+        So a version that turns bad at an age does so in a phase of the test's choice, however long
+        this machine took for what came before.
+        """
+        await self.pause(on=True)
+        begun = min(
+            datetime.fromisoformat(status["state"]["running"]["startedAt"])
+            for pod in await self.shop.pods()
+            if PREFIX + "track" in pod["metadata"]["labels"]
+            for status in pod["status"]["containerStatuses"]
+        )
+        left = age - (datetime.now(UTC) - begun).total_seconds()
+        assert left > 0.0, "this machine is too slow for what the test wants to see"
+        await asyncio.sleep(left)
+        await self.pause(on=False)
+
+    async def tripped_in(self, phase: str) -> None:
+        """The newest run was ended by the breaker, and in this phase."""
+        state = await self.ended("rolled-back")
+        assert (state["phase"], state["tripped"]) == ("Held", True)
+        verdicts = ((body, body.get("verdict", {})) for body in await self._decisions())
+        assert [body["from"] for body, found in verdicts if found.get("outcome") == "fail"] == [
+            phase
+        ]
+
+    async def went_to(self, phase: str) -> float:
+        """When the newest run came to a phase, as seconds since 1970."""
+        found = [body for body in await self._decisions() if body["to"] == phase]
+        return datetime.fromisoformat(found[-1]["decided_at"]).timestamp()
+
+    async def _decisions(self) -> list[Object]:
+        """What the newest run decided, by its journal."""
+        journal = await records.journal(self.lab.api, self.space.system)
+        return [record["body"] for record in journal if record["kind"] == "decision"]
+
     async def kill(self) -> None:
         """At the daemon's door; not waited for."""
         body = {"namespace": self.shop.namespace, "name": self.shop.name}
@@ -94,11 +138,16 @@ async def begun(
     *,
     policy: Mapping[str, str],
     env: Mapping[str, str] | None = None,
+    options: tuple[str, ...] = (),
+    **about: Any,
 ) -> Scene:
-    """Everything at rest under load, adopted by a daemon that judges by the data plane's counts."""
-    options = (*QUICK, f"--provider={shop.gateway}", "--provider=application")
+    """Everything at rest under load, adopted by a daemon that judges by the data plane's counts.
+
+    `options` are the daemon's, beside the quick ones; `about` as for `deployment`.
+    """
+    options = (*QUICK, f"--provider={shop.gateway}", "--provider=application", *options)
     daemon = lab.daemon(space, options=options)
-    await shop.start(annotations=policy, env=env)
+    await shop.start(annotations=policy, env=env, **about)
     await daemon.start()
 
     await shop.adopted(daemon.log)
