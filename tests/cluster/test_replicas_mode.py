@@ -139,10 +139,12 @@ async def test_a_version_that_turns_bad_when_it_has_rolled_is_undone(
     assert state["tripped"]
     await load.until_answered(200)
     assert await shop.ready() == {"v1": 4}
-    # Its own errors are its own. The way back takes as many pods away as the native roll did.
+    sys.stderr.write(f"{failed} lost in the roll, {load.failures} in all\n")
+    # Its own errors are its own. The way back takes four pods away as the roll did, but when nobody
+    # asks them any more; what one of them costs is left for a gateway that is later than usual.
     assert load.answers("v2").bad > 0
     assert load.answers("v1").bad == 0
-    scenes.not_more(load.failures.total() - failed, failed, load.failures)
+    scenes.not_more(load.failures.total() - failed, failed // 4, load.failures)
 
 
 async def test_a_step_that_whole_pods_cannot_make_is_refused_with_the_numbers(
