@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +28,53 @@ QUICK = (
 )
 """How long a gateway takes until a weight is in force is as shipped; the rest is quick."""
 
+LOST = 9
+"""Status of a session in which a test failed that must not fail once; pytest's own end at 5."""
+
+STARTED = pytest.StashKey[list[float]]()
+
 _serial = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`once`, and where the start times are gathered."""
+    told = "once: about requests or records that are lost; a failure stands, there is no second try"
+    config.addinivalue_line("markers", told)
+    config.stash[STARTED] = []
+
+
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Note how long the lab of this process took to start."""
+    found = getattr(item, "funcargs", {}).get("cluster")
+    if isinstance(found, Cluster):
+        item.config.stash[STARTED] = [found.seconds]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker noted."""
+    node.config.stash[STARTED] += getattr(node, "workeroutput", {}).get("labs", [])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands on what it noted; whoever gathers them says what a second try may not turn."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["labs"] = config.stash[STARTED]
+        return
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    failed = reporter.stats.get("failed", []) if reporter is not None else []
+    if session.exitstatus == 1 and any("once" in report.keywords for report in failed):
+        session.exitstatus = LOST
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """How long the labs took to start."""
+    if config.stash[STARTED]:
+        told = ", ".join(f"{seconds:.1f} s" for seconds in config.stash[STARTED])
+        terminalreporter.line(f"start of the lab: {told}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,4 +169,4 @@ def _try(cluster: Cluster, item: object) -> str:
 
 
 async def _free(cluster: Cluster) -> bool:
-    return not await _stripped(cluster)
+    return not (await _stripped(cluster) or await _refused(cluster))

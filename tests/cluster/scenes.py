@@ -8,7 +8,8 @@ application failed because of what was done to its pods.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import httpx
 
@@ -25,6 +26,10 @@ DRAINS: Final[dict[str, dict[str, str]]] = {"dies-at-once": {}, "drains": {"DRAI
 """Environments of an application by what its pods do when they are asked to end."""
 
 
+LEFT: Final = ("managed", "status", "maker")
+"""Annotations of a Deployment at rest by which the controller tells of it."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Scene:
     """One application under one daemon, and its clients."""
@@ -34,7 +39,6 @@ class Scene:
     shop: App
     daemon: Daemon
     load: Traffic
-    policy: Mapping[str, str]
     before: dict[str, Object] = field(default_factory=dict)
     """The team's objects at rest, before anything was deployed."""
 
@@ -64,6 +68,49 @@ class Scene:
         answer = await self.shop.patch("deployments", asked)
         assert answer.status == 200, answer.content
 
+    async def pause(self, *, on: bool) -> None:
+        """Keep the weight where it is, or let the run go on."""
+        asked = {"metadata": {"annotations": {f"{PREFIX}paused": "true" if on else None}}}
+        answer = await self.shop.patch("deployments", asked)
+        assert answer.status == 200, answer.content
+
+    async def in_time_for(self, age: float) -> None:
+        """Keep the run where it is until its first canary pod has this age in seconds.
+
+        So a version that turns bad at an age does so in a phase of the test's choice, however long
+        this machine took for what came before.
+        """
+        await self.pause(on=True)
+        begun = min(
+            datetime.fromisoformat(status["state"]["running"]["startedAt"])
+            for pod in await self.shop.pods()
+            if PREFIX + "track" in pod["metadata"]["labels"]
+            for status in pod["status"]["containerStatuses"]
+        )
+        left = age - (datetime.now(UTC) - begun).total_seconds()
+        assert left > 0.0, "this machine is too slow for what the test wants to see"
+        await asyncio.sleep(left)
+        await self.pause(on=False)
+
+    async def tripped_in(self, phase: str) -> None:
+        """The newest run was ended by the breaker, and in this phase."""
+        state = await self.ended("rolled-back")
+        assert (state["phase"], state["tripped"]) == ("Held", True)
+        verdicts = ((body, body.get("verdict", {})) for body in await self._decisions())
+        assert [body["from"] for body, found in verdicts if found.get("outcome") == "fail"] == [
+            phase
+        ]
+
+    async def went_to(self, phase: str) -> float:
+        """When the newest run came to a phase, as seconds since 1970."""
+        found = [body for body in await self._decisions() if body["to"] == phase]
+        return datetime.fromisoformat(found[-1]["decided_at"]).timestamp()
+
+    async def _decisions(self) -> list[Object]:
+        """What the newest run decided, by its journal."""
+        journal = await records.journal(self.lab.api, self.space.system)
+        return [record["body"] for record in journal if record["kind"] == "decision"]
+
     async def kill(self) -> None:
         """At the daemon's door; not waited for."""
         body = {"namespace": self.shop.namespace, "name": self.shop.name}
@@ -72,13 +119,11 @@ class Scene:
         assert answer.status_code in {200, 202}, answer.text
 
     async def objects(self) -> dict[str, Object]:
-        """The team's objects now, without the annotations by which the controller tells of them."""
-        given = {PREFIX + name for name in self.policy}
+        """The team's objects now, without the few annotations that a run may leave behind."""
         found = await self.shop.of_git()
-        for obj in found.values():
-            annotations = obj["metadata"].get("annotations") or {}
-            for name in [n for n in annotations if n.startswith(PREFIX) and n not in given]:
-                del annotations[name]
+        annotations = found["deployments"]["metadata"].get("annotations") or {}
+        for name in LEFT:
+            annotations.pop(PREFIX + name, None)
         return found
 
 
@@ -88,22 +133,29 @@ def not_more(ours: int, theirs: int, what: object) -> None:
 
 
 async def begun(
+    gate: Installed,
     lab: Lab,
     space: Space,
     shop: App,
     *,
     policy: Mapping[str, str],
     env: Mapping[str, str] | None = None,
+    options: tuple[str, ...] = (),
+    **about: Any,
 ) -> Scene:
-    """Everything at rest under load, adopted by a daemon that judges by the data plane's counts."""
-    options = (*QUICK, f"--provider={shop.gateway}", "--provider=application")
-    daemon = lab.daemon(space, options=options)
-    await shop.start(annotations=policy, env=env)
+    """Everything at rest under load, adopted by a daemon that judges by the data plane's counts.
+
+    By the shipped account, under the shipped policies. `options` are the daemon's, beside the quick
+    ones; `about` as for `deployment`.
+    """
+    options = (f"--provider={shop.gateway}", "--provider=application", *options)
+    daemon, own = await shipped(gate, lab, space, options=options)
+    await shop.start(annotations=policy, env=env, **about)
     await daemon.start()
 
     await shop.adopted(daemon.log)
     load = await lab.load(shop)
-    scene = Scene(lab=lab, space=space, shop=shop, daemon=daemon, load=load, policy=policy)
+    scene = Scene(lab=lab, space=own, shop=shop, daemon=daemon, load=load)
     scene.before = await scene.objects()
     return scene
 
@@ -116,8 +168,11 @@ def _empty(gate: Installed) -> None:
         gate.as_controller("delete", "-n", SYSTEM, *ours)
 
 
-async def shipped(gate: Installed, lab: Lab, space: Space) -> tuple[Daemon, Space]:
+async def shipped(
+    gate: Installed, lab: Lab, space: Space, *, options: tuple[str, ...] = ()
+) -> tuple[Daemon, Space]:
     """The daemon as the shipped account, and the space with the namespace of its documents."""
     await asyncio.to_thread(_empty, gate)
     found = Space(name=space.name, system=SYSTEM)
-    return lab.daemon(found, kubeconfig=gate.controller, options=QUICK), found
+    daemon = lab.daemon(found, kubeconfig=gate.controller, options=(*QUICK, *options))
+    return daemon, found

@@ -10,7 +10,7 @@ from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, deployment, until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 POLICY = {"policy": "fast", "steps": "5@4s,50@20s", "bake": "20s"}
 ENV = {"CPU_MS": "10", "MEMORY_MB": "70"}

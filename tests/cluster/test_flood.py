@@ -24,7 +24,7 @@ from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster
 from tests.contract.port import real_client
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.once]
 
 Object = dict[str, Any]
 

@@ -20,7 +20,7 @@ from tests.cluster.scenes import shipped
 from tests.manifests.rendered import CONTROLLER
 from tests.support.realtime import Daemon
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 SHIFT = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s", "after-trip": "next-revision"}
 ROLL = {**SHIFT, "promotion": "roll"}

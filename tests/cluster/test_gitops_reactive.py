@@ -16,7 +16,7 @@ from tests.cluster.pipelines import Way, applying, pipeline
 from tests.cluster.scenes import shipped
 from tests.cluster.test_gitops import SHIFT, no_more_writes, theirs
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

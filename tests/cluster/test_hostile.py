@@ -60,6 +60,7 @@ async def set_quota(app: App, pods: int) -> None:
     await until(counted, 60.0, "the quota is counted")
 
 
+@pytest.mark.once
 async def test_a_quota_before_and_in_mid_run(
     lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
@@ -141,6 +142,7 @@ async def test_scaled_to_0_and_back(lab: Lab, space: Space, app: Callable[..., A
     await records.journal(lab.api, space.system)
 
 
+@pytest.mark.once
 async def test_a_node_is_drained_in_mid_run(
     lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
@@ -174,6 +176,7 @@ async def test_a_node_is_drained_in_mid_run(
     await records.journal(lab.api, space.system)
 
 
+@pytest.mark.once
 async def test_a_budget_that_allows_nothing_does_not_hinder_a_run(
     lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
@@ -244,6 +247,7 @@ async def kill_by_hand(lab: Lab, space: Space) -> int:
     return await asyncio.wait_for(process.wait(), 120.0)
 
 
+@pytest.mark.once
 async def test_a_frozen_daemon(lab: Lab, space: Space, app: Callable[..., App]) -> None:
     """The weight stays where it is; continued the run goes on, and a kill meanwhile is obeyed."""
     shop, daemon = app(), lab.daemon(space)

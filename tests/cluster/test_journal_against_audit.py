@@ -26,7 +26,7 @@ from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster
 from tests.manifests.rendered import CONTROLLER
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 Object = dict[str, Any]
 POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}

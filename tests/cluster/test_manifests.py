@@ -130,6 +130,7 @@ async def test_two_replicas_run_and_one_leads(central: Installed, cluster: Clust
     assert central.controller.exists()
 
 
+@pytest.mark.once
 async def test_a_run_from_the_manifests_and_its_maker(
     central: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:

@@ -90,6 +90,7 @@ async def _grpc(app: App) -> None:
     await app.complete()
 
 
+@pytest.mark.once
 async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
     rights: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:

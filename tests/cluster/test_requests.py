@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster import scenes
 from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import App, Object
 from tests.cluster.lab.traffic import Traffic
@@ -16,7 +17,7 @@ from tests.cluster.lab.traffic import Traffic
 POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
 
 # Whole runs in real time, each with two dozen processes.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
 
 
 CASES = [
@@ -34,10 +35,10 @@ CASES = [
 
 @pytest.mark.parametrize(("plane", "pods"), CASES)
 async def test_a_good_version_is_promoted_without_one_failed_request(
-    lab: Lab, space: Space, app: Callable[..., App], plane: str, pods: str
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App], *, plane: str, pods: str
 ) -> None:
     env = scenes.DRAINS[pods]
-    scene = await scenes.begun(lab, space, app(gateway=plane), policy=POLICY, env=env)
+    scene = await scenes.begun(gate, lab, space, app(gateway=plane), policy=POLICY, env=env)
     shop, load = scene.shop, scene.load
     await shop.deploy("v2", env)
     await scene.ended("promoted")
@@ -56,9 +57,9 @@ async def test_a_good_version_is_promoted_without_one_failed_request(
 
 @pytest.mark.parametrize("plane", scenes.PLANES)
 async def test_a_bad_version_is_held_and_only_its_own_answers_were_bad(
-    lab: Lab, space: Space, app: Callable[..., App], plane: str
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App], plane: str
 ) -> None:
-    scene = await scenes.begun(lab, space, app(gateway=plane), policy=POLICY)
+    scene = await scenes.begun(gate, lab, space, app(gateway=plane), policy=POLICY)
     shop, load = scene.shop, scene.load
     await shop.deploy("v2", {"ERROR_RATE": "0.5"})
     state = await scene.ended("rolled-back")

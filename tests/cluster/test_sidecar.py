@@ -19,12 +19,13 @@ from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import sidecar_objects
 from tests.cluster.lab import application, records
 from tests.cluster.lab.application import App, Object, until
+from tests.cluster.lab.worker import Refusal
 from tests.manifests.rendered import own_containers
 
 POLICY = {"policy": "fast", "steps": "5@5s,50@5s", "bake": "3s"}
 
 # Each pod brings a controller of its own, on a machine that has two cores.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 
 def objects(lab: Lab, namespace: str) -> list[Object]:
@@ -38,7 +39,9 @@ def objects(lab: Lab, namespace: str) -> list[Object]:
     theirs["spec"]["replicas"] = 2
     template, example = theirs["spec"]["template"], ours["spec"]["template"]
     template["metadata"]["annotations"] = example["metadata"]["annotations"]
-    template["spec"]["containers"] = example["spec"]["containers"]
+    (container,) = example["spec"]["containers"]
+    allowed = template["spec"]["containers"][0]["securityContext"]
+    template["spec"]["containers"] = [{**container, "securityContext": allowed}]
     (sidecar,) = own_containers(template["spec"])
     sidecar["image"] = "registry.example/switchgear:dev"
     # On the lab names of Services are not resolved, and all pods share one network.
@@ -61,10 +64,14 @@ class Leaders:
     shop: App
     seen: list[tuple[str, str]] = field(default_factory=list)
     """Holder and phase, each new pair once."""
+    dead: set[str] = field(default_factory=set)
+    """Holders whose pod had ended before: they did not give the lease up."""
 
     async def watch(self, api: Any) -> None:
         """Look until cancelled."""
         while True:
+            # Before the lease, so that a pod which gives it up and ends in between is not blamed.
+            pods = {pod["metadata"]["name"] for pod in await self.shop.every("pods")}
             answer = await self.shop.send("GET", self.shop.path("leases", "switchgear.checkout"))
             if answer.status == 200:
                 runs = await records.runs(api, self.shop.namespace)
@@ -72,13 +79,22 @@ class Leaders:
                 holder = str(answer.json["spec"].get("holderIdentity", "")).rpartition("_")[0]
                 if not self.seen or self.seen[-1] != (holder, phase):
                     self.seen.append((holder, phase))
+                if holder and holder not in pods:
+                    self.dead.add(holder)
             await asyncio.sleep(0.1)
 
 
 @contextlib.asynccontextmanager
 async def started(lab: Lab, shop: App) -> AsyncIterator[Leaders]:
-    """The application with its sidecars; the Deployment is adopted by one of them."""
+    """The application with its sidecars; the Deployment is adopted by one of them.
+
+    Its namespace is one in which Kubernetes refuses every pod that asks for more than the least.
+    """
     space = ("-n", shop.namespace)
+    strict = ("label", "namespace", shop.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    await asyncio.to_thread(lab.cluster.kubectl, *strict)
+    with pytest.raises(Refusal, match='violates PodSecurity "restricted'):
+        await asyncio.to_thread(lab.cluster.kubectl, *space, "run", "lax", "--image=pause:1")
     token = ("create", "secret", "generic", "switchgear-doors", "--from-literal=token=a-long-line")
     await asyncio.to_thread(lab.cluster.kubectl, *space, *token)
     text = yaml.safe_dump_all(objects(lab, shop.namespace))
@@ -89,6 +105,7 @@ async def started(lab: Lab, shop: App) -> AsyncIterator[Leaders]:
     try:
         await shop.adopted("no sidecar leads")
         yield leaders
+        assert not task.done(), task
     finally:
         task.cancel()
         sys.stderr.write(f"led by: {leaders.seen}\n")
@@ -98,12 +115,16 @@ BEFORE = {"Holding", "Checking", "Preparing", "Scaling", "Raising", "Judging", "
 
 
 def judge(leaders: Leaders, stable: str) -> None:
-    """Never a canary; before the commit only a pod of the stable template."""
+    """Never a canary; before the commit only a pod of the stable template.
+
+    And whoever led gave the lease up before its pod ended, so that nobody waited for it to run out.
+    """
     holders = {holder for holder, _ in leaders.seen if holder}
     assert holders
     assert [name for name in holders if name.startswith("checkout-canary-")] == []
     early = {holder for holder, phase in leaders.seen if holder and phase in BEFORE}
     assert {name.rsplit("-", 1)[0] for name in early} == {f"checkout-{stable}"}
+    assert leaders.dead == set(), leaders.seen
 
 
 async def stable_hash(shop: App) -> str:

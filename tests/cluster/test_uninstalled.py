@@ -20,7 +20,7 @@ from tests.manifests.rendered import kustomized
 from tests.support.realtime import Daemon
 from tests.support.runbook import blocks, typed
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 SHIFT = {"policy": "fast", "steps": "50@3s", "bake": "3s"}
 ROLL = {**SHIFT, "promotion": "roll"}
