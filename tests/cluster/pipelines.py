@@ -55,13 +55,15 @@ class Way(enum.Enum):
     """Server-side apply that takes every field it names, as Flux does it."""
     HELM = ("upgrade", "--install", "--server-side=true", "--force-conflicts")
     """`helm upgrade` of version 4, which applies on the server, here with all it names."""
+    HELM_UNFORCED = ("upgrade", "--install", "--server-side=true")
+    """The same as version 4 does it by itself: what another writer changed is a conflict."""
     HELM_3 = ("upgrade", "--install", "--server-side=false")
     """The same as version 3 does it: a 3-way patch from the last release."""
 
     @property
     def helm(self) -> bool:
         """Whether Helm does it, with a release of its own for each round."""
-        return self in {Way.HELM, Way.HELM_3}
+        return self in {Way.HELM, Way.HELM_UNFORCED, Way.HELM_3}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,6 +85,12 @@ class Pipeline:
         made = copy.deepcopy(self.objects[0])
         made["spec"]["template"]["spec"]["containers"] = [container(version, env or {})]
         self.objects = [made, *self.objects[1:]]
+
+    def edit_route(self, request: str) -> None:
+        """Put another timeout of requests into the route's only rule."""
+        edited = copy.deepcopy(self.objects[2])
+        edited["spec"]["rules"][0]["timeouts"] = {"request": request}
+        self.objects = [*self.objects[:2], edited]
 
     async def applied(self) -> None:
         """One round; what the API server refused is kept and does not end the pipeline."""

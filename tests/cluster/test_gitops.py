@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -76,25 +77,32 @@ def at_version(before: dict[str, Object], git: Pipeline) -> dict[str, Object]:
     return before
 
 
+async def rounds(git: Pipeline, count: int) -> None:
+    """Wait until git has been applied so many times more."""
+    since = git.rounds
+
+    async def so_many() -> bool:
+        return git.rounds >= since + count
+
+    await until(so_many, 30.0 * count, f"{count} rounds")
+
+
 async def no_more_writes(cluster: Cluster, git: Pipeline) -> None:
     """At rest nothing is written, however often git is applied."""
-    namespace = git.app.namespace
-    settled, since = written(cluster, namespace), git.rounds
-
-    async def rounds() -> bool:
-        return git.rounds >= since + 3
-
-    await until(rounds, 60.0, "three rounds")
-    assert written(cluster, namespace) == settled
+    settled = written(cluster, git.app.namespace)
+    await rounds(git, 3)
+    assert written(cluster, git.app.namespace) == settled
 
 
 @pytest.mark.parametrize(
     ("way", "policy"),
     [
-        pytest.param(Way.ARGO, SHIFT, id="argo-shift"),
-        pytest.param(Way.FLUX, ROLL, id="flux-roll"),
-        pytest.param(Way.ARGO, ROLL, id="argo-roll", marks=pytest.mark.deep),
-        pytest.param(Way.FLUX, SHIFT, id="flux-shift", marks=pytest.mark.deep),
+        # By force everything that a promotion by shift touches is taken; the pin alone is all
+        # that a roll has to lose, and a 3-way patch leaves it.
+        pytest.param(Way.FLUX, SHIFT, id="flux-shift"),
+        pytest.param(Way.ARGO, ROLL, id="argo-roll"),
+        pytest.param(Way.ARGO, SHIFT, id="argo-shift", marks=pytest.mark.deep),
+        pytest.param(Way.FLUX, ROLL, id="flux-roll", marks=pytest.mark.deep),
     ],
 )
 async def test_a_pipeline_and_a_run_do_not_fight(
@@ -173,6 +181,13 @@ async def _second(lab: Lab, own: Space, phase: str, daemon: Daemon) -> None:
     await until(look, 90.0, daemon.log())
 
 
+async def timeout_of(shop: App) -> str | None:
+    """What the route's only rule says of it now."""
+    rule = (await shop.read("httproutes"))["spec"]["rules"][0]
+    found: str | None = rule.get("timeouts", {}).get("request")
+    return found
+
+
 @pytest.mark.parametrize(
     "way",
     [
@@ -183,13 +198,13 @@ async def _second(lab: Lab, own: Space, phase: str, daemon: Daemon) -> None:
 async def test_helm_upgrades_in_mid_run(
     *, gate: Installed, lab: Lab, space: Space, app: Callable[..., App], way: Way
 ) -> None:
-    """Releases that change every object's labels, and once the version."""
+    """Releases that change every object's labels, once the version, and once a rule of the route.
+
+    The rule is taken as the chart has it, but for the canary's share.
+    """
     shop = app()
     daemon, own = await shipped(gate, lab, space)
-    git = await asyncio.to_thread(pipeline, lab.cluster, shop, way, annotations=SHIFT, replicas=3)
-    await git.applied()
-    assert git.refusals == []
-    await shop.complete()
+    git = await helm(lab, shop, way)
     before = theirs(await shop.of_git())
     await daemon.start()
     await shop.adopted(daemon.log)
@@ -197,8 +212,14 @@ async def test_helm_upgrades_in_mid_run(
     async with applying(git):
         git.commit("v2")
         await records.reached(lab.api, own.system, "Judging", log=daemon.log)
+        git.edit_route("9s")
+        await rounds(git, 2)
+        edited, shared = await timeout_of(shop), await shop.weights()
         await records.ended(lab.api, own.system, "promoted", daemon.log)
+        assert edited == "9s"
+        assert shared.keys() == {shop.name, f"{shop.name}-canary"}
         await shop.complete()
+        before["httproutes"]["spec"]["rules"][0]["timeouts"] = {"request": "9s"}
         assert theirs(await shop.of_git()) == at_version(before, git)
         await no_more_writes(lab.cluster, git)
     assert load.failures == {}
@@ -206,3 +227,57 @@ async def test_helm_upgrades_in_mid_run(
     await records.journal(lab.api, own.system)
     counted = written(lab.cluster, space.name)
     assert all(counted[name] <= most for name, most in MOST_WRITES.items()), counted
+
+
+async def test_helm_without_force_conflicts_over_our_part_alone(
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """As `docs/gitops.md` says of Helm 4: the rest is applied, and one forced upgrade ends it.
+
+    The Service's selector is a conflict for as long as the run lasts; the route's rules are longer.
+    """
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
+    git = await helm(lab, shop, Way.HELM_UNFORCED)
+    before = theirs(await shop.of_git())
+    await daemon.start()
+    await shop.adopted(daemon.log)
+    load = await lab.load(shop)
+    async with applying(git):
+        git.commit("v2")
+        await records.reached(lab.api, own.system, "Judging", log=daemon.log)
+        refused = len(git.refusals)
+        await rounds(git, 1)
+        assert len(git.refusals) > refused
+        await records.ended(lab.api, own.system, "promoted", daemon.log)
+        await shop.complete()
+        await no_more_writes(lab.cluster, git)
+        assert theirs(await shop.of_git()) == at_version(before, git)
+    assert load.failures == {}
+    found = {conflict for told in git.refusals for conflict in _conflicts(told)}
+    assert found == {("switchgear", ".spec.selector"), ("switchgear", ".spec.rules")}
+    assert all(_conflicts(told) for told in git.refusals)
+
+    refused = len(git.refusals)
+    git.way = Way.HELM
+    await git.applied()
+    git.way = Way.HELM_UNFORCED
+    await git.applied()
+    git.edit_route("9s")
+    await git.applied()
+    assert git.refusals[refused:] == []
+    assert await timeout_of(shop) == "9s"
+
+
+def _conflicts(told: str) -> list[tuple[str, str]]:
+    """Whose fields an upgrade ran into; told once by Kubernetes, and again by Helm around it."""
+    return sorted(set(re.findall(r'conflict with "([^"]+)" using \S+: (\S+)', told)))
+
+
+async def helm(lab: Lab, shop: App, way: Way) -> Pipeline:
+    """A first release, at rest."""
+    git = await asyncio.to_thread(pipeline, lab.cluster, shop, way, annotations=SHIFT, replicas=3)
+    await git.applied()
+    assert git.refusals == []
+    await shop.complete()
+    return git
