@@ -9,7 +9,7 @@ import structlog
 from controller.core import errors
 from controller.core.lifecycle import tracks
 from controller.core.lifecycle.memory import Memory
-from controller.core.lifecycle.table import ARMED, RESTING
+from controller.core.lifecycle.table import ARMED, RESTING, Phase
 from controller.core.observation import Pod
 from controller.engine.desk import Card
 from controller.engine.feed import Feed
@@ -49,9 +49,10 @@ class Asker:
             card.dispersion = await self._feed.dispersion(keys)
 
     async def rolled(self, memory: Memory) -> tuple[Pod, ...] | None:
-        """The pods of a roll under traffic and what an undone one left, which no cache follows."""
+        """Rolled pods that get requests and what an undone roll left, which no cache follows."""
         run = memory.run
-        fresh = [run.new_hash] if memory.phase in ARMED and run.new_hash else []
+        served = memory.phase in ARMED | {Phase.HANDING_BACK}
+        fresh = [run.new_hash] if served and run.new_hash else []
         hashes = list(dict.fromkeys([*run.orphans, *fresh]))
         if not hashes or memory.phase in RESTING:
             return None

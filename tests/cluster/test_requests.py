@@ -52,7 +52,7 @@ async def test_a_good_version_is_promoted_without_one_failed_request(
     (container,) = expected["deployments"]["spec"]["template"]["spec"]["containers"]
     container["image"] = "registry.example/app:v2"
     assert await scene.objects() == expected
-    weights_were_held(load, await records.journal(lab.api, space.system))
+    weights_were_held(load, await records.journal(lab.api, scene.space.system))
 
 
 @pytest.mark.parametrize("plane", scenes.PLANES)

@@ -134,20 +134,44 @@ def test_a_foreign_weight_while_the_step_is_being_raised() -> None:
     clock.run(story())
 
 
-def test_the_version_turns_bad_after_the_commit() -> None:
+@pytest.mark.parametrize("phase", ["Rolling", "HandingBack"])
+def test_the_version_turns_bad_after_the_commit(phase: str) -> None:
     """With no stable requests left to compare with, the absolute limit still speaks."""
 
     async def story() -> None:
         async with house() as found:
             world = found.world
             world.set_image("shop", "checkout", V2)
-            await found.reaches("Committing")
-            await found.until(lambda: found.runs()[-1]["phase"] in {"Rolling", "HandingBack"})
+            await found.reaches(phase)
             world.virtual.behave("v2", error_rate=0.6)
             await found.ended("rolled-back")
             await world.settle()
             assert world.ready_pods("v1") == 4
             assert world.ready_pods("v2") == 0
+            found.at_rest(paused=True)
+
+    clock.run(story())
+
+
+def test_only_the_rolled_pods_are_bad() -> None:
+    """What the Deployment's own pods answer is the new version's word as soon as they are asked."""
+
+    async def story() -> None:
+        async with house() as found:
+            world = found.world
+            world.set_image("shop", "checkout", V2)
+            await found.reaches("HandingBack")
+            rolled = {
+                str(pod["status"]["podIP"])
+                for pod in world.pods(version="v2")
+                if "switchgear.dev/track" not in pod["metadata"]["labels"]
+            }
+            assert len(rolled) == 4
+            world.virtual.behave("v2", error_rate=0.6, at=rolled)
+            await found.ended("rolled-back")
+            assert found.runs()[-1]["tripped"]
+            await world.settle()
+            assert world.ready_pods("v1") == 4
             found.at_rest(paused=True)
 
     clock.run(story())

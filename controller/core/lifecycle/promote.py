@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
-from controller.core.lifecycle import climb, prepare
+from controller.core.lifecycle import climb, prepare, trial
 from controller.core.lifecycle.memory import PROMOTED, Ending, Mark, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
 from controller.core.lifecycle.table import Event
@@ -180,7 +180,8 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
     if any(share > run.weight_bp for share in situation.shares(run.lanes)):
         again = effects.LowerWeight(splits=situation.splits(run.lanes), weight_bp=run.weight_bp)
         return Decision(memory=memory.at(asserted=None), why="handing back", effects=(again,))
-    waiting = settling(situation, memory, situation.settle_seconds)
+    least = situation.settle_seconds if run.weight_bp else trial.soak(situation, run)
+    waiting = settling(situation, memory, least) or _doubted(situation, memory)
     if waiting is not None:
         return waiting
     if run.weight_bp == 0:
@@ -202,6 +203,15 @@ def _unready(situation: Situation, memory: Memory, why: str) -> Decision:
     after = memory.moved(Event.STOP, situation.now, ending=Ending.FAILED, reason=reason)
     notice = Notice(reason="RollStalled", message=reason, warning=True)
     return Decision(memory=after, why=reason, notices=(notice,))
+
+
+def _doubted(situation: Situation, memory: Memory) -> Decision | None:
+    """Nothing more is handed back while the evidence grows; it decides, or time is up."""
+    waited = situation.now - memory.moments.entered
+    if waited > situation.ready_seconds or not trial.doubtful(situation, memory):
+        return None
+    why = f"not handing back more: {trial.sentence(trial.verdict(situation, memory))}"
+    return Decision(memory=memory, why=why)
 
 
 def restore(situation: Situation, memory: Memory) -> Decision:

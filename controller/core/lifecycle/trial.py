@@ -14,7 +14,7 @@ from controller.core.evidence.settings import Limits, Settings, restart_rate
 from controller.core.evidence.tally import UNREPORTED, Interval
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
-from controller.core.lifecycle.table import ARMED
+from controller.core.lifecycle.table import ARMED, Phase
 from controller.core.lifecycle.tracks import by_pods
 from controller.core.policy import caps
 from controller.core.policy.model import Policy, Promotion, Step
@@ -129,12 +129,13 @@ def fed(situation: Situation, memory: Memory) -> Memory:
 
 
 def _tracks(memory: Memory, interval: Interval) -> Interval:
-    """While the Deployment rolls under traffic a gateway cannot tell its pods apart.
+    """While the Deployment's own pods change under traffic a gateway cannot tell them apart.
 
-    The Service leads to stable and new pods alike then, so all of it counts as the new version's:
-    the absolute limits speak, and there is nothing left to compare with.
+    The Service leads to stable and new pods alike in a native roll, and to new pods alone when the
+    traffic is handed back to them. So all of it counts as the new version's: the absolute limits
+    speak, and there is nothing left to compare with.
     """
-    if memory.phase not in ARMED or by_pods(memory.run):
+    if memory.phase not in ARMED | {Phase.HANDING_BACK} or by_pods(memory.run):
         return interval
     everything = interval.canary.plus(interval.stable)
     return replace(interval, canary=everything, stable=UNREPORTED)
@@ -160,6 +161,23 @@ def failed(situation: Situation, memory: Memory) -> Verdict | None:
     """The verdict, if it is FAIL."""
     found = verdict(situation, memory)
     return found if found.outcome is Outcome.FAIL else None
+
+
+def doubtful(situation: Situation, memory: Memory) -> bool:
+    """Whether the evidence is such that nothing would pass on it."""
+    found = memory.evidence
+    return found is not None and found.level >= settings(situation, memory.run).log_doubt
+
+
+def soak(situation: Situation, run: Run) -> float:
+    """Seconds with all requests after which the rolled pods have been seen well enough.
+
+    The composite takes so many scrapes to say FAIL, and one more goes by before the first full one.
+    Nothing is watched for longer than the policy bakes.
+    """
+    scrapes = settings(situation, run).cap_scrapes + 1
+    most = max(situation.plan.bake.seconds, situation.settle_seconds)
+    return max(situation.settle_seconds, min(scrapes * situation.scrape_seconds, most))
 
 
 def sentence(found: Verdict) -> str:

@@ -9,7 +9,7 @@ ordinary Deployment what its version will do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -163,12 +163,20 @@ class VirtualRuntime:
         self.servers.pop(self._addresses.pop(pod["metadata"]["uid"], ""), None)
 
     def behave(
-        self, version: str, *, error_rate: float | None = None, latency_ms: float | None = None
+        self,
+        version: str,
+        *,
+        error_rate: float | None = None,
+        latency_ms: float | None = None,
+        at: Collection[str] | None = None,
     ) -> None:
-        """Change what the running servers of a version do; later ones follow their environment."""
+        """Change what the running servers of a version do (at some addresses, or everywhere).
+
+        Later ones follow their environment.
+        """
         self._announce()
-        for server in self.servers.values():
-            if server.version == version:
+        for address, server in self.servers.items():
+            if server.version == version and (at is None or address in at):
                 server.error_rate = server.error_rate if error_rate is None else error_rate
                 server.latency_ms = server.latency_ms if latency_ms is None else latency_ms
 
