@@ -17,6 +17,9 @@ HASH_LABEL: Final = "pod-template-hash"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "switchgear"
 
+FIELD_MANAGER: Final = "switchgear"
+"""As whom we write: who reads `managedFields` sees which fields are ours."""
+
 HELD_BY_ADMISSION: Final = "template"
 HELD_FOR_OWNER: Final = "user-paused"
 """What the admission policy writes into `hold` with every new template: that it paused the

@@ -22,6 +22,41 @@ def _owned(obj: dict[str, Any], manager: str) -> dict[str, Any]:
 
 
 @contract
+async def test_who_is_taken_out_of_the_managed_fields_owns_nothing(world: World) -> None:
+    """A list of rules is compared as a whole, with the defaults that nobody writes."""
+    rules = [{"backendRefs": [{"name": "a", "port": 80}]}]
+    spec = {"hostnames": ["a.example"], "rules": rules}
+    named = {"metadata": {"name": "r"}}
+    assert (await _apply(world, "httproutes", {**named, "spec": spec}, "team")).status == 201
+    live = await world.read("httproutes", "r")
+    path = "/spec/rules/0/backendRefs"
+    for value in (
+        [*live["spec"]["rules"][0]["backendRefs"], {"name": "b", "port": 80}],
+        live["spec"]["rules"][0]["backendRefs"],
+    ):
+        operations = [{"op": "replace", "path": path, "value": value}]
+        answer = await world.patch("httproutes", "r", operations, "json", fieldManager="weigher")
+        assert answer.status == 200, answer.content
+    answer = await _apply(world, "httproutes", {**named, "spec": spec}, "team")
+    assert answer.status == 409, "the rules are the weigher's now"
+    entries = (await world.read("httproutes", "r"))["metadata"]["managedFields"]
+    (number,) = [n for n, entry in enumerate(entries) if entry["manager"] == "weigher"]
+    place = f"/metadata/managedFields/{number}"
+    operations = [
+        {"op": "test", "path": place, "value": entries[number]},
+        {"op": "remove", "path": place},
+    ]
+    answer = await world.patch("httproutes", "r", operations, "json", fieldManager="weigher")
+    assert answer.status == 200, answer.content
+    listed = answer.json["metadata"]["managedFields"]
+    assert "weigher" not in [entry["manager"] for entry in listed]
+    for wanted in (rules, [{"backendRefs": [{"name": "c", "port": 80}]}]):
+        spec = {"hostnames": ["a.example"], "rules": wanted}
+        answer = await _apply(world, "httproutes", {**named, "spec": spec}, "team")
+        assert answer.status == 200, answer.content
+
+
+@contract
 async def test_apply_creates_what_is_not_there(world: World) -> None:
     answer = await _apply(world, "configmaps", config_map("a", k="1"), "one")
     assert answer.status == 201

@@ -22,15 +22,13 @@ from controller.core.errors import (
     SwitchgearError,
     Unavailable,
 )
+from controller.core.values import FIELD_MANAGER
 from controller.ports import trail
 from controller.ports.clock import Clock
 
 JSON_PATCH: Final = "application/json-patch+json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON: Final = "application/json"
-
-MANAGER: Final = "switchgear"
-"""Our field manager: who reads managedFields sees which fields we wrote."""
 
 AUDIT_ID: Final = "audit-id"
 """The API server's audit log takes over what a client calls its request by this header."""
@@ -233,7 +231,7 @@ class Calls:
         await self._send("DELETE", path, body, JSON, ())
 
     async def _write(self, method: str, path: str, body: object, kind: str) -> dict[str, Any]:
-        query = (("fieldManager", MANAGER), ("fieldValidation", "Strict"))
+        query = (("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"))
         return decode(await self._send(method, path, body, kind, query), f"{method} {path}")
 
     async def _send(

@@ -6,7 +6,7 @@ from typing import Final, assert_never
 
 from controller.adapters.kube import claims, paths, workloads
 from controller.adapters.kube.cache import Cache
-from controller.adapters.kube.calls import MANAGER, Calls
+from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.objects import ours_only
 from controller.adapters.kube.pods import parse_pods
 from controller.adapters.kube.preflight import ask
@@ -19,7 +19,14 @@ from controller.core import effects
 from controller.core.effects import Effect, SplitRef
 from controller.core.errors import Missing
 from controller.core.observation import Pod, Preflight, Route, Service, View
-from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, RouteRef, TargetRef
+from controller.core.values import (
+    CANARY_TRACK,
+    HASH_LABEL,
+    MANAGED_BY,
+    TRACK_LABEL,
+    RouteRef,
+    TargetRef,
+)
 from controller.ports.cluster import Claim, ObjectRef
 
 PODS_LIMIT: Final = "1000"
@@ -287,8 +294,8 @@ class KubeCluster:
             "type": "Warning" if warning else "Normal",
             "reason": reason,
             "message": message.encode()[:MESSAGE_LIMIT].decode("utf-8", "ignore"),
-            "source": {"component": MANAGER},
-            "reportingComponent": MANAGER,
+            "source": {"component": MANAGED_BY},
+            "reportingComponent": MANAGED_BY,
             "firstTimestamp": now,
             "lastTimestamp": now,
             "count": 1,

@@ -8,6 +8,7 @@ has to be read between the route and the write, and only the caller does that.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -18,7 +19,7 @@ from controller.adapters.kube.calls import CALL_SECONDS, Calls, every
 from controller.adapters.kube.routes import RouteSeen, parse_grpc_route, parse_http_route
 from controller.adapters.routers import gateway_api
 from controller.core.effects import SplitRef
-from controller.core.errors import Conflict, Missing, Unavailable
+from controller.core.errors import Conflict, Missing, SwitchgearError, Unavailable
 from controller.core.observation import Backend, Route
 from controller.core.values import WHOLE_BP, RouteKind, RouteRef, percent
 
@@ -94,11 +95,14 @@ class Routing:
         return f"{split.canary} stands in {split.route} at weight 0"
 
     async def detach(self, split: SplitRef, original: Sequence[Backend]) -> str:
-        """Take it out; a route that is gone needs nothing."""
+        """Take it out, and give up what we own of it; a route that is gone needs nothing."""
         try:
             await self._edit(split, lambda live: gateway_api.detach(live, split, original))
         except Missing:
             return f"{split.route} is gone"
+        with contextlib.suppress(SwitchgearError):
+            # A courtesy to others: it is tried, and no way back waits for it.
+            await self._edit(split, gateway_api.disown)
         return f"{split.canary} is out of {split.route}"
 
     async def _edit(self, split: SplitRef, build: Build) -> None:

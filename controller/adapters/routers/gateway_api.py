@@ -21,7 +21,7 @@ import msgspec
 from controller.core.effects import SplitRef
 from controller.core.errors import Conflict, Refused
 from controller.core.observation import Backend, Route
-from controller.core.values import EPOCH, OVERRIDE, PREFIX, WHOLE_BP, canary_name
+from controller.core.values import EPOCH, FIELD_MANAGER, OVERRIDE, PREFIX, WHOLE_BP, canary_name
 
 Json: TypeAlias = dict[str, Any]
 Ops: TypeAlias = list[Json]
@@ -319,6 +319,21 @@ def detach(route: Json, split: SplitRef, original: Sequence[Backend]) -> Ops:
         ops.extend((test(path, refs), {"op": "replace", "path": path, "value": left}))
     ops.extend(() if shared else _write_note(route, ()))
     return [*_identity(route), *ops] if ops else []
+
+
+def disown(route: Json) -> Ops:
+    """Take our entry out of `managedFields`, once nothing of ours is left in the rules.
+
+    Restoring a list of rules makes us its owner, since the API server compares lists that have no
+    keys as a whole, with the defaults that nobody writes. An unforced server-side apply of the very
+    same rules would be refused from then on.
+    """
+    for number, entry in enumerate(route["metadata"].get("managedFields") or []):
+        ours = (entry.get("manager"), entry.get("operation")) == (FIELD_MANAGER, "Update")
+        if ours and not entry.get("subresource"):
+            path = f"/metadata/managedFields/{number}"
+            return [*_identity(route), test(path, entry), {"op": "remove", "path": path}]
+    return []
 
 
 def _notes_for(

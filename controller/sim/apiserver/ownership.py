@@ -112,8 +112,9 @@ def record_update(
 ) -> None:
     """Give the writer what it changed, and take that from everybody else."""
     given = new["metadata"].get("managedFields")
-    before = owners(old)
-    if given is not None and (not given or given == [{}]):
+    # Whoever sends entries may take some out; none at all begins the record anew.
+    before = owners(old if given is None else new)
+    if given == [{}]:
         before = []
     node = schema_for(served)
     found = fields.compare(node, fields.owned(old or {}), fields.owned(new))
