@@ -232,10 +232,7 @@ async def test_helm_upgrades_in_mid_run(
 async def test_helm_without_force_conflicts_over_our_part_alone(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
-    """As `docs/gitops.md` says of Helm 4: the rest is applied, and one forced upgrade ends it.
-
-    The Service's selector is a conflict for as long as the run lasts; the route's rules are longer.
-    """
+    """As `docs/gitops.md` says of Helm 4: the rest is applied, and after the run all of it."""
     shop = app()
     daemon, own = await shipped(gate, lab, space)
     git = await helm(lab, shop, Way.HELM_UNFORCED)
@@ -259,9 +256,6 @@ async def test_helm_without_force_conflicts_over_our_part_alone(
     assert all(_conflicts(told) for told in git.refusals)
 
     refused = len(git.refusals)
-    git.way = Way.HELM
-    await git.applied()
-    git.way = Way.HELM_UNFORCED
     await git.applied()
     git.edit_route("9s")
     await git.applied()
