@@ -24,7 +24,7 @@ SOME := $(if $(DEEP),,-m "not deep")
 COVERING := tests/core tests/engine tests/http tests/cli
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-cluster check lint format coverage bench lock clean
+.PHONY: help venv demo test test-cluster check lint format coverage bench bench-evidence lock clean
 
 help:
 	@echo "make demo      whole rollouts on this machine, without a cluster (ARGS='--story good')"
@@ -35,6 +35,7 @@ help:
 	@echo "make format    put the code into the house's format"
 	@echo "make coverage  branch coverage of core/, at least 95 %, in some three minutes"
 	@echo "make bench     figures: reaction times, memory, requests"
+	@echo "make bench-evidence  the judge's promises as tables, by simulation (a quarter of an hour)"
 	@echo "make venv      the environment in $(VENV)"
 	@echo "make lock      resolve requirements.lock anew"
 
@@ -104,6 +105,9 @@ coverage: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-evidence: $(READY)
+	$(BIN)/python -m tests.bench.evidence $(ARGS)
 
 # pip-tools is no dependency of anything here, so it gets an environment of its own.
 lock:

@@ -218,7 +218,7 @@ async def test_every_rule_and_nobody_else(kind: str, tmp_path: Path) -> None:
         await patched("$OPS")
         given = gateway_api.set_live(
             world.get(plural, "shop", "checkout"), split, 2_500, lower_only=False
-        )
+        )[1:]  # Without the version, which the gateway's status moves meanwhile.
         await patched("$OPS")
         assert shares()[0] == {"other": 20_000, "checkout": 7_500, "checkout-canary": 2_500}
         await patched("[$(share canary)]")

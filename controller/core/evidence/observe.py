@@ -78,7 +78,8 @@ def _capped(evidence: Evidence, settings: Settings) -> Evidence:
     does not take away the means to see a real regression later.
     """
     level, _ = checks.composite(settings, evidence)
-    ceiling = evidence.level + settings.log_cap
+    # What a healthy past has lost is no further cap: from 1 on it takes k scrapes, and not more.
+    ceiling = max(evidence.level, 0.0) + settings.log_cap
     if level <= ceiling:
         return replace(evidence, level=level)
     named = checks.checks(settings, evidence)
@@ -132,7 +133,9 @@ def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | 
     if evidence.level < settings.log_needed:
         return None  # With fewer checks it would be less still.
     shared = stable_violates(evidence, settings) is not None
-    level, deciding = checks.composite(settings, evidence, without_limits=shared)
+    rest, deciding = checks.composite(settings, evidence, without_limits=shared)
+    # Summed up anew a capped composite is a rounding error away from its level.
+    level = rest if shared else evidence.level
     if level < settings.log_needed:
         return None
     return _noted(deciding, evidence, interval, level, fast=False)

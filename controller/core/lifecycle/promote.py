@@ -248,8 +248,16 @@ def restore(situation: Situation, memory: Memory) -> Decision:
 def _marks(situation: Situation, run: Run) -> Iterator[Effect]:
     deployment = situation.view.deployment
     mark = Mark(uid=run.uid, hash=run.new_hash, digest=run.digest).text()
-    if deployment is not None and deployment.annotations.get("managed") != mark:
-        yield effects.Annotate(target=run.target, uid=deployment.uid, annotations={"managed": mark})
+    if deployment is None:
+        return
+    notes: dict[str, str | None] = {}
+    if deployment.annotations.get("managed") != mark:
+        notes["managed"] = mark
+    if "epoch" in deployment.annotations:
+        # The fence of its raises: nothing of this run is raised any more.
+        notes["epoch"] = None
+    if notes:
+        yield effects.Annotate(target=run.target, uid=deployment.uid, annotations=notes)
 
 
 def detach(situation: Situation, run: Run) -> Iterator[Effect]:

@@ -84,7 +84,7 @@ def _stable(target: TargetRef, deployment: Deployment, mark: Mark) -> Rest:
         off = effects.Annotate(target=target, uid=deployment.uid, annotations={"override": None})
         return Rest(why="an override has been carried out", effects=(off,))
     if "epoch" in annotations:
-        # The fence of the raises of a run; without one nobody raises anything.
+        # Left of a run that did not get to its own end.
         off = effects.Annotate(target=target, uid=deployment.uid, annotations={"epoch": None})
         return Rest(why="at rest", effects=(off,))
     return Rest(why="at rest")

@@ -101,10 +101,27 @@ def test_the_cap_lets_no_two_scrapes_roll_back_without_the_fast_trip() -> None:
     settings = Settings(cap_scrapes=3)
     canary, stable = Tally(requests=4000, errors=320), Tally(requests=36000, errors=36)
     assert said(run(settings, canary, stable, scrapes=2), settings).outcome is Outcome.HOLD
-    verdict = said(run(settings, canary, stable, scrapes=4), settings)
+    verdict = said(run(settings, canary, stable, scrapes=3), settings)
     assert verdict.outcome is Outcome.FAIL
     assert not verdict.fast
     assert codes(verdict) == {Code.WORSE_THAN_STABLE}
+
+
+@pytest.mark.parametrize("cap", [2, 3, 4])
+@pytest.mark.parametrize("healthy", [1, 60])
+def test_a_healthy_past_makes_no_rollback_later_than_the_cap(cap: int, healthy: int) -> None:
+    """What the bets have lost meanwhile is no further scrape, and neither is a rounding error."""
+    settings = Settings(dispersion=1.0, cap_scrapes=cap)
+    stable = Tally(requests=9000, errors=9)
+    evidence = run(settings, Tally(requests=1000, errors=1), stable, scrapes=healthy)
+    assert evidence.level < 0
+    for number in range(1, cap + 1):
+        assert evidence.trip is None
+        bad = Tally(requests=1000, errors=60)
+        at = evidence.last_at + 1
+        interval = Interval(at=at, seconds=1.0, canary=bad, stable=stable)
+        evidence = observe(evidence, settings, interval)
+        assert (evidence.trip is not None) == (number == cap)
 
 
 def test_evidence_against_the_canary_stops_it_before_it_is_proof() -> None:

@@ -18,13 +18,19 @@ from controller.core.evidence.judge import (
     weight_changed,
 )
 
+MANY = 400.0
+"""Variance from which on a binomial count is drawn as a normal one: its tails differ by little."""
+
 
 def binomial(source: random.Random, trials: int, chance: float) -> int:
-    """Successes of so many trials, by jumping from success to success."""
+    """Successes of so many trials, by jumping from success to success; of very many, nearly so."""
     if chance <= 0:
         return 0
     if chance >= 1:
         return trials
+    spread = trials * chance * (1 - chance)
+    if spread > MANY:
+        return min(max(round(source.gauss(trials * chance, math.sqrt(spread))), 0), trials)
     hits, place, log_miss = 0, -1, math.log1p(-chance)
     while True:
         place += 1 + int(math.log(1 - source.random()) / log_miss)

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one scrape costs the judge, in microseconds, and how large its state is, in bytes.
 
-Run it with `python -m tests.bench.evidence_cost`. The goal is 100 microseconds and 4 KB with a
-histogram of four bounds and every limit set.
+The goal is 100 microseconds and 4 KB with a histogram of four bounds and every limit set.
 """
 
 import json
 import math
 import random
-import sys
 import time
 
 from controller.core.evidence.judge import (
@@ -58,21 +56,10 @@ def measure(settings: Settings, *, histogram: bool) -> tuple[float, float, int]:
     return (observed - began) / ROUNDS * 1e6, (judged - observed) / ROUNDS * 1e6, size
 
 
-def main() -> dict[str, float]:
-    """Print the figures and return them."""
+def figures() -> dict[str, tuple[float, float, int]]:
+    """The same without and with everything that can be judged."""
     limits = Limits(max_error_rate=0.05, latency=((0.3, 0.05),))
-    figures: dict[str, float] = {}
-    for name, settings, histogram in (
-        ("errors only", Settings(), False),
-        ("errors, latency and limits", Settings(limits=limits), True),
-    ):
-        observed, judged, size = measure(settings, histogram=histogram)
-        figures[name] = observed
-        sys.stdout.write(
-            f"{name}: observe {observed:.0f} us  judge {judged:.0f} us  state {size} bytes\n"
-        )
-    return figures
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "errors only": measure(Settings(), histogram=False),
+        "errors, latency and limits": measure(Settings(limits=limits), histogram=True),
+    }

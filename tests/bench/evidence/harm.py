@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad answers that clients get until a bad version is taken away: by us, and by the peers' rules.
+
+The same counts for all of them, scrape by scrape: 0.1 % errors on stable, independent errors, 15 s
+scrapes, an hour at most. Ours is the judge with a history that shows no clustering.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from controller.core.evidence.judge import Interval, Settings, observe, start, weight_changed
+from tests.bench.evidence.peers import PEERS, Peer
+from tests.bench.evidence.table import mean
+from tests.core.evidence.traffic import Traffic
+
+OURS: Final = "Switchgear"
+SETTINGS: Final = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True)
+SCRAPE: Final = 15.0
+SCRAPES: Final = 240
+PLACES: Final = ((100.0, 0.05), (100.0, 0.10), (1000.0, 0.05), (1000.0, 0.10))
+RATES: Final = (0.01, 0.05, 0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Harm:
+    """What one judge let through, on average.
+
+    Attributes:
+        bad: Failed answers of the canary.
+        seconds: Until it was taken away; the whole hour where it was not.
+        caught: In which share of the runs it was.
+    """
+
+    bad: float
+    seconds: float
+    caught: float
+
+
+def noticed(intervals: Sequence[Interval]) -> float | None:
+    """Seconds until our judge says FAIL; None if it does not."""
+    evidence = weight_changed(start(SETTINGS), 0.0)
+    for interval in intervals:
+        evidence = observe(evidence, SETTINGS, interval)
+        if evidence.trip is not None:
+            return interval.at
+    return None
+
+
+def compared(per_second: float, share: float, bad: float, runs: int) -> dict[str, Harm]:
+    """All judges on the same traffic, by its own seed."""
+    source = random.Random(f"{per_second} {share} {bad}")
+    traffic = Traffic(
+        per_second=per_second, share=share, canary_bad=bad, stable_bad=0.001, scrape=SCRAPE
+    )
+    seen: dict[str, list[tuple[float, float, bool]]] = {}
+    for _ in range(runs):
+        intervals = tuple(traffic.intervals(source, SCRAPES))
+        _tell(seen, OURS, noticed(intervals), intervals)
+        for peer in PEERS:
+            _tell(seen, peer.name, _by(peer, intervals), intervals)
+    return {
+        name: Harm(
+            bad=mean([one[0] for one in found]),
+            seconds=mean([one[1] for one in found]),
+            caught=mean([float(one[2]) for one in found]),
+        )
+        for name, found in seen.items()
+    }
+
+
+def _by(peer: Peer, intervals: Sequence[Interval]) -> float | None:
+    counts = [(interval.canary.requests, interval.canary.errors) for interval in intervals]
+    return peer.rolled_back(counts, SCRAPE)
+
+
+def _tell(
+    seen: dict[str, list[tuple[float, float, bool]]],
+    name: str,
+    after: float | None,
+    intervals: Sequence[Interval],
+) -> None:
+    end = SCRAPES * SCRAPE if after is None else after
+    served = sum(interval.canary.errors for interval in intervals if interval.at <= end)
+    seen.setdefault(name, []).append((served, end, after is not None))
