@@ -2,19 +2,24 @@
 """What no cache holds and a tick has to ask for; without an answer it stays unasked."""
 
 import asyncio
+import math
 from typing import Final
 
 import structlog
 
 from controller.core import errors
-from controller.core.lifecycle import tracks
-from controller.core.lifecycle.memory import Memory
+from controller.core.lifecycle import tracks, trial
+from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.table import ARMED, RESTING, Phase
 from controller.core.observation import Pod
 from controller.engine.desk import Card
 from controller.engine.feed import Feed
+from controller.engine.observe import policy_of
 from controller.ports.clock import Clock
 from controller.ports.cluster import Cluster
+
+HOLDS: Final = 2.0
+"""A run that waits for requests or for its pods takes longer than planned, mostly by less."""
 
 PREFLIGHT_SECONDS: Final = 30.0
 """How long the answers of the preflight count for a change that waits."""
@@ -46,7 +51,7 @@ class Asker:
         if card.dispersion is None and card.memory is not None:
             names = [service.name for service in self._cluster.view(card.target).services]
             keys = tracks.stable_of(card.memory.run, names)
-            card.dispersion = await self._feed.dispersion(keys)
+            card.dispersion = await self._feed.dispersion(keys, _longest(card.memory.run))
 
     async def rolled(self, memory: Memory) -> tuple[Pod, ...] | None:
         """Rolled pods that get requests and what an undone roll left, which no cache follows."""
@@ -64,3 +69,9 @@ class Asker:
         except TimeoutError:
             log.warning("pods not read in time", target=str(run.target))
         return None
+
+
+def _longest(run: Run) -> float:
+    """How long evidence of the run may add up, in seconds."""
+    policy = policy_of(dict(run.annotations))
+    return math.inf if isinstance(policy, tuple) else HOLDS * trial.planned_seconds(policy)

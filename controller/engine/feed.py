@@ -254,8 +254,11 @@ class Feed:
         for problem in found.problems:
             log.info("odd samples", target=str(follower.target), problem=problem)
 
-    async def dispersion(self, keys: Iterable[TrackKey]) -> Dispersion:
-        """How stable's errors cluster, from its history; the cautious default without one."""
+    async def dispersion(self, keys: Iterable[TrackKey], run_seconds: float) -> Dispersion:
+        """How stable's errors cluster, from its history; the cautious default without one.
+
+        `run_seconds` is how long the run is planned to last.
+        """
         for key in keys:
             try:
                 batch = await self._metrics.history(key, HISTORY_SECONDS)
@@ -263,7 +266,7 @@ class Feed:
                 return dispersion.unknown(error.message)
             found = batch.series.get(key)
             if found is not None and found.requests:
-                return dispersion.from_history(found)
+                return dispersion.from_history(found, run_seconds)
         return dispersion.unknown("stable has no history")
 
 

@@ -4,7 +4,8 @@
 A retry storm or a bad pod makes errors come in bunches, and a test that takes them for independent
 rolls healthy versions back. Stable's own history shows the bunching: the variance of error counts
 is held against what chance alone would give, over blocks of 1, 2, 4 ... scrapes, since bunching may
-be slow. The largest ratio counts, widened by sqrt(2/df) for how little was seen.
+be slow, up to the length of the run that is to be judged. The largest ratio counts, widened by
+sqrt(2/df) for how little was seen.
 
 Within a block the errors are shared out by traffic between groups (pods; without pod labels two
 neighbouring stretches of time), so what moves all groups alike cancels::
@@ -16,7 +17,9 @@ with many errors their due, where a mean of ratios would be swamped by blocks wi
 Without pod labels drift looks like bunching: phi comes out larger, which is the safe side.
 """
 
+import itertools
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -70,8 +73,11 @@ def unknown(why: str) -> Dispersion:
     return Dispersion(phi=DEFAULT_PHI, cap_scrapes=DEFAULT_CAP, known=False, words=words)
 
 
-def from_history(stable: TrackSeries | None) -> Dispersion:
+def from_history(stable: TrackSeries | None, run_seconds: float = math.inf) -> Dispersion:
     """Phi from raw series of stable's past, pod by pod where they were counted by the pods.
+
+    `run_seconds` is how long the run is planned to last: what takes longer to show than that is no
+    noise within it.
 
     Pods come and go. Those that are there at the end are held against each other, over as long a
     past as they share; a pod with less than half of the longest one's past is left out, or one that
@@ -85,15 +91,27 @@ def from_history(stable: TrackSeries | None) -> Dispersion:
     }
     rows = {pod: _row(_of_pod(stable, pod)) for pod in sorted(pods)}
     longest = max(len(row) for row in rows.values())
-    return estimate({pod: row for pod, row in rows.items() if row and 2 * len(row) >= longest})
+    even = {pod: row for pod, row in rows.items() if row and 2 * len(row) >= longest}
+    return estimate(even, _scrapes(stable, run_seconds))
 
 
-def estimate(rows: Mapping[str, Sequence[Count]]) -> Dispersion:
+def _scrapes(stable: TrackSeries, seconds: float) -> int:
+    """How many intervals of the history a time has, at least one."""
+    one = max(stable.requests, key=lambda series: len(series.samples))
+    times = [sample.at for sample in one.samples]
+    gaps = [after - before for before, after in itertools.pairwise(times) if after > before]
+    if not gaps or math.isinf(seconds):
+        return len(times)
+    return max(math.ceil(seconds / statistics.median(gaps)), 1)
+
+
+def estimate(rows: Mapping[str, Sequence[Count]], run: int | None = None) -> Dispersion:
     """Phi from counts per scrape interval.
 
     Args:
         rows: For each pod (or one entry for the whole) its counts, oldest first; the newest ones of
             all pods stand for the same time.
+        run: Intervals that the run is planned to last; None: longer than any history.
     """
     errors = sum(count[1] for row in rows.values() for count in row)
     length = min((len(row) for row in rows.values()), default=0)
@@ -101,7 +119,7 @@ def estimate(rows: Mapping[str, Sequence[Count]]) -> Dispersion:
     if errors < LEAST_ERRORS:
         return unknown(f"{past}, at least {LEAST_ERRORS} errors are needed")
     even = [list(row)[-length:] for row in rows.values()]
-    found = [ratio for size in _sizes(length) if (ratio := _ratio(even, size)) is not None]
+    found = [ratio for size in _sizes(length, run) if (ratio := _ratio(even, size)) is not None]
     if not found:
         return unknown(f"{past}, too short to compare anything")
     phi = math.ceil(max(1.0, *found) * 100) / 100
@@ -110,10 +128,13 @@ def estimate(rows: Mapping[str, Sequence[Count]]) -> Dispersion:
     return Dispersion(phi=phi, cap_scrapes=KNOWN_CAP, known=True, words=words)
 
 
-def _sizes(length: int) -> Iterator[int]:
+def _sizes(length: int, run: int | None) -> Iterator[int]:
+    """Block lengths: powers of two, and the first one that a run does not exceed as the last."""
     size = 1
     while size <= length:
         yield size
+        if run is not None and size >= run:
+            return
         size *= 2
 
 

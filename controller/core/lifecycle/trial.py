@@ -72,10 +72,15 @@ def rung(situation: Situation, run: Run, index: int) -> Step:
     return Step(weight_bp=WHOLE_BP, dwell_seconds=0.0)
 
 
+def planned_seconds(policy: Policy) -> float:
+    """How long a run is watched if all goes well."""
+    return sum(step.dwell_seconds for step in policy.steps) + policy.bake.seconds
+
+
 def settings(situation: Situation, run: Run) -> Settings:
     """How strict the judge is in this run: fixed by its policy and by stable's history."""
     policy = situation.plan
-    total = sum(step.dwell_seconds for step in policy.steps) + policy.bake.seconds
+    total = planned_seconds(policy)
     scrape = max(situation.scrape_seconds, 1.0)
     known = bool(run.phi)
     return Settings(

@@ -175,7 +175,7 @@ def history(source: random.Random, noise: Noise, fleet: Fleet) -> dispersion.Dis
     world = _World(source, noise, replace(fleet, canary=0, per_second=_stable(fleet)))
     steps = [world.step(fleet.scrape) for _ in range(int(HISTORY_SECONDS / fleet.scrape))]
     rows = {str(pod): [step[pod] for step in steps] for pod in range(fleet.stable)}
-    return dispersion.estimate(rows)
+    return dispersion.estimate(rows, int(RUN_SECONDS / fleet.scrape))
 
 
 def _stable(fleet: Fleet) -> float:

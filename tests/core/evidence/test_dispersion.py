@@ -51,6 +51,13 @@ def test_a_bad_pod_that_stays_bad_shows_at_longer_blocks() -> None:
     assert estimate(rows).phi > 5
 
 
+def test_what_shows_in_longer_blocks_than_a_run_has_is_no_noise_in_it() -> None:
+    source = random.Random(4)
+    rows = {str(pod): row(source, burst=1, bad=0.02 if pod else 0.01) for pod in range(4)}
+    assert estimate(rows, run=4).phi < estimate(rows, run=60).phi < estimate(rows).phi
+    assert estimate(rows, run=10_000).phi == estimate(rows).phi
+
+
 def test_without_errors_nothing_is_known_and_it_says_so() -> None:
     found = estimate({"": row(random.Random(5), burst=1, bad=0.0)})
     assert (found.phi, found.cap_scrapes, found.known) == (3.0, 3, False)
