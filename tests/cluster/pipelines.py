@@ -79,6 +79,8 @@ class Pipeline:
     refusals: list[str] = field(default_factory=list)
     chart: Path | None = None
     """Where Helm finds its chart."""
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    """No further round begins."""
 
     def commit(self, version: str, env: Mapping[str, str] | None = None) -> None:
         """Put another version into git."""
@@ -145,10 +147,11 @@ class Pipeline:
         )
 
     async def run(self) -> None:
-        """Round after round until cancelled."""
-        while True:
+        """Round after round until it is stopped; the last one is finished."""
+        while not self.stopped.is_set():
             await self.applied()
-            await asyncio.sleep(BETWEEN_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopped.wait(), BETWEEN_SECONDS)
 
 
 def pipeline(cluster: Cluster, app: App, way: Way, **about: Any) -> Pipeline:
@@ -187,6 +190,6 @@ async def applying(found: Pipeline) -> AsyncIterator[Pipeline]:
     try:
         yield found
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # Not cancelled: Helm in the midst of an upgrade would leave a release that pends.
+        found.stopped.set()
+        await task

@@ -133,6 +133,11 @@ async def test_scaled_to_0_and_back(lab: Lab, space: Space, app: Callable[..., A
     bad = {"metadata": {"annotations": {PREFIX + "steps": "50@3s"}}}
     assert (await shop.patch("deployments", bad)).status == 200
     await shop.deploy("v3", {"ERROR_RATE": "0.6"})
+
+    async def overtaken() -> bool:
+        return len(await records.runs(lab.api, space.system)) == 2
+
+    await until(overtaken, 60.0, daemon.log)
     state = await records.ended(lab.api, space.system, "rolled-back", daemon.log)
     assert state["phase"] == "Held"
     await scaled(shop, 0)

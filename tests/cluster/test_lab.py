@@ -97,7 +97,7 @@ async def test_a_drained_node_moves_its_pods(lab: Lab, app: Callable[..., App]) 
     shop = app()
     await shop.start(replicas=4)
     nodes = {pod["spec"]["nodeName"] for pod in await shop.pods()}
-    assert nodes == {"lab-1", "lab-2"}
+    assert "lab-1" in nodes
     drain = ("drain", "lab-1", "--force", f"--pod-selector=app={shop.name}", "--timeout=60s")
     try:
         await asyncio.to_thread(lab.cluster.kubectl, *drain)
