@@ -62,10 +62,9 @@ test: $(READY)
 # Whatever has to be fetched is fetched before the tests enter networks of their own, from which
 # nothing is reached. Who is not root becomes so in a user namespace. Where building fails, the
 # tests say what was left out and why, and fail in CI. These tests live in real time: what fails
-# beside another cluster gets a second try of its own, and the summary of both is printed. Only
-# status 1 says that tests failed which may; an interruption, a test marked `once` (a lost request
-# is lost, however rarely), or what an earlier session noted as failed, is nothing that a second try
-# may turn green.
+# beside another cluster gets a second try of its own, and the summary of both is printed; where
+# requests may have been lost it says so. Only status 1 says that tests failed; an interruption, or
+# what an earlier session noted as failed, is nothing that a second try may turn green.
 test-cluster: $(READY)
 	-$(BIN)/python -m tests.cluster.lab build
 	@inside=""; \
@@ -80,8 +79,6 @@ test-cluster: $(READY)
 	    $$inside $(BIN)/python -m pytest -n 1 --last-failed --last-failed-no-failures none -rap "$$@" \
 	      || status=$$?; \
 	    echo "SECOND TRY: what this last summary calls PASSED had failed before; find out why"; \
-	  elif [ $$status = 9 ]; then \
-	    echo "NO SECOND TRY: tests marked once failed, and requests or records may have been lost"; \
 	  fi; exit $$status
 
 check: lint

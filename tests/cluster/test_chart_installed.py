@@ -155,7 +155,7 @@ async def _led(cluster: Cluster) -> None:
     await until(look, READY_SECONDS, lambda: cluster.pod_log(SYSTEM, "switchgear-*"))
 
 
-@pytest.mark.parametrize("own_namespace", [True, False])
+@pytest.mark.parametrize("own_namespace", [True, pytest.param(False, marks=pytest.mark.deep)])
 async def test_installed_upgraded_and_taken_off(bare: Cluster, *, own_namespace: bool) -> None:
     """With a namespace of the release's own, and in one that is not its business."""
     settings = () if own_namespace else ("--set=namespace.create=false",)

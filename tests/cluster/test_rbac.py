@@ -2,6 +2,7 @@
 """The shipped rights, judged by the API server's audit log: enough, and used to the last."""
 
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -122,7 +123,7 @@ async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
         assert (await http.post("/v1/kill")).status_code == 200
         assert (await http.post("/v1/release")).status_code == 200
 
-    assert load.failures == {}
+    assert load.failures == {}, [datetime.fromtimestamp(at, UTC) for at in load.failed_at()]
 
     def ours(event: Object) -> bool:
         return bool(event["user"]["username"] == CONTROLLER and "objectRef" in event)

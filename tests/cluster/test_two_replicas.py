@@ -162,7 +162,12 @@ async def test_a_leader_that_is_asked_to_end_makes_way_at_once(
 
 
 @pytest.mark.parametrize(
-    "phase", ["Judging", "Committing", pytest.param("Rolling", marks=pytest.mark.deep)]
+    "phase",
+    [
+        pytest.param("Judging", marks=pytest.mark.deep),
+        "Committing",
+        pytest.param("Rolling", marks=pytest.mark.deep),
+    ],
 )
 async def test_a_stopped_leader_that_wakes_up_writes_nothing_toward_risk(
     *,

@@ -19,7 +19,7 @@ NOISY = 0.015
 
 @pytest.mark.parametrize("name", false_rollbacks.CONFIGURATIONS)
 def test_healthy_versions_are_rolled_back_no_more_often_than_promised(name: str) -> None:
-    found = list(false_rollbacks.cells(name, 40))
+    found = list(false_rollbacks.cells(name, 16))
     wrong = [(rate, volume, str(share)) for rate, volume, share in found if share.beyond(PROMISED)]
     assert wrong == []
     whole = Share(sum(s.hits for *_, s in found), sum(s.of for *_, s in found))
@@ -28,7 +28,7 @@ def test_healthy_versions_are_rolled_back_no_more_often_than_promised(name: str)
 
 @pytest.mark.parametrize("name", noise.SCENARIOS)
 def test_noise_that_history_shows_is_no_reason_for_a_rollback(name: str) -> None:
-    share, phi = noise.false_rollbacks(name, 40, histories=2)
+    share, phi = noise.false_rollbacks(name, 24, histories=2)
     assert phi >= 1
     assert not share.beyond(NOISY), str(share)
 
