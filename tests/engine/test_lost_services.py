@@ -44,8 +44,11 @@ async def _nothing(found: House) -> None:
 
 @pytest.mark.parametrize(
     ("act", "outcome"),
-    [(_kill, "killed"), (_abort, "aborted"), (_nothing, "inconclusive")],
-    ids=["kill", "abort", "left alone"],
+    [
+        pytest.param(_kill, "killed", id="kill"),
+        pytest.param(_abort, "aborted", id="abort"),
+        pytest.param(_nothing, "inconclusive", id="left alone", marks=pytest.mark.slow),
+    ],
 )
 def test_the_weight_is_taken_away(act: Callable[[House], Awaitable[None]], outcome: str) -> None:
     """At once or after a while, and the route has nothing of ours when the Service is back."""

@@ -16,7 +16,6 @@ IMAGE = "registry.example/app:v2"
 PHASES = quick(
     ["Preparing", "Scaling", "Raising", "Judging", "Committing", "Rolling", "HandingBack"],
     "Judging",
-    "Rolling",
 )
 
 
