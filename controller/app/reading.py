@@ -23,10 +23,9 @@ from controller.core.lifecycle import exposure
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Run, split_of
 from controller.core.lifecycle.table import RESTING
-from controller.core.observation import Latches
 from controller.core.values import TargetRef, canary_name
 from controller.engine import claims
-from controller.engine.records import Found, Records
+from controller.engine.records import Found, Records, unusable
 
 LATCH_SECONDS: Final = 5.0
 """Longest that the routes wait for the latch."""
@@ -85,13 +84,14 @@ async def kill(access: Access, scope: str, *, actor: str, reason: str) -> dict[s
         latched = await _latched(documents, scope, problems, actor=actor, reason=reason)
         runs: list[Run] = []
         try:
-            found = await _read(documents)
+            found = (await _read(documents)).within(scope)
         except errors.SwitchgearError as error:
             if not latched:
                 raise
             problems.append(f"the runs could not be read: {error.diagnostics()}")
         else:
-            runs = _in_scope(found, scope, problems)
+            runs = found.active
+            problems += [unusable(name, target) for name, target in found.unreadable.items()]
         zeroed, pending = await _zero(cluster, runs, problems, access.settle_seconds)
     return {
         "scope": scope,
@@ -137,18 +137,6 @@ async def _read(documents: KubeDocuments) -> Found:
     return await Records(documents=documents, clock=LoopClock()).fresh()
 
 
-def _in_scope(found: Found, scope: str, problems: list[str]) -> list[Run]:
-    """The runs that the kill is about; a document that tells of none is a problem."""
-    latch = Latches(kills=(scope,))
-    problems.extend(
-        f"{target or 'a target'}: the run document {name} cannot be read: see to its route and "
-        "Services by hand (docs/runbook.md), then delete it"
-        for name, target in found.unreadable.items()
-        if target is None or latch.kill_for(target.namespace, target.name)
-    )
-    return [run for run in found.active if latch.kill_for(run.target.namespace, run.target.name)]
-
-
 async def _latched(
     documents: KubeDocuments, scope: str, problems: list[str], *, actor: str, reason: str
 ) -> bool:
@@ -183,7 +171,7 @@ async def _zero(
         if after_commit(run.phase)
     ]
     splits = [split for run in ready for split in await _splits(cluster, run, problems)]
-    led = [run for run in ready if run.pins and exposure.by_services(run)]
+    led = [run for run in ready if exposure.by_services(run)]
     if not splits and not led:
         return 0, pending
     written = len({split.route for split in splits})
@@ -218,7 +206,7 @@ async def _open_ways(cluster: KubeCluster, run: Run, problems: list[str]) -> lis
         weights = [item.weight for item in split.seen if item.service == split.canary]
         if any(weights):
             found.append(f"{split.route} still has weight {weights}")
-    if run.pins and exposure.by_services(run):
+    if exposure.by_services(run):
         names = [pin.service for pin in run.pins]
         try:
             services = await cluster.read_services(run.target.namespace, names)

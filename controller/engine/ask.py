@@ -10,7 +10,7 @@ import structlog
 from controller.core import errors
 from controller.core.lifecycle import tracks, trial
 from controller.core.lifecycle.memory import Memory, Run
-from controller.core.lifecycle.table import ARMED, RESTING, Phase
+from controller.core.lifecycle.table import RESTING, SERVED
 from controller.core.observation import Pod
 from controller.engine.desk import Card
 from controller.engine.feed import Feed
@@ -56,8 +56,7 @@ class Asker:
     async def rolled(self, memory: Memory) -> tuple[Pod, ...] | None:
         """Rolled pods that get requests and what an undone roll left, which no cache follows."""
         run = memory.run
-        served = memory.phase in ARMED | {Phase.HANDING_BACK}
-        fresh = [run.new_hash] if served and run.new_hash else []
+        fresh = [run.new_hash] if memory.phase in SERVED and run.new_hash else []
         hashes = list(dict.fromkeys([*run.orphans, *fresh]))
         if not hashes or memory.phase in RESTING:
             return None

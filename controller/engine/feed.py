@@ -151,9 +151,7 @@ class Feed:
         now = self._clock.monotonic()
         heard = self._silent_since if self._answered is None else self._answered
         age = None if heard is None else now - heard
-        clock = 0.0
-        if self._batch is not None and age is not None:
-            clock = self._batch.evaluated_at + age
+        clock = self._store_clock()
         follower = self._followers.get(run.name) if run else None
         if follower is None:
             return Reading(age_seconds=age, clock=clock)
@@ -179,11 +177,14 @@ class Feed:
         followers = self._followers.values()
         idle = USUAL_SECONDS / LOOKS_PER_SCRAPE
         pace = min((item.pace() for item in followers), default=idle)
-        if self._batch is None or self._answered is None:
-            return min(pace, LATEST_SECONDS)
-        now = self._batch.evaluated_at + self._clock.monotonic() - self._answered
         due = min((item.due_at() for item in followers), default=0.0)
-        return min(max(due - now, pace), LATEST_SECONDS)
+        return min(max(due - self._store_clock(), pace), LATEST_SECONDS)
+
+    def _store_clock(self) -> float:
+        """The store's own time now; 0 before its first answer."""
+        if self._batch is None or self._answered is None:
+            return 0.0
+        return self._batch.evaluated_at + self._clock.monotonic() - self._answered
 
     async def look(self) -> None:
         """Ask once for everything that is followed and hand it out."""

@@ -25,7 +25,7 @@ from controller.engine import claims
 from controller.engine.desk import MOST_REQUESTS, Card, Desk
 from controller.engine.loop import Loop
 from controller.engine.meters import Meters
-from controller.engine.records import Records
+from controller.engine.records import Records, unusable
 from controller.ports import trail
 from controller.ports.clock import Clock
 from controller.ports.cluster import Cluster
@@ -209,7 +209,7 @@ class Killer:
     def _abort(self, scope: str, *, actor: str, reason: str) -> None:
         """Without a latch at least the runs of this process end, or they would rise again."""
         for card in self._cards(scope):
-            if len(card.requests) < MOST_REQUESTS:
+            if card.memory is not None and len(card.requests) < MOST_REQUESTS:
                 request = Request(id="kill", verb=Verb.ABORT, actor=actor, reason=reason)
                 card.requests.append(request)
 
@@ -218,7 +218,7 @@ class Killer:
         return [
             card
             for card in self._desk.cards()
-            if (card.memory is not None or card.damaged is not None)
+            if (card.memory is not None or card.frozen)
             and latch.kill_for(card.target.namespace, card.target.name)
         ]
 
@@ -235,22 +235,18 @@ class Killer:
         if self._desk.known:
             course.unread = ""
             return
-        latch = Latches(kills=(course.scope,))
         try:
-            found = await self._records.fresh()
+            found = (await self._records.fresh()).within(course.scope)
         except errors.SwitchgearError as error:
             course.unread = error.message
         else:
-            course.unread, course.unreadable = "", found.unreadable
-            course.read = [
-                run for run in found.active if latch.kill_for(run.target.namespace, run.target.name)
-            ]
+            course.unread, course.read, course.unreadable = "", found.active, found.unreadable
 
     async def _zero(self, course: _Course, problems: list[str]) -> bool:
         """Weight 0 in every route, and the Services on stable's pods; whether there was any."""
         going = [run for run in self._runs(course) if not after_commit(run.phase)]
         splits = [split for run in going for split in self._splits(run)]
-        led = [run for run in going if run.pins and exposure.by_services(run)]
+        led = [run for run in going if exposure.by_services(run)]
         if not splits and not led:
             return False
         confined = [self._confine(run, problems) for run in led]
@@ -324,21 +320,15 @@ class Killer:
 
     def _unusable(self, course: _Course) -> list[str]:
         """Run documents that cannot be read: nobody can say that theirs is in force."""
-        latch = Latches(kills=(course.scope,))
         names = dict(course.unreadable)
-        for card in self._desk.cards():
+        for card in self._cards(course.scope):
             if card.frozen and (card.damaged is None or after_commit(card.damaged.phase)):
                 names[card.frozen] = card.target
-        return [
-            f"{target or 'a target'}: the run document {name} cannot be used: see to its route and "
-            "Services by hand (docs/runbook.md), then delete it"
-            for name, target in sorted(names.items())
-            if target is None or latch.kill_for(target.namespace, target.name)
-        ]
+        return [unusable(name, target) for name, target in sorted(names.items())]
 
     async def _led(self, run: Run) -> Sequence[str]:
         """Services that lead to the canary by themselves."""
-        if not run.pins or not exposure.by_services(run):
+        if not exposure.by_services(run):
             return ()
         names = [pin.service for pin in run.pins]
         try:

@@ -12,6 +12,7 @@ from controller.core.journal import chain
 from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.table import Phase
+from controller.core.observation import Latches
 from controller.core.values import TargetRef
 from controller.engine.ledger import JOURNAL, STATE
 from controller.ports.clock import Clock
@@ -47,6 +48,30 @@ class Found:
     def active(self) -> list[Run]:
         """The runs that have not ended."""
         return [item.run for item in self.records if item.run.phase is not Phase.ENDED]
+
+    def within(self, scope: str) -> "Found":
+        """What a kill of this scope is about; a document of nobody known is about everything."""
+        latch = Latches(kills=(scope,))
+        return Found(
+            records=[
+                item
+                for item in self.records
+                if latch.kill_for(item.run.target.namespace, item.run.target.name)
+            ],
+            unreadable={
+                name: target
+                for name, target in self.unreadable.items()
+                if target is None or latch.kill_for(target.namespace, target.name)
+            },
+        )
+
+
+def unusable(name: str, target: TargetRef | None) -> str:
+    """What a person is told of a run document over which no kill is called in force."""
+    return (
+        f"{target or 'a target'}: the run document {name} cannot be used: see to its route and "
+        "Services by hand (docs/runbook.md), then delete it"
+    )
 
 
 class Records:

@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import logging
 from dataclasses import replace
 from typing import Final
 
@@ -151,8 +150,8 @@ class Ticker:
         card.calls += 1
         name = f"rest/{card.target}/{self._actor.epoch}/{card.calls}"
         result = await self._actor.safer(effect, None, name)
-        log.log(
-            logging.INFO if result.done else logging.WARNING,
+        say = log.info if result.done else log.warning
+        say(
             "effect without a run",
             target=str(card.target),
             call=name,

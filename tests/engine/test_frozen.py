@@ -36,9 +36,7 @@ def _reached(world: World, *, routed: bool) -> set[str]:
     """Versions that clients reach, by the route or by the Service."""
     found = _selected(world)
     if routed:
-        entries = world.get("httproutes", "shop", "checkout")["spec"]["rules"][0]["backendRefs"]
-        weights = {item["name"]: item.get("weight", 1) for item in entries}
-        found |= {"v2"} if weights.get("checkout-canary") else set()
+        found |= {"v2"} if world.weights("checkout").get("checkout-canary") else set()
     return found
 
 
@@ -47,8 +45,7 @@ async def _spoilt(found: House, phase: str, key: str) -> str:
     found.world.set_image("shop", "checkout", IMAGE)
     await found.reaches(phase)
     if phase == "Committing":
-        routed = found.world
-        await found.until(lambda: _selected(routed) == {"v2"}, within=60)
+        await found.until(lambda: _selected(found.world) == {"v2"}, within=60)
     await found.crash()
     name = str(found.documents()[-1]["metadata"]["name"])
 

@@ -143,13 +143,9 @@ def test_what_gives_back_does_not_arrive_in_a_later_run(effect: str) -> None:
 
 async def _handed_back(found: Pair) -> None:
     """The Deployment's own pods serve everything, and the canary stands at 0."""
-    route = "httproutes", "shop", "checkout"
-
-    def weights() -> list[int]:
-        entries = found.world.get(*route)["spec"]["rules"][0]["backendRefs"]
-        return [int(item.get("weight", 1)) for item in entries if "canary" in item["name"]]
-
-    await found.houses[0].until(lambda: weights() == [0], within=120)
+    await found.houses[0].until(
+        lambda: found.world.weights("checkout").get("checkout-canary") == 0, within=120
+    )
 
 
 def _raised(found: Pair) -> list[Any]:

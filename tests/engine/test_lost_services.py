@@ -19,12 +19,14 @@ TARGET = TargetRef("shop", "checkout")
 
 
 def _share(found: House) -> int:
-    rules = found.world.get("httproutes", "shop", "checkout")["spec"]["rules"]
-    return sum(
-        int(item.get("weight", 1))
-        for item in rules[0]["backendRefs"]
-        if item["name"] == "checkout-canary"
-    )
+    return found.world.weights("checkout").get("checkout-canary", 0)
+
+
+async def _in_a_step(found: House) -> None:
+    """The canary carries its first share."""
+    found.world.set_image("shop", "checkout", IMAGE)
+    await found.reaches("Judging")
+    await asyncio.sleep(2)
 
 
 async def _kill(found: House) -> None:
@@ -56,9 +58,7 @@ def test_the_weight_is_taken_away(act: Callable[[House], Awaitable[None]], outco
     async def story() -> None:
         async with house() as found:
             world = found.world
-            world.set_image("shop", "checkout", IMAGE)
-            await found.reaches("Judging")
-            await asyncio.sleep(2)
+            await _in_a_step(found)
             world.delete("services", "shop", "checkout")
             await asyncio.sleep(1)
             await act(found)
@@ -85,9 +85,7 @@ def test_a_route_that_comes_back_with_the_canary_in_it_is_cleaned() -> None:
     async def story() -> None:
         async with house() as found:
             world = found.world
-            world.set_image("shop", "checkout", IMAGE)
-            await found.reaches("Judging")
-            await asyncio.sleep(2)
+            await _in_a_step(found)
             rules = world.get("httproutes", "shop", "checkout")["spec"]["rules"]
             await _abort(found)
             await found.ended("aborted")

@@ -17,14 +17,19 @@ with many errors their due, where a mean of ratios would be swamped by blocks wi
 Without pod labels drift looks like bunching: phi comes out larger, which is the safe side.
 """
 
-import itertools
 import math
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from controller.core.evidence.samples import Cursor, Sample, Series, TrackSeries, difference
+from controller.core.evidence.samples import (
+    Cursor,
+    Sample,
+    Series,
+    TrackSeries,
+    difference,
+    usual_gap,
+)
 from controller.core.evidence.settings import Settings
 
 Count: TypeAlias = tuple[int, int]
@@ -92,17 +97,9 @@ def from_history(stable: TrackSeries | None, run_seconds: float = math.inf) -> D
     rows = {pod: _row(_of_pod(stable, pod)) for pod in sorted(pods)}
     longest = max(len(row) for row in rows.values())
     even = {pod: row for pod, row in rows.items() if row and 2 * len(row) >= longest}
-    return estimate(even, _scrapes(stable, run_seconds))
-
-
-def _scrapes(stable: TrackSeries, seconds: float) -> int:
-    """How many intervals of the history a time has, at least one."""
-    one = max(stable.requests, key=lambda series: len(series.samples))
-    times = [sample.at for sample in one.samples]
-    gaps = [after - before for before, after in itertools.pairwise(times) if after > before]
-    if not gaps or math.isinf(seconds):
-        return len(times)
-    return max(math.ceil(seconds / statistics.median(gaps)), 1)
+    gap = usual_gap(one.samples for one in stable.requests)
+    planned = math.ceil(run_seconds / gap) if gap and math.isfinite(run_seconds) else None
+    return estimate(even, planned)
 
 
 def estimate(rows: Mapping[str, Sequence[Count]], run: int | None = None) -> Dispersion:

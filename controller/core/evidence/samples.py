@@ -35,7 +35,7 @@ from typing import NamedTuple
 from controller.core.evidence.series import Cursor, Sample, Series, TrackSeries
 from controller.core.evidence.tally import INFINITE, UNREPORTED, Interval, Tally
 
-__all__ = ["Cursor", "Difference", "Sample", "Series", "TrackSeries", "difference"]
+__all__ = ["Cursor", "Difference", "Sample", "Series", "TrackSeries", "difference", "usual_gap"]
 
 MOST_SERIES = 4000
 """Series that one run may follow: two tracks, some gateways, some codes and methods, a histogram
@@ -118,7 +118,7 @@ def difference(
     times = sorted({sample.at for counter in counters for sample in counter.samples})
     if not times:
         return Difference(cursor, (), tuple(problems))
-    gap = _usual_gap(counters)
+    gap = usual_gap(counter.samples for counter in counters)
     ends = times[-1:] if cursor.at is None else _ends(cursor.at, times, gap)
     if not ends:
         return Difference(cursor, (), tuple(problems))
@@ -181,13 +181,9 @@ def _clean(samples: Sequence[Sample], problems: dict[str, None]) -> tuple[Sample
     return tuple(once[at] for at in sorted(once))
 
 
-def _usual_gap(counters: Iterable[_Counter]) -> float:
+def usual_gap(series: Iterable[Sequence[Sample]]) -> float:
     """The scrape interval, as the samples themselves show it; 0 if none has two."""
-    gaps = [
-        late.at - early.at
-        for counter in counters
-        for early, late in itertools.pairwise(counter.samples)
-    ]
+    gaps = [late.at - early.at for samples in series for early, late in itertools.pairwise(samples)]
     return statistics.median(gaps) if gaps else 0.0
 
 

@@ -75,7 +75,7 @@ def again(situation: Situation, memory: Memory, lost: tuple[Effect, ...] = ()) -
     slips = run.slips + 1
     if slips > MOST_SLIPS:
         reason = f"another writer undid the controller's part {slips} times"
-        return _given_way(situation, memory, reason)
+        return _given_way(situation, memory.with_run(slips=slips), reason)
     step = min(run.step, trial.rungs(situation, run))
     after = memory.moved(Event.SLIPPED, situation.now, slips=slips, step=step, weight_bp=0)
     message = "another writer undid the controller's part; the step begins again from weight 0"

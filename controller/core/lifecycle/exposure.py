@@ -82,7 +82,7 @@ def zero(situation: Situation, run: Run) -> Urgent:
 
 def by_services(run: Run) -> bool:
     """Whether its Services may lead to the canary now, so that weight 0 is not all."""
-    return run.phase in (OPEN if run.traffic is Traffic.REPLICAS else FOLLOWING)
+    return bool(run.pins) and run.phase in (OPEN if run.traffic is Traffic.REPLICAS else FOLLOWING)
 
 
 def leading(run: Run, found: Iterable[Service]) -> tuple[str, ...]:

@@ -57,10 +57,9 @@ def tidied(situation: Situation, target: TargetRef) -> Step | None:
     ours = canary is not None and canary.ours
     if not (strays or pinned or ours or tuple(_twins(situation))):
         return None
-    serving = _serving(situation)
     return (
-        _served(situation, target, pinned, serving)
-        or _drained(situation, target, strays, pinned, serving)
+        emptied(situation, target)
+        or _restored(situation, target, strays)
         or _removed(situation, target)
         or _unpinned(target, pinned)
         or Step(why="waiting for the rest of a lost run to go")
@@ -180,28 +179,6 @@ def _served(
     return None
 
 
-def _drained(
-    situation: Situation,
-    target: TargetRef,
-    strays: tuple[Stray, ...],
-    pinned: tuple[Service, ...],
-    serving: str,
-) -> Step | None:
-    """Weight 0, the routes as they were, and time for requests under way."""
-    weightless = _weightless(situation, target, strays, pinned, serving)
-    if weightless is not None:
-        return weightless
-    if strays:
-        detach = tuple(
-            effects.DetachBackend(split=stray.split, original=_before(stray)) for stray in strays
-        )
-        return Step(why="restoring routes after a lost run", effects=detach)
-    if situation.view.canary is not None and not situation.view.canary.deleting:
-        seconds = situation.settle_seconds + situation.drain_seconds
-        return _waited(situation, target, "drain", seconds)
-    return None
-
-
 def _weightless(
     situation: Situation,
     target: TargetRef,
@@ -224,6 +201,19 @@ def _weightless(
     if any(shares):
         zero = effects.ZeroWeight(splits=tuple(stray.split for stray in strays))
         return Step(why="weight 0 for the canary of a lost run", effects=(zero,))
+    return None
+
+
+def _restored(situation: Situation, target: TargetRef, strays: tuple[Stray, ...]) -> Step | None:
+    """The routes as they were, and time for requests under way."""
+    if strays:
+        detach = tuple(
+            effects.DetachBackend(split=stray.split, original=_before(stray)) for stray in strays
+        )
+        return Step(why="restoring routes after a lost run", effects=detach)
+    if situation.view.canary is not None and not situation.view.canary.deleting:
+        seconds = situation.settle_seconds + situation.drain_seconds
+        return _waited(situation, target, "drain", seconds)
     return None
 
 

@@ -22,6 +22,7 @@ from controller.core.lifecycle.table import (
     RESTING,
     RETURNING,
     UNTOUCHED,
+    WATCHED,
     Event,
     Phase,
 )
@@ -83,8 +84,7 @@ def _stopwatch(situation: Situation, memory: Memory) -> Memory:
 
 
 def _fed(situation: Situation, memory: Memory) -> Memory:
-    watched = EXPOSED | ARMED | {Phase.ROLLING, Phase.HANDING_BACK}
-    if memory.phase in watched and not isinstance(situation.policy, tuple):
+    if memory.phase in WATCHED and not isinstance(situation.policy, tuple):
         return trial.fed(situation, memory)
     return memory
 
@@ -194,7 +194,7 @@ def _overtaken(situation: Situation, memory: Memory) -> Decision | None:
 
 def _tripped(situation: Situation, memory: Memory) -> Decision | None:
     """The breaker: evidence or pod state says FAIL, at the evaluation in which it does."""
-    if memory.phase not in EXPOSED | ARMED | {Phase.ROLLING, Phase.HANDING_BACK}:
+    if memory.phase not in WATCHED:
         return None
     deployment = situation.view.deployment
     if memory.phase in EXPOSED and deployment is not None and deployment.replicas == 0:

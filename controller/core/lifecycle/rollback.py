@@ -171,8 +171,8 @@ def clean(situation: Situation, memory: Memory) -> Decision:
         # Of a Deployment that is ours no more. A Service without its pin would lead there.
         message = (
             f"{run.target.canary} is not ours to delete, and has pods that {run.target.name}'s "
+            "Services would select: delete it, and the run is tidied away"
         )
-        message += "Services would select: delete it, and the run is tidied away"
         strange = Notice(reason="OtherWriter", message=message, warning=True)
         return Decision(memory=memory, why=message, notices=(strange,), wait_seconds=30.0)
     rest = (*promote.unpin(situation, run), *_failed_sets(situation, run))

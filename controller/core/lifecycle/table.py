@@ -185,6 +185,12 @@ COMMITTED: Final = frozenset({Phase.ROLLING, Phase.HANDING_BACK, Phase.UNDOING})
 ARMED: Final = frozenset({Phase.ROLLING_OUT, Phase.BAKING})
 """The user's own pods change under traffic, and evidence is gathered meanwhile."""
 
+SERVED: Final = ARMED | {Phase.HANDING_BACK}
+"""Requests reach the user's own pods of the new version, which are on trial themselves."""
+
+WATCHED: Final = EXPOSED | SERVED | {Phase.ROLLING}
+"""Evidence is gathered, and may end the run."""
+
 RETURNING: Final = frozenset({Phase.UNDOING, Phase.ORPHANING, Phase.ROLLING_BACK, Phase.CLEANING})
 """The run is on its way back and nothing turns it round."""
 

@@ -14,7 +14,7 @@ from controller.core.evidence.settings import Limits, Settings, restart_rate
 from controller.core.evidence.tally import UNREPORTED, Interval
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
-from controller.core.lifecycle.table import ARMED, Phase
+from controller.core.lifecycle.table import ARMED, SERVED
 from controller.core.lifecycle.tracks import by_pods
 from controller.core.policy import caps
 from controller.core.policy.model import Policy, Promotion, Step
@@ -140,7 +140,7 @@ def _tracks(memory: Memory, interval: Interval) -> Interval:
     traffic is handed back to them. So all of it counts as the new version's: the absolute limits
     speak, and there is nothing left to compare with.
     """
-    if memory.phase not in ARMED | {Phase.HANDING_BACK} or by_pods(memory.run):
+    if memory.phase not in SERVED or by_pods(memory.run):
         return interval
     everything = interval.canary.plus(interval.stable)
     return replace(interval, canary=everything, stable=UNREPORTED)

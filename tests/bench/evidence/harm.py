@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from controller.core.evidence.judge import Interval, Settings, observe, start, weight_changed
+from controller.core.evidence.judge import Interval, Settings
 from tests.bench.evidence.peers import PEERS, Peer
 from tests.bench.evidence.table import mean
-from tests.core.evidence.traffic import Traffic
+from tests.core.evidence.traffic import Traffic, noticed
 
 OURS: Final = "Switchgear"
 SETTINGS: Final = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True)
@@ -38,16 +38,6 @@ class Harm:
     caught: float
 
 
-def noticed(intervals: Sequence[Interval]) -> float | None:
-    """Seconds until our judge says FAIL; None if it does not."""
-    evidence = weight_changed(start(SETTINGS), 0.0)
-    for interval in intervals:
-        evidence = observe(evidence, SETTINGS, interval)
-        if evidence.trip is not None:
-            return interval.at
-    return None
-
-
 def compared(per_second: float, share: float, bad: float, runs: int) -> dict[str, Harm]:
     """All judges on the same traffic, by its own seed."""
     source = random.Random(f"{per_second} {share} {bad}")
@@ -57,7 +47,7 @@ def compared(per_second: float, share: float, bad: float, runs: int) -> dict[str
     seen: dict[str, list[tuple[float, float, bool]]] = {}
     for _ in range(runs):
         intervals = tuple(traffic.intervals(source, SCRAPES))
-        _tell(seen, OURS, noticed(intervals), intervals)
+        _tell(seen, OURS, noticed(SETTINGS, intervals), intervals)
         for peer in PEERS:
             _tell(seen, peer.name, _by(peer, intervals), intervals)
     return {

@@ -13,16 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.evidence import dispersion
-from controller.core.evidence.judge import (
-    Interval,
-    Settings,
-    Tally,
-    observe,
-    start,
-    weight_changed,
-)
+from controller.core.evidence.judge import Interval, Settings, Tally
 from tests.bench.evidence.table import Share
-from tests.core.evidence.traffic import around, binomial
+from tests.core.evidence.traffic import around, binomial, noticed
 
 Count = tuple[int, int]
 
@@ -208,16 +201,6 @@ def _sum(steps: Sequence[Sequence[Count]], pods: range) -> Tally:
     return Tally(requests=sum(c[0] for c in counts), errors=sum(c[1] for c in counts))
 
 
-def rolled_back(source: random.Random, settings: Settings, noise: Noise, fleet: Fleet) -> bool:
-    """Whether a healthy run ends in a rollback."""
-    evidence = weight_changed(start(settings), 0.0)
-    for interval in intervals(source, noise, fleet):
-        evidence = observe(evidence, settings, interval)
-        if evidence.trip is not None:
-            return True
-    return False
-
-
 def false_rollbacks(name: str, runs: int, *, histories: int = 4) -> tuple[Share, float]:
     """The share of healthy runs that are rolled back, and the mean phi; by its own seed."""
     noise, fleet = SCENARIOS[name]
@@ -228,5 +211,6 @@ def false_rollbacks(name: str, runs: int, *, histories: int = 4) -> tuple[Share,
         phis.append(found.phi)
         settings = found.applied(Settings())
         each = runs // histories
-        hits += sum(rolled_back(source, settings, noise, fleet) for _ in range(each))
+        found_runs = (intervals(source, noise, fleet) for _ in range(each))
+        hits += sum(noticed(settings, run) is not None for run in found_runs)
     return Share(hits, runs // histories * histories), sum(phis) / histories

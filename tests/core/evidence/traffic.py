@@ -3,7 +3,7 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from controller.core.evidence.judge import (
@@ -78,6 +78,16 @@ class Traffic:
 
 
 LADDER = (0.01, 0.05, 0.10, 0.25, 0.50)
+
+
+def noticed(settings: Settings, intervals: Iterable[Interval]) -> float | None:
+    """Scrape time at which a step has shown enough for FAIL; None if it never does."""
+    evidence = weight_changed(start(settings), 0.0)
+    for interval in intervals:
+        evidence = observe(evidence, settings, interval)
+        if evidence.trip is not None:
+            return interval.at
+    return None
 
 
 def healthy_run(source: random.Random, settings: Settings, traffic: Traffic, looks: int) -> bool:
