@@ -121,7 +121,7 @@ def assemble(
         loop=loop,
         meters=meters,
         records=records,
-        settle_seconds=bounds.longest_settle_seconds,
+        settle=bounds.settle,
     )
     requests = Requests(documents=documents, desk=desk, loop=loop)
     return Engine(

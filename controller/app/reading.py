@@ -16,13 +16,15 @@ from controller.adapters.kube import transport
 from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.cluster import KubeCluster
 from controller.adapters.kube.documents import KubeDocuments
+from controller.adapters.prometheus import providers
 from controller.core import errors
 from controller.core.effects import Annotate, SplitRef
 from controller.core.journal import story
-from controller.core.lifecycle import exposure
+from controller.core.lifecycle import exposure, tracks
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Run, split_of
 from controller.core.lifecycle.table import RESTING
+from controller.core.policy import keys
 from controller.core.values import TargetRef, canary_name
 from controller.engine import claims
 from controller.engine.records import Found, Records, unusable
@@ -38,8 +40,9 @@ class Access:
     kubeconfig: str | None
     context: str | None
     namespace: str
-    settle_seconds: float = 2.5
-    """Waited before weight 0 is called in force: a gateway runs behind its own status."""
+    settle_seconds: float | None = None
+    """Waited before weight 0 is called in force: a gateway runs behind its own status. None: as
+    long as the files of the providers say."""
 
 
 @contextlib.asynccontextmanager
@@ -92,7 +95,7 @@ async def kill(access: Access, scope: str, *, actor: str, reason: str) -> dict[s
         else:
             runs = found.active
             problems += [unusable(name, target) for name, target in found.unreadable.items()]
-        zeroed, pending = await _zero(cluster, runs, problems, access.settle_seconds)
+        zeroed, pending = await _zero(cluster, runs, problems, access)
     return {
         "scope": scope,
         "latched": latched,
@@ -115,7 +118,7 @@ async def abort(access: Access, target: TargetRef) -> dict[str, Any]:
         for run in runs:
             effect = Annotate(target=target, uid=run.uid, annotations={"abort": run.name})
             await _tried(cluster.perform(effect), problems, "the mark could not be set")
-        zeroed, pending = await _zero(cluster, runs, problems, access.settle_seconds)
+        zeroed, pending = await _zero(cluster, runs, problems, access)
     return {
         "scope": str(target),
         "in_force": not pending and not problems,
@@ -159,8 +162,22 @@ async def _tried(work: Awaitable[object], problems: list[str], what: str) -> boo
     return True
 
 
+def _settle(access: Access, runs: Sequence[Run]) -> float:
+    """How long the gateways of these runs may take.
+
+    Which provider the daemon chose is not known here, so that a run whose policy names no gateway's
+    waits for the slowest there is.
+    """
+    if access.settle_seconds is not None:
+        return access.settle_seconds
+    files = providers.load()
+    gateways = {name: files[name].settle_seconds for name in keys.SERVICE_PROVIDERS}
+    longest = max(gateways.values())
+    return max((gateways.get(tracks.named(run), longest) for run in runs), default=0.0)
+
+
 async def _zero(
-    cluster: KubeCluster, runs: Sequence[Run], problems: list[str], settle_seconds: float
+    cluster: KubeCluster, runs: Sequence[Run], problems: list[str], access: Access
 ) -> tuple[int, list[str]]:
     """Weight 0 in the routes of all runs; how many were written, and what is still pending."""
     ready = [run for run in runs if not after_commit(run.phase)]
@@ -182,7 +199,7 @@ async def _zero(
         if await _tried(cluster.perform(exposure.confine(run)), problems, what) and not run.lanes:
             written += len(run.pins)
     await _voided(cluster, ready, problems)
-    await LoopClock().sleep(settle_seconds)
+    await LoopClock().sleep(_settle(access, ready))
     for run in ready:
         pending.extend(
             [f"{run.target}: {words}" for words in await _open_ways(cluster, run, problems)]

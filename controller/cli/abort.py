@@ -20,7 +20,7 @@ def command(
     *,
     target: str,
     namespace: str,
-    settle_seconds: float,
+    settle_seconds: float | None,
     output: str,
     access: Access,
 ) -> None:

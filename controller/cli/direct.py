@@ -49,9 +49,8 @@ def settle_option(command: Command) -> Command:
         "--settle-seconds",
         envvar="SWITCHGEAR_SETTLE_SECONDS",
         type=click.FloatRange(0.0, 60.0),
-        default=2.5,
-        show_default=True,
-        help="How long the gateway may take from a written route to one in force.",
+        help="How long the gateway may take from a written route to one in force; by default what "
+        "the file of the provider says that the policy names, else the slowest of all.",
     )(command)
 
 

@@ -24,7 +24,7 @@ def command(
     namespace_only: str | None,
     reason: str,
     namespace: str,
-    settle_seconds: float,
+    settle_seconds: float | None,
     output: str,
     access: Access,
 ) -> None:

@@ -6,7 +6,7 @@ the routes are still written, and the answer says what is missing.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -77,6 +77,8 @@ class _Course:
     """Runs in the scope by their documents, while this process does not lead."""
     unreadable: Mapping[str, TargetRef | None] = field(default_factory=dict)
     """Documents that cannot be read then, and whose they seem to be."""
+    settle_seconds: float = 0.0
+    """What the slowest gateway of a run in the scope may take, also of one that has ended since."""
 
     def halt(self) -> Halt:
         """What can be said of it now."""
@@ -102,9 +104,9 @@ class Killer:
         loop: Loop,
         meters: Meters,
         records: Records,
-        settle_seconds: float,
+        settle: Callable[[Run], float],
     ) -> None:
-        """`settle_seconds`: how long a gateway may take from a write to its effect."""
+        """`settle`: how many seconds a run's gateway may take from a write to its effect."""
         self._cluster = cluster
         self._documents = documents
         self._clock = clock
@@ -112,7 +114,7 @@ class Killer:
         self._loop = loop
         self._meters = meters
         self._records = records
-        self._settle = settle_seconds
+        self._settle = settle
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def kill(self, scope: str, *, actor: str, reason: str, wait_seconds: float) -> Halt:
@@ -176,7 +178,7 @@ class Killer:
                 # The gateways' settling time begins when the last route reads 0, not before:
                 # after the commit that is long after the kill.
                 exposed, zero_since = True, now
-            settled = not exposed or now - zero_since >= self._settle
+            settled = not exposed or now - zero_since >= course.settle_seconds
             arrived = not course.voided and await self._void(course)
             if course.pending or arrived:
                 # What failed before, what was not known then, what came before it could be stopped.
@@ -186,7 +188,7 @@ class Killer:
                 return
             if now - written >= wait_seconds:
                 if not course.pending and not settled:
-                    left = self._settle - (now - zero_since)
+                    left = course.settle_seconds - (now - zero_since)
                     course.pending = (f"the gateways have {left:.1f} s left to follow",)
                 return
             await self._clock.sleep(LOOK_SECONDS)
@@ -244,7 +246,10 @@ class Killer:
 
     async def _zero(self, course: _Course, problems: list[str]) -> bool:
         """Weight 0 in every route, and the Services on stable's pods; whether there was any."""
-        going = [run for run in self._runs(course) if not after_commit(run.phase)]
+        runs = self._runs(course)
+        settles = (self._settle(run) for run in runs)
+        course.settle_seconds = max(course.settle_seconds, *settles, 0.0)
+        going = [run for run in runs if not after_commit(run.phase)]
         splits = [split for run in going for split in self._splits(run)]
         led = [run for run in going if exposure.by_services(run)]
         if not splits and not led:

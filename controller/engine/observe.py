@@ -38,11 +38,6 @@ class Bounds:
         name = tracks.named(run) if run else ""
         return max(self.settle_seconds, self.named_settle_seconds.get(name, 0.0))
 
-    @property
-    def longest_settle_seconds(self) -> float:
-        """What is in force for every run after so long."""
-        return max(self.settle_seconds, *self.named_settle_seconds.values(), 0.0)
-
     def ceilings(self, namespace: str) -> caps.Ceilings:
         """The caps of the cluster and of a namespace."""
         return caps.Ceilings(

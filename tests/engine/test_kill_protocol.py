@@ -79,7 +79,7 @@ async def _play(turns: Turns) -> tuple[MemoryCluster, Halt]:
         loop=_Quiet(),
         meters=Meters(),
         records=Records(documents=documents, clock=StillClock()),
-        settle_seconds=0.0,
+        settle=lambda _: 0.0,
     )
     effect = RaiseWeight(splits=(SPLIT,), weight_bp=500, step=0)
     found = await turns.play(

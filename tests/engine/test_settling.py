@@ -7,15 +7,28 @@ from typing import Any
 import pytest
 
 from controller.adapters.prometheus import providers
+from controller.app import reading
 from controller.app.daemon import bounds_of
 from controller.app.reading import Access
-from controller.core.policy import lint
+from controller.core.lifecycle.memory import Run
+from controller.core.lifecycle.table import Phase
+from controller.core.policy import keys, lint
+from controller.core.values import TargetRef
 from controller.engine.observe import Bounds
 from controller.settings import Settings, load
 from controller.sim import clock
 from tests.engine.house import BOUNDS, POLICY, House, house
 
 FILES = {"traefik": 2.5, "envoy": 1.0, "slow": 9.0, "application": 2.0}
+
+
+def naming(metrics: str) -> Run:
+    """A run whose policy names a provider, or leaves the choice to the daemon."""
+    return Run(
+        name="run-1", target=TargetRef("shop", "checkout"), uid="u1", phase=Phase.JUDGING,
+        stable_hash="h", stable_digest="d", digest="e", replicas=4,
+        annotations=(("metrics", metrics),),
+    )  # fmt: skip
 
 
 def told(**flags: Any) -> Settings:
@@ -27,22 +40,60 @@ def told(**flags: Any) -> Settings:
 def test_the_files_of_the_chosen_providers_say_it_where_the_operator_does_not() -> None:
     found = bounds_of(told(providers=("envoy", "application")), FILES)
     assert found.settle(None) == 2.0
-    # Somebody's policy may name any provider: nothing is in force for all of them before.
-    assert found.longest_settle_seconds == 9.0
+    assert found.settle(naming("auto")) == 2.0
+    assert found.settle(naming("traefik")) == 2.5
+    # Whose counters judge need not be the gateway, so that the daemon's own choice counts as well.
+    assert found.settle(naming("envoy")) == 2.0
 
 
 def test_the_operator_has_the_last_word() -> None:
     found = bounds_of(told(settle_seconds="0.5"), FILES)
     assert found.settle(None) == 0.5
-    assert found.longest_settle_seconds == 0.5
+    assert found.settle(naming("traefik")) == 0.5
 
 
-def test_no_shipped_file_says_more_than_what_a_kill_without_a_daemon_waits_for() -> None:
-    shipped = providers.choose(["traefik"]).settle_seconds
-    access = Access(kubeconfig=None, context=None, namespace="switchgear")
+def test_a_kill_without_a_daemon_waits_for_the_slowest_gateway_that_it_may_concern() -> None:
+    shipped = providers.choose(()).settle_seconds
     assert shipped.keys() >= {"traefik", "envoy"}
-    assert all(0 < seconds <= access.settle_seconds for seconds in shipped.values())
-    assert lint.Timing().settle_seconds == access.settle_seconds
+    longest = max(shipped[name] for name in keys.SERVICE_PROVIDERS)
+    access = Access(kubeconfig=None, context=None, namespace="switchgear")
+    assert reading._settle(access, [naming("envoy")]) == shipped["envoy"]
+    assert reading._settle(access, [naming("envoy"), naming("auto")]) == longest
+    # The pods judge behind a gateway that nobody names.
+    assert reading._settle(access, [naming("application")]) == longest
+    assert reading._settle(access, []) == 0.0
+    told = Access(kubeconfig=None, context=None, namespace="switchgear", settle_seconds=0.5)
+    assert reading._settle(told, [naming("auto")]) == 0.5
+
+
+def test_lint_expects_what_the_daemon_chooses_unless_it_is_told() -> None:
+    shipped, chosen = providers.choose(()).settle_seconds, told().providers
+    assert lint.Timing().settle_seconds == max(shipped[name] for name in chosen)
+
+
+@pytest.mark.parametrize(("metrics", "least", "most"), [("traefik", 20, 24), ("auto", 2.5, 6)])
+def test_a_kill_is_in_force_when_the_gateways_of_its_runs_have_followed(
+    metrics: str, least: float, most: float
+) -> None:
+    """Whatever slower ones there are elsewhere."""
+
+    async def story() -> None:
+        annotations = {**POLICY, "switchgear.dev/metrics": metrics}
+        slow = {"traefik": 20.0, "envoy": 50.0}
+        async with house(annotations=annotations) as found:
+            await found.stop()
+            found.bounds = Bounds(settle_seconds=BOUNDS.settle_seconds, named_settle_seconds=slow)
+            await found.start()
+            found.world.set_image("shop", "checkout", "registry.example/app:v2")
+            await found.until(lambda: share(found) > 0)
+            began = asyncio.get_running_loop().time()
+            assert found.engine is not None
+            killer = found.engine.killer
+            halt = await killer.kill("all", actor="ada", reason="", wait_seconds=60.0)
+            assert halt.in_force, halt.pending
+            assert least <= asyncio.get_running_loop().time() - began <= most
+
+    clock.run(story())
 
 
 def share(found: House) -> int:
