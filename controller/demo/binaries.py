@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,42 +90,46 @@ def find_prometheus(named: Path | None = None, folder: Path | None = None) -> Pa
     folder = folder or cache() / "prometheus"
     program = folder / "usr" / "bin" / "prometheus"
     if not os.access(program, os.X_OK):
-        _fetch(folder)
+        unpack(("prometheus",), folder, _PROMETHEUS_ADVICE)
     if not os.access(program, os.X_OK):
         raise DemoError(f"the package unpacked into {folder} has no usr/bin/prometheus")
     return program
 
 
-def _fetch(folder: Path) -> None:
-    """Download and unpack the package; an interrupted attempt leaves nothing that looks whole."""
+def unpack(packages: Sequence[str], folder: Path, advice: str) -> None:
+    """Download and unpack the distribution's packages into a folder.
+
+    An interrupted attempt leaves nothing that looks whole. Raises DemoError, which begins with
+    `advice`, if they are not to be had.
+    """
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        raise DemoError(_PROMETHEUS_ADVICE)
+        raise DemoError(advice)
     work = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     try:
         work.mkdir(parents=True)
-        package = _download(work)
-        _run(work, "dpkg-deb", "-x", str(package), str(work / "tree"))
+        for package in _download(work, packages, advice):
+            _run(work, "dpkg-deb", "-x", str(package), str(work / "tree"))
         shutil.rmtree(folder, ignore_errors=True)
         (work / "tree").rename(folder)
     except OSError as error:
-        raise DemoError(f"{_PROMETHEUS_ADVICE}\n(Unpacking failed: {error})") from error
+        raise DemoError(f"{advice}\n(Unpacking failed: {error})") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _download(work: Path) -> Path:
-    """The package file: with the machine's package lists, else with lists of our own."""
+def _download(work: Path, packages: Sequence[str], advice: str) -> list[Path]:
+    """The package files: with the machine's package lists, else with lists of our own."""
     private = _private_state(work)
     output = ""
     for options, update in (((), False), (private, True)):
         if update:
             # One bad source among many makes this fail; the download tells whether it mattered.
             _run(work, "apt-get", *options, "update", check=False)
-        output = _run(work, "apt-get", *options, "download", "prometheus", check=False)
-        packages = sorted(work.glob("prometheus_*.deb"))
-        if packages:
-            return packages[0]
-    raise DemoError(f"{_PROMETHEUS_ADVICE}\n(apt-get said: {output.strip()[-400:]})")
+        output = _run(work, "apt-get", *options, "download", *packages, check=False)
+        files = sorted(work.glob("*.deb"))
+        if len(files) >= len(packages):
+            return files
+    raise DemoError(f"{advice}\n(apt-get said: {output.strip()[-400:]})")
 
 
 def _private_state(work: Path) -> tuple[str, ...]:
