@@ -142,6 +142,8 @@ class Route:
     accepted: bool | None
     """Accepted by every parent for this generation; None while a parent has not spoken yet."""
     message: str = ""
+    controllers: tuple[str, ...] = ()
+    """Who has answered for the route's parents, as their GatewayClasses name them."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     original: tuple[Backend, ...] = ()
     """The backends in our note, as they stood before us; empty without a note."""

@@ -145,6 +145,16 @@ def test_shares_of_all_others_stay_and_the_canary_gets_exactly_its_part(
         assert whole * total_old == old["a"] * total_new
 
 
+def test_who_answers_for_the_parents_is_told() -> None:
+    """By it one knows whether the gateway counts anything that a judge could read."""
+    names = ("example.org/two", "example.org/one", "example.org/two")
+    parents = [{"parentRef": {"name": f"gw-{n}"}, "controllerName": x} for n, x in enumerate(names)]
+    live = {**route([ref("a")]), "status": {"parents": parents}}
+    held = parse_http_route(json.dumps(live).encode(), None).value.reduced(["a"], "shop")
+    assert held is not None
+    assert held.controllers == ("example.org/one", "example.org/two")
+
+
 def test_a_patch_does_not_go_onto_other_backends() -> None:
     live = route([ref("b"), ref("a")])
     attached = apply(live, gw.attach(live, split()))

@@ -38,6 +38,8 @@ class RouteSeen:
     message: str = ""
     mesh: tuple[str, ...] = ()
     """Services that the route is attached to as a mesh route."""
+    controllers: tuple[str, ...] = ()
+    """Who has answered for its parents."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     original: tuple[Backend, ...] = ()
     """The backends in our note."""
@@ -64,6 +66,7 @@ class RouteSeen:
             backends=backends,
             accepted=self.accepted,
             message=self.message,
+            controllers=self.controllers,
             annotations=self.annotations,
             original=self.original,
         )
@@ -97,6 +100,7 @@ class _Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 class _Parent(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     parent_ref: _Ref = _Ref()
+    controller_name: str = ""
     conditions: tuple[_Condition, ...] | None = None
 
 
@@ -141,6 +145,7 @@ def _parse(raw: bytes | msgspec.Raw, kind: str) -> Held[RouteSeen]:
         accepted=accepted,
         message=message,
         mesh=tuple(ref.name for ref in item.spec.parent_refs or () if ref.kind == "Service"),
+        controllers=tuple(sorted({parent.controller_name for parent in item.status.parents or ()})),
         annotations=notes,
         original=gateway_api.original(notes.get("original", "")),
     )

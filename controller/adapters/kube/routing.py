@@ -195,6 +195,7 @@ def _reduced(seen: RouteSeen, services: Sequence[str]) -> Route:
         backends=(),
         accepted=seen.accepted,
         message=seen.message,
+        controllers=seen.controllers,
         annotations=seen.annotations,
         original=seen.original,
     )

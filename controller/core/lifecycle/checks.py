@@ -119,9 +119,20 @@ def _counters(situation: Situation, run: Run, policy: Policy) -> Iterator[Refusa
         yield Refusal(
             code="MetricsUnfit",
             message=f"without a route the counters of {policy.metrics} cannot tell two versions "
-            f"apart; write {PREFIX}metrics: {' or '.join(sorted(keys.POD_PROVIDERS))}",
+            f"apart; write {PREFIX}metrics: {keys.one_of(keys.POD_PROVIDERS)}",
         )
-    if by_pods(replace(run, traffic=chosen)) and len(run.target.canary) > LONGEST_NAME:
+    counted_by_pods = by_pods(replace(run, traffic=chosen))
+    for controller in sorted(
+        {name for route in situation.view.routes for name in route.controllers}
+    ):
+        if controller in keys.UNCOUNTED and not counted_by_pods:
+            yield Refusal(
+                code="MetricsUnfit",
+                message=f"{keys.UNCOUNTED[controller]} ({controller}) does not count by Service: "
+                "its counters cannot tell two versions apart; let the pods judge: write "
+                f"{PREFIX}metrics: {keys.one_of(keys.POD_PROVIDERS)}",
+            )
+    if counted_by_pods and len(run.target.canary) > LONGEST_NAME:
         yield Refusal(
             code="NameTooLong",
             message=f"the pods of {run.target.canary} would have names that Kubernetes cuts, so "

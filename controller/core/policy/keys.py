@@ -4,6 +4,7 @@
 One table, so that the parser, the linter, the documentation and the help text cannot disagree.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 POLICY_KEYS: Final[dict[str, str]] = {
@@ -75,6 +76,12 @@ METRICS_PROVIDERS: Final[frozenset[str]] = SERVICE_PROVIDERS | POD_PROVIDERS
 """Providers that this version has: the files of the metrics adapter, by name. Every daemon can read
 them all, so that a name can be judged without asking it."""
 
+UNCOUNTED: Final[dict[str, str]] = {
+    "gateway.nginx.org/nginx-gateway-controller": "NGINX Gateway Fabric",
+}
+"""Gateways that tell neither Services nor bad answers apart in any metrics that could be read: no
+file can be written for them. By `controllerName` of their GatewayClass, with their name."""
+
 _SUGGESTED: Final = (*POLICY_KEYS, *REQUEST_KEYS)
 _MAX_KEY: Final = 63
 """Kubernetes' limit for the part after the prefix; more is not compared, only refused."""
@@ -83,6 +90,12 @@ _MAX_KEY: Final = 63
 def is_known(key: str) -> bool:
     """Whether an annotation of this key, without prefix, is one of ours."""
     return key in POLICY_KEYS or key in STATUS_KEYS or key in REQUEST_KEYS
+
+
+def one_of(words: Iterable[str]) -> str:
+    """Words to choose one of, in a sentence."""
+    *first, last = sorted(words)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def not_offered(key: str) -> str | None:

@@ -189,6 +189,33 @@ def test_without_a_route_a_name_that_kubernetes_cuts_is_refused(
     assert "NameTooLong" not in [found.code for found in checks.refusals(situation, run)]
 
 
+NGINX = "gateway.nginx.org/nginx-gateway-controller"
+
+
+@pytest.mark.parametrize(
+    ("controller", "metrics", "refused"),
+    [
+        (NGINX, "auto", True),
+        (NGINX, "traefik", True),
+        (NGINX, "application", False),
+        ("example.org/of-our-own", "auto", False),
+    ],
+)
+def test_a_gateway_that_does_not_count_by_service_is_refused_unless_the_pods_judge(
+    controller: str, metrics: str, refused: bool
+) -> None:
+    """It would hold every step till its deadline, without a word why."""
+    memory = begun(Paper())
+    situation = Paper().situation(memory)
+    routes = tuple(replace(route, controllers=(controller,)) for route in situation.view.routes)
+    situation = replace(situation, view=replace(situation.view, routes=routes))
+    run = replace(memory.run, annotations=(("metrics", metrics),))
+    unfit = [one for one in checks.refusals(situation, run) if one.code == "MetricsUnfit"]
+    assert bool(unfit) is refused
+    assert all("NGINX Gateway Fabric" in one.message for one in unfit)
+    assert all("or opentelemetry" in one.message for one in unfit)
+
+
 def test_without_a_route_the_counters_of_a_gateway_are_refused() -> None:
     memory = begun(Paper())
     situation = Paper().situation(memory)
