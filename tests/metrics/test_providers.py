@@ -3,13 +3,14 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from controller.adapters.prometheus.names import LONGEST_SERVICES, ServiceNames
-from controller.adapters.prometheus.providers import Provider, load, parse
-from controller.core.evidence.series import ServiceKey, TrackKey
-from controller.core.policy.keys import POD_PROVIDERS, SERVICE_PROVIDERS
+from controller.adapters.prometheus.names import LONGEST_SERVICES, LabelledServices, ServiceNames
+from controller.adapters.prometheus.providers import Provider, ServiceLabels, load, parse
+from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
+from controller.core.policy.keys import POD_PROVIDERS, SERVICE_PROVIDERS, UNCOUNTED
 
 OLD = "shop-checkout-canary-http-80@kubernetesgateway"
 NEW = (
@@ -45,14 +46,32 @@ def traefik() -> Provider:
 
 def test_the_annotation_may_name_every_provider_and_no_other() -> None:
     found = load()
-    assert {name for name, one in found.items() if one.service} == SERVICE_PROVIDERS
-    assert {name for name, one in found.items() if one.pods} == POD_PROVIDERS
+    service, pods = ServiceKey("shop", "checkout"), PodsKey("shop", "checkout", "")
+    assert {name for name, one in found.items() if one.answers(service)} == SERVICE_PROVIDERS
+    assert {name for name, one in found.items() if one.answers(pods)} == POD_PROVIDERS
 
 
 def test_every_file_is_sound() -> None:
     for name, provider in load().items():
         assert provider.name == name
         assert provider.caveats
+        assert all(not caveat.startswith(" ") for caveat in provider.caveats)
+
+
+def test_a_controller_is_recognised_by_one_file_at_most() -> None:
+    """And by none if it counts nothing that a file could name."""
+    found = [name for one in load().values() for name in one.recognise.controllers]
+    assert len(found) == len(set(found))
+    assert not set(found) & UNCOUNTED.keys()
+
+
+def test_the_documentation_has_a_row_for_every_provider() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE))
+    assert rows == SERVICE_PROVIDERS | POD_PROVIDERS
+    for name, provider in load().items():
+        assert all(f"`{one}`" in text for one in provider.recognise.controllers), name
+    assert all(f"`{name}`" in text for name in UNCOUNTED)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +143,88 @@ def test_which_answers_are_errors(traefik: Provider, code: str, bad: bool) -> No
     assert traefik.is_error({"code": code}) is bad
 
 
+@pytest.mark.parametrize(
+    ("provider", "labels", "bad"),
+    [
+        ("istio", {"response_code": "503", "response_flags": "-"}, True),
+        ("istio", {"response_code": "0", "response_flags": "DC"}, False),
+        ("istio", {"response_code": "0", "response_flags": "UC"}, True),
+        ("istio", {"response_code": "200", "response_flags": "UC,URX"}, True),
+        ("istio", {"response_code": "200", "response_flags": "NR,UF"}, True),
+        ("istio", {"response_code": "200", "response_flags": "DC"}, False),
+        ("istio", {"response_code": "200", "grpc_response_status": "14"}, True),
+        ("istio", {"response_code": "200", "grpc_response_status": "5"}, False),
+        ("istio", {"response_code": "200", "grpc_response_status": "0"}, False),
+        ("linkerd", {"http_status": "200", "error": ""}, False),
+        ("linkerd", {"http_status": "200", "error": "GO_AWAY"}, True),
+        ("linkerd", {"http_status": "", "error": "RESPONSE_HEADERS_TIMEOUT"}, True),
+        ("linkerd", {"http_status": "", "error": "CANCEL"}, False),
+        ("linkerd-grpc", {"grpc_status": "UNKNOWN", "error": "IO"}, True),
+        ("linkerd-grpc", {"grpc_status": "PERMISSION_DENIED", "error": ""}, False),
+        ("haproxy", {"code": "5xx"}, True),
+        ("haproxy", {"code": "other"}, False),
+        ("micrometer", {"status": "RESET", "outcome": "CLIENT_ERROR"}, False),
+        ("micrometer", {"status": "599", "outcome": "SERVER_ERROR"}, True),
+        ("micrometer", {"status": "UNKNOWN", "outcome": "SERVER_ERROR"}, True),
+        ("grpc", {"grpc_code": "ResourceExhausted"}, False),
+        ("grpc", {"code": "UNAVAILABLE"}, True),
+        ("application-histogram", {"status_code": "5XX"}, True),
+    ],
+)  # fmt: skip
+def test_which_answers_are_errors_elsewhere(
+    provider: str, labels: dict[str, str], bad: bool
+) -> None:
+    assert load()[provider].is_error(labels) is bad
+
+
+@pytest.mark.parametrize(
+    ("provider", "value", "key"),
+    [
+        ("cilium", "infra/cilium-gateway-web/shop_checkout_80", STABLE),
+        ("cilium", "infra/cilium-gateway-web/shop:checkout:80", STABLE),
+        ("cilium", "shop/checkout-all/shop_checkout-canary_8080", CANARY),
+        # What asks for permission by way of the Service, and Cilium's own clusters.
+        ("cilium", "infra/cilium-gateway-web/grpc_shop_checkout_80", None),
+        ("cilium", "egress-cluster", None),
+        ("cilium", "shop_checkout_80", None),
+        ("kgateway", "kube_shop_checkout-canary_80", CANARY),
+        ("kgateway", "kube_shop_checkout_80_extra", None),
+        ("kgateway", "shop_checkout_80", None),
+        ("envoy", "kube_shop_checkout_80", None),
+        ("haproxy", "hug_shop_checkout_80__", STABLE),
+        ("haproxy", "hug_shop_checkout-canary_80_0f343b0931126a20f133d67c2b018a3b", CANARY),
+        ("haproxy", "hug_shop_checkout_80", None),
+        ("haproxy", "shop_svc_checkout_http", None),
+        ("haproxy", "stats", None),
+    ],
+)
+def test_how_gateways_write_the_name_of_a_service(
+    provider: str, value: str, key: ServiceKey | None
+) -> None:
+    names = Names(load()[provider], [STABLE, CANARY])
+    assert names.service(value) == key
+    if key is not None:
+        assert re.fullmatch(names.matcher(), value)
+
+
+def test_namespace_and_name_with_a_label_each() -> None:
+    asked = [STABLE, CANARY, ServiceKey("bank", "ledger"), ServiceKey("shop", "checkout", "istio")]
+    names = LabelledServices(ServiceLabels(namespace="space", service="name"), asked)
+    assert names.keys({"space": "shop", "name": "checkout"}) == (STABLE, asked[3])
+    assert names.keys({"space": "bank", "name": "checkout"}) == ()
+    assert names.keys({"name": "checkout"}) == ()
+    assert names.matchers() == 'space=~"bank|shop",name=~"checkout|checkout-canary|ledger"'
+    assert names.unreadable == ()
+    crowd = [ServiceKey("shop", f"service-{n}") for n in range(500)]
+    many = LabelledServices(ServiceLabels(namespace="space", service="name"), crowd)
+    assert many.matchers() == 'space=~"shop",name=~".+"'
+    assert many.keys({"space": "shop", "name": "service-7"}) == (ServiceKey("shop", "service-7"),)
+    with pytest.raises(ValueError, match="no name"):
+        LabelledServices(
+            ServiceLabels(namespace="a", service="b"), [ServiceKey("shop", 'x"} or 1')]
+        )
+
+
 SOUND = """
 name: x
 title: X
@@ -157,6 +258,12 @@ def test_a_provider_may_name_both_parts_itself() -> None:
         ("(?P<namespace>[a-z]+)/", ""),
         ("targets:", "pods: {namespace: n, pod: p}\ntargets:"),
         ("service: {label", "other: {label"),
+        ("targets:", "service_labels: {namespace: n, service: s}\ntargets:"),
+        ("targets:", "only: {reporter: ['a\"b']}\ntargets:"),
+        ("targets:", "only: {reporter: ['a|b']}\ntargets:"),
+        ("targets:", "only: {re-porter: [a]}\ntargets:"),
+        ("'5..'", "'5..', also_errors: {flags: '5('}"),
+        ("metric: m, code", "metric: 'm{', code"),
     ],
 )
 def test_a_file_with_a_mistake_is_refused_by_its_name(old: str, new: str) -> None:

@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every provider on what the real thing exposed, twice, with known requests in between.
 
-Recorded: Envoy 1.37 with the cluster names that Contour and Envoy Gateway give it,
-`prometheus-fastapi-instrumentator` (codes by class), the test application (codes), and
-OpenTelemetry's Prometheus exporter. Bounds and metrics that nobody asks for were left out.
+Recorded from the real thing: Envoy 1.37 with the cluster names that Contour and Envoy Gateway give
+it, Envoy 1.38 with those of Cilium and kgateway, HAProxy 2.6 with the backend names of HAProxy
+Unified Gateway, `prometheus-fastapi-instrumentator` (codes by class), the test application (codes),
+OpenTelemetry's Prometheus exporter, Spring Boot 3.5 with Micrometer, the gRPC interceptors of Go
+(go-grpc-middleware 1.1) and Python (py-grpc-prometheus 0.8), and express-prom-bundle 8. The
+controllers that give those names did not run: the names are as their sources write them. Bounds and
+metrics that nobody asks for were left out.
+
+Composed, since the proxies do not run here: Istio and Linkerd, in `composed.py`, which names its
+sources.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -21,15 +29,32 @@ from controller.core.evidence.samples import Cursor, difference
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
 from controller.core.evidence.tally import Tally
 from controller.sim.promql import parse
+from tests.metrics import composed
 
 RECORDED = Path(__file__).parent / "recorded"
 AT = 1764000000.0
 
 Target = Mapping[str, str]
 
+COMPOSED: Mapping[str, Callable[[int], str]] = {
+    "istio source": partial(composed.istio, "source"),
+    "istio destination": partial(composed.istio, "destination"),
+    "istio waypoint": partial(composed.istio, "waypoint"),
+    "linkerd http": partial(composed.linkerd, "http"),
+    "linkerd grpc": partial(composed.linkerd, "grpc"),
+}
+"""What there is no file of, by its name and the number of the scrape."""
+
 
 def pod(name: str) -> Target:
     return {"namespace": "shop", "pod": name, "instance": f"{name}:8080", "job": "pods"}
+
+
+def exposed(name: str, number: int) -> str:
+    """The text of the first or the second scrape."""
+    if name in COMPOSED:
+        return COMPOSED[name](number)
+    return (RECORDED / f"{name}_{number}.txt").read_text()
 
 
 class Store:
@@ -51,7 +76,7 @@ class Store:
         for name, targets in self.targets.items():
             for number in range(1, self.scrapes + 1):
                 # Without their types, or the parser would give counters another name.
-                lines = (RECORDED / f"{name}_{number}.txt").read_text().splitlines(keepends=True)
+                lines = exposed(name, number).splitlines(keepends=True)
                 text = "".join(line for line in lines if not line.startswith("#"))
                 for family in text_string_to_metric_families(text):
                     for sample in family.samples:
@@ -108,6 +133,88 @@ async def test_envoy_counts_what_found_no_endpoint_or_a_dead_one() -> None:
     assert (empty.requests, empty.errors) == (3, 3)
 
 
+GATEWAY: Target = {"instance": "gw:15090", "job": "mesh", "pod": "web-1", "namespace": "infra"}
+CANARY = ServiceKey("shop", "checkout-canary")
+STABLE = ServiceKey("shop", "checkout")
+
+
+@pytest.mark.parametrize("provider", ["cilium", "kgateway"])
+async def test_other_controllers_of_envoy_by_service(provider: str) -> None:
+    """The Service at two ports of one Gateway, or by two ways, is one; its namesake is another."""
+    store = Store(provider, {provider: [GATEWAY]})
+    canary, stable = await store.between(CANARY, STABLE)
+    # Broken off before an answer, Envoy itself answers 503, and times nothing.
+    assert (canary.requests, canary.errors, canary.timed) == (38, 8, 36)
+    assert (stable.requests, stable.errors, stable.timed) == (100, 3, 99)
+    assert stable.slower_than(1.0) == 0
+    bank = await Store(provider, {provider: [GATEWAY]}).between(
+        ServiceKey("bank", "checkout"), STABLE
+    )
+    assert (bank[0].requests, bank[0].errors) == (8, 1)
+
+
+async def test_haproxy_by_service() -> None:
+    """Two clients of the canary and three of stable hung up before the answer, which was good."""
+    store = Store("haproxy", {"haproxy": [GATEWAY]})
+    canary, stable = await store.between(CANARY, STABLE)
+    assert (canary.requests, canary.errors, canary.timed) == (53, 11, 0)
+    assert (stable.requests, stable.errors, stable.timed) == (134, 6, 0)
+
+
+async def test_haproxy_by_filters_and_ports_and_without_a_server() -> None:
+    store = Store("haproxy", {"haproxy": [GATEWAY]})
+    bank, dead = await store.between(ServiceKey("bank", "checkout"), ServiceKey("shop", "dead"))
+    assert (bank.requests, bank.errors) == (16, 1)
+    assert (dead.requests, dead.errors) == (2, 2)
+
+
+SIDECAR: Target = {
+    **GATEWAY,
+    "instance": "checkout:15090",
+    "pod": "checkout-1",
+    "namespace": "shop",
+}
+
+
+@pytest.mark.parametrize(
+    ("provider", "told"),
+    [
+        ("istio", {"istio source": [GATEWAY], "istio destination": [SIDECAR]}),
+        ("istio-waypoint", {"istio source": [GATEWAY], "istio waypoint": [SIDECAR]}),
+    ],
+)
+async def test_istio_counts_each_request_once_whoever_else_reports_it(
+    provider: str, told: Mapping[str, list[Target]]
+) -> None:
+    store = Store(provider, told)
+    canary, stable = await store.between(CANARY, STABLE)
+    # An answer that was never begun counts, and is an error only where its flags say so.
+    assert (stable.requests, stable.errors) == (100, 3)
+    # Of seven bad answers one was broken off after its status, and three by gRPC have a good one.
+    assert (canary.requests, canary.errors) == (52, 10)
+    assert (canary.timed, stable.timed) == (52, 100)
+    assert stable.slower_than(0.25) == 0
+    assert (canary.slower_than(0.25), canary.slower_than(1.0)) == (8, 0)
+
+
+async def test_linkerd_by_backend_of_an_http_route() -> None:
+    store = Store("linkerd", {"linkerd http": [SIDECAR]})
+    canary, stable = await store.between(CANARY, STABLE)
+    # The caller who gave up is no error, nor what may be another such one.
+    assert (stable.requests, stable.errors) == (87, 2)
+    assert (canary.requests, canary.errors) == (29, 8)
+    assert canary.timed == 29
+    assert canary.slower_than(0.25) == 5
+
+
+async def test_linkerd_by_backend_of_a_grpc_route() -> None:
+    store = Store("linkerd-grpc", {"linkerd grpc": [SIDECAR]})
+    canary, stable = await store.between(CANARY, STABLE)
+    assert (stable.requests, stable.errors) == (67, 2)
+    assert (canary.requests, canary.errors) == (29, 6)
+    assert stable.slower_than(0.25) == 0
+
+
 CANARY_PODS = PodsKey("shop", "checkout-canary", "")
 STABLE_PODS = PodsKey("shop", "checkout", "5d9c7b6f48")
 CANARY_POD = pod("checkout-canary-6b9f7c8d55-x2x4z")
@@ -130,6 +237,33 @@ async def test_opentelemetry() -> None:
     canary, stable = await store.between(CANARY_PODS, STABLE_PODS)
     assert (canary.requests, canary.errors) == (60, 10)
     assert (canary.timed, canary.slower_than(0.05)) == (60, 20)
+    assert stable == canary
+
+
+async def test_micrometer() -> None:
+    """Sixty-five that were asked for, five of them slow, and the scrape."""
+    store = Store("micrometer", {"micrometer": [CANARY_POD, STABLE_POD]})
+    canary, stable = await store.between(CANARY_PODS, STABLE_PODS)
+    assert (canary.requests, canary.errors) == (66, 7)
+    assert (canary.timed, canary.slower_than(0.25)) == (66, 5)
+    assert stable == canary
+
+
+@pytest.mark.parametrize("library", ["grpc_go", "grpc_python"])
+async def test_grpc(library: str) -> None:
+    """Statuses are written in two ways; those that are the caller's fault are no errors."""
+    store = Store("grpc", {library: [CANARY_POD, STABLE_POD]})
+    canary, stable = await store.between(CANARY_PODS, STABLE_PODS)
+    assert (canary.requests, canary.errors) == (76, 7)
+    assert (canary.timed, canary.slower_than(0.25)) == (76, 5)
+    assert stable == canary
+
+
+async def test_a_histogram_without_a_counter_beside_it() -> None:
+    store = Store("application-histogram", {"express": [CANARY_POD, STABLE_POD]})
+    canary, stable = await store.between(CANARY_PODS, STABLE_PODS)
+    assert (canary.requests, canary.errors) == (64, 6)
+    assert (canary.timed, canary.slower_than(0.3)) == (64, 5)
     assert stable == canary
 
 

@@ -52,7 +52,7 @@ class _Part:
     def query(self, latency: Latency | None, window: str, deadline: float) -> "_Query":
         """For the histogram if `latency` is given, else for the counter of answers."""
         metric = latency.metric if latency else self.provider.requests.metric
-        text = f"{metric}{{{self.names.matchers()}}}{window}"
+        text = self.provider.selector(metric, self.names.matchers()) + window
         return _Query(part=self, latency=latency, text=text, deadline=deadline)
 
 

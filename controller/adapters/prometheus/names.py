@@ -9,7 +9,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Protocol
 
-from controller.adapters.prometheus.providers import JOINED, PodLabels, Provider, ServiceLabel
+from controller.adapters.prometheus.providers import (
+    JOINED,
+    PodLabels,
+    Provider,
+    ServiceLabel,
+    ServiceLabels,
+)
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
 
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -56,8 +62,11 @@ def names_of(provider: Provider, keys: Collection[TrackKey]) -> Names:
     """
     if provider.pods is not None:
         return PodNames(provider.pods, [key for key in keys if isinstance(key, PodsKey)])
+    services = [key for key in keys if isinstance(key, ServiceKey)]
+    if provider.service_labels is not None:
+        return LabelledServices(provider.service_labels, services)
     assert provider.service is not None  # noqa: S101  # `parse` lets no other file through.
-    return ServiceNames(provider.service, [key for key in keys if isinstance(key, ServiceKey)])
+    return ServiceNames(provider.service, services)
 
 
 class ServiceNames:
@@ -139,6 +148,32 @@ def _filled(pattern: str, space: str, service: str) -> str:
     """The pattern with its named groups narrowed to the names that are asked for."""
     narrowed = re.sub(r"\(\?P<namespace>[^()]*\)", f"(?:{space})", pattern)
     return re.sub(r"\(\?P<service>[^()]*\)", f"(?:{service})", narrowed)
+
+
+class LabelledServices:
+    """Services whose namespace and name have a label each: there is nothing to be taken apart."""
+
+    def __init__(self, labels: ServiceLabels, services: Collection[ServiceKey]) -> None:
+        """Prepare the look-up. Raises ValueError for names that cannot exist."""
+        _check(part for key in services for part in (key.namespace, key.service))
+        self.unreadable: tuple[str, ...] = ()
+        self._labels = labels
+        self._asked: dict[tuple[str, str], list[ServiceKey]] = {}
+        for key in sorted(set(services)):
+            self._asked.setdefault((key.namespace, key.service), []).append(key)
+
+    def keys(self, labels: Mapping[str, str]) -> tuple[TrackKey, ...]:
+        """See `Names`."""
+        pair = labels.get(self._labels.namespace, ""), labels.get(self._labels.service, "")
+        return tuple(self._asked.get(pair, ()))
+
+    def matchers(self) -> str:
+        """See `Names`. Services are listed where that is short, else by namespace."""
+        spaces = _listed({space for space, _ in self._asked})
+        names = _listed({name for _, name in self._asked})
+        if len(names) > LONGEST_SERVICES:
+            names = ".+"
+        return f'{self._labels.namespace}=~"{spaces}",{self._labels.service}=~"{names}"'
 
 
 class PodNames:

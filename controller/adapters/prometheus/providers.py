@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Final, assert_never
+from typing import Annotated, Final, assert_never
 
 import msgspec
 import yaml
@@ -18,59 +18,80 @@ from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
 
 JOINED: Final = "{joined}"
 
+Label = Annotated[str, msgspec.Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")]
+"""A label or metric that PromQL takes as it stands."""
+
+Plain = Annotated[str, msgspec.Meta(pattern="^[a-zA-Z0-9_-]+$")]
+"""A label value that neither a string nor an expression in PromQL gives a meaning of its own."""
+
 
 class Recognise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to see that a target is served by this provider."""
 
     controllers: tuple[str, ...]
-    metric: str
+    metric: Label
 
 
 class ServiceLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a series names its Service."""
+    """Where a series names its Service, together with whatever else stands in that label."""
 
-    label: str
+    label: Label
     patterns: tuple[str, ...]
+
+
+class ServiceLabels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a series names its Service, if namespace and name have a label each."""
+
+    namespace: Label
+    service: Label
 
 
 class PodLabels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a series names the pod that counted it."""
 
-    namespace: str
-    pod: str
+    namespace: Label
+    pod: Label
 
 
 class Requests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The counter of answers, and which of its series count as errors.
 
     Libraries call the label of the status differently; the first of `code_labels` that a series has
-    counts.
+    counts. A failure may show beside a good status as well: a series with any of `also_errors`,
+    expressions by label, is one of errors whatever its code.
     """
 
-    metric: str
-    code_labels: tuple[str, ...]
+    metric: Label
+    code_labels: tuple[Label, ...]
     error_codes: str
+    also_errors: dict[Label, str] = {}
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The cumulative histogram of answer times."""
 
-    metric: str
-    bound_label: str
+    metric: Label
+    bound_label: Label
     unit_seconds: float
 
 
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One provider file: of counters by Service or by pod, one of the two."""
+    """One provider file: of counters by Service or by pod, one of the two.
+
+    Where several parties count the same request, `only` names the label values of the one that is
+    listened to; the others' series are not asked for.
+    """
 
     name: str
     title: str
     recognise: Recognise
     requests: Requests
     latency: Latency | None
-    targets: tuple[str, ...]
+    targets: tuple[Label, ...]
     settle_seconds: float
     service: ServiceLabel | None = None
+    service_labels: ServiceLabels | None = None
+    only: dict[Label, tuple[Plain, ...]] = {}
     pods: PodLabels | None = None
     caveats: tuple[str, ...] = ()
 
@@ -78,7 +99,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether it has counters for keys of this kind."""
         match key:
             case ServiceKey():
-                return self.service is not None
+                return self.pods is None
             case PodsKey():
                 return self.pods is not None
             case _:
@@ -87,7 +108,14 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def is_error(self, labels: Mapping[str, str]) -> bool:
         """Whether an answer counted under these labels failed."""
         codes = (labels[name] for name in self.requests.code_labels if labels.get(name))
-        return re.fullmatch(self.requests.error_codes, next(codes, "")) is not None
+        told = [(self.requests.error_codes, next(codes, ""))]
+        told += [(bad, labels.get(name, "")) for name, bad in self.requests.also_errors.items()]
+        return any(value and re.fullmatch(bad, value) for bad, value in told)
+
+    def selector(self, metric: str, names: str) -> str:
+        """A PromQL selector of those series of a metric that count, narrowed down by `names`."""
+        rest = "".join(f',{label}=~"{"|".join(words)}"' for label, words in self.only.items())
+        return f"{metric}{{{names}{rest}}}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +170,8 @@ def parse(text: str, name: str) -> Provider:
     """
     try:
         provider = msgspec.convert(yaml.safe_load(text), Provider)
-        re.compile(provider.requests.error_codes)
+        for errors in (provider.requests.error_codes, *provider.requests.also_errors.values()):
+            re.compile(errors)
         patterns = provider.service.patterns if provider.service else ()
         groups = [
             set(re.compile(pattern.replace(JOINED, "(?P<joined>x)")).groupindex)
@@ -150,8 +179,8 @@ def parse(text: str, name: str) -> Provider:
         ]
     except (yaml.YAMLError, msgspec.ValidationError, re.error) as error:
         raise ValueError(f"provider file {name}: {error}") from error
-    if (provider.service is None) is (provider.pods is None):
-        raise ValueError(f"provider file {name}: it needs service or pods, and not both")
+    if [provider.service, provider.service_labels, provider.pods].count(None) != 2:
+        raise ValueError(f"provider file {name}: it needs one of service, service_labels and pods")
     if not all(found in ({"joined"}, {"namespace", "service"}) for found in groups):
         raise ValueError(f"provider file {name}: a pattern names no Service with its namespace")
     return provider

@@ -7,6 +7,36 @@ One table, so that the parser, the linter, the documentation and the help text c
 from collections.abc import Iterable
 from typing import Final
 
+SERVICE_PROVIDERS: Final[frozenset[str]] = frozenset(
+    {
+        "cilium",
+        "envoy",
+        "haproxy",
+        "istio",
+        "istio-waypoint",
+        "kgateway",
+        "linkerd",
+        "linkerd-grpc",
+        "traefik",
+    }
+)
+"""Providers whose counters tell Services apart: those of gateways and meshes."""
+
+POD_PROVIDERS: Final[frozenset[str]] = frozenset(
+    {"application", "application-histogram", "grpc", "micrometer", "opentelemetry"}
+)
+"""Providers whose counters tell pods apart: those of the applications themselves."""
+
+METRICS_PROVIDERS: Final[frozenset[str]] = SERVICE_PROVIDERS | POD_PROVIDERS
+"""Providers that this version has: the files of the metrics adapter, by name. Every daemon can read
+them all, so that a name can be judged without asking it."""
+
+UNCOUNTED: Final[dict[str, str]] = {
+    "gateway.nginx.org/nginx-gateway-controller": "NGINX Gateway Fabric",
+}
+"""Gateways that tell neither Services nor bad answers apart in any metrics that could be read: no
+file can be written for them. By `controllerName` of their GatewayClass, with their name."""
+
 POLICY_KEYS: Final[dict[str, str]] = {
     "policy": "standard, cautious or fast; this one alone enables a target. Under observe nothing "
     "is held or touched: a change rolls natively and is reported",
@@ -19,8 +49,9 @@ POLICY_KEYS: Final[dict[str, str]] = {
     "to the Services, else the change is refused; every one of them is weighed",
     "service": "a check and no choice: must be among the Services that select the pods, else the "
     "change is refused; every one of them is pinned",
-    "metrics": "whose counters judge: auto (as the daemon is told), a gateway's (envoy, traefik) "
-    "or the pods' own (application, opentelemetry)",
+    "metrics": "whose counters judge: auto (as the daemon is told), those of a gateway or mesh "
+    f"({', '.join(sorted(SERVICE_PROVIDERS))}) or the pods' own "
+    f"({', '.join(sorted(POD_PROVIDERS))})",
     "error-rate": "absolute limit for the share of failed requests, like 1%",
     "latency": "absolute limits for latency, like p99<500ms",
     "min-requests": "canary requests that a step needs before it can pass, like 100",
@@ -65,22 +96,6 @@ NOT_OFFERED: Final[dict[str, str]] = {
 
 CHECK_PREFIX: Final = "check."
 """A team's own PromQL, `check.<name>`: not offered yet either."""
-
-SERVICE_PROVIDERS: Final[frozenset[str]] = frozenset({"envoy", "traefik"})
-"""Providers whose counters tell Services apart: those of gateways."""
-
-POD_PROVIDERS: Final[frozenset[str]] = frozenset({"application", "opentelemetry"})
-"""Providers whose counters tell pods apart: those of the applications themselves."""
-
-METRICS_PROVIDERS: Final[frozenset[str]] = SERVICE_PROVIDERS | POD_PROVIDERS
-"""Providers that this version has: the files of the metrics adapter, by name. Every daemon can read
-them all, so that a name can be judged without asking it."""
-
-UNCOUNTED: Final[dict[str, str]] = {
-    "gateway.nginx.org/nginx-gateway-controller": "NGINX Gateway Fabric",
-}
-"""Gateways that tell neither Services nor bad answers apart in any metrics that could be read: no
-file can be written for them. By `controllerName` of their GatewayClass, with their name."""
 
 _SUGGESTED: Final = (*POLICY_KEYS, *REQUEST_KEYS)
 _MAX_KEY: Final = 63

@@ -95,13 +95,12 @@ def _contradictions(ours: Mapping[str, str], values: Mapping[str, Any]) -> list[
     if ours.get("traffic", "").strip() == "replicas" and (
         values.get("metrics") in keys.SERVICE_PROVIDERS
     ):
-        pods = " or ".join(sorted(keys.POD_PROVIDERS))
         found.append(
             Problem(
                 key="metrics",
                 code="Contradiction",
                 message="behind one Service a gateway's counters cannot tell two versions apart",
-                hint=f"write auto, {pods}",
+                hint=f"write {keys.one_of({'auto'} | keys.POD_PROVIDERS)}",
             )
         )
     return found

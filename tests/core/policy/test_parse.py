@@ -140,7 +140,7 @@ def test_observe_cannot_be_talked_into_touching_traffic() -> None:
         ("min-requests", "1.5", "whole number"),
         ("paused", "yes", "true nor false"),
         ("service", "Web Shop", "not a name"),
-        ("metrics", "istio", "write one of auto, application, envoy"),
+        ("metrics", "kong", "write one of auto, application, application-histogram, cilium"),
         ("metrics", "Traefik 3", "not a name"),
         ("route", "Ingress/web", "HTTPRoute"),
         ("route", "HTTPRoute/", "not a name"),
@@ -280,6 +280,7 @@ def test_a_gateways_counters_cannot_judge_where_there_is_no_gateway() -> None:
     assert not isinstance(found, Policy)
     (problem,) = (one for one in found if one.key == "metrics")
     assert problem.code == "Contradiction"
-    assert problem.hint == "write auto, application or opentelemetry"
+    assert problem.hint.startswith("write application, application-histogram, auto, ")
+    assert problem.hint.endswith(" or opentelemetry")
     fitting = parse({**told, PREFIX + "metrics": "opentelemetry"})
     assert isinstance(fitting, Policy) or all(one.key != "metrics" for one in fitting)
