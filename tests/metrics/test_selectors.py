@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked for is PromQL by the grammar of Prometheus, however many keys there are."""
+
+import json
+from collections.abc import Sequence
+from urllib.parse import parse_qs
+
+import httpx
+import promql_parser
+import pytest
+
+from controller.adapters.prometheus.client import Prometheus
+from controller.adapters.prometheus.names import LONGEST_PODS, LONGEST_SERVICES
+from controller.adapters.prometheus.providers import Provider, choose, load
+from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
+
+PROVIDERS = sorted(load())
+
+
+def keys(provider: Provider, count: int) -> list[TrackKey]:
+    """Keys of the provider's kind, in as many namespaces as there are tens."""
+    if provider.pods:
+        return [PodsKey(f"team-{n // 10}", f"shop-{n}-canary", "") for n in range(count)]
+    return [ServiceKey(f"team-{n // 10}", f"shop-{n}-canary") for n in range(count)]
+
+
+async def asked(name: str, wanted: Sequence[TrackKey]) -> list[str]:
+    """The queries for the latest samples and for the history of the first key."""
+    texts: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        texts.append(parse_qs(request.content.decode())["query"][0])
+        data = {"resultType": "matrix", "result": []}
+        return httpx.Response(200, text=json.dumps({"status": "success", "data": data}))
+
+    store = Prometheus(
+        "http://metrics.test", choose([name]), now=lambda: 0.0,
+        transport=httpx.MockTransport(answer),
+    )  # fmt: skip
+    await store.samples(15, wanted)
+    await store.history(wanted[0], 3600)
+    await store.close()
+    return texts
+
+
+def selector(text: str) -> promql_parser.VectorSelector:
+    expr = promql_parser.parse(text)
+    if isinstance(expr, promql_parser.SubqueryExpr):
+        expr = expr.expr
+    if isinstance(expr, promql_parser.MatrixSelector):
+        expr = expr.vector_selector
+    assert isinstance(expr, promql_parser.VectorSelector), text
+    return expr
+
+
+@pytest.mark.parametrize("count", [1, 7, 2000])
+@pytest.mark.parametrize("name", PROVIDERS)
+async def test_every_query_is_promql(name: str, count: int) -> None:
+    provider = load()[name]
+    texts = await asked(name, keys(provider, count))
+    metrics = [provider.requests.metric]
+    metrics += [provider.latency.metric] if provider.latency else []
+    assert len(texts) == len(metrics) + 1
+    for text, metric in zip(texts, [*metrics, metrics[0]], strict=True):
+        found = selector(text)
+        assert found.name == metric
+        matchers = {one.name: one for one in found.matchers.matchers}
+        # More than one for a label would be valid, and mean both.
+        assert len(matchers) == len(found.matchers.matchers)
+        assert all(one.op == promql_parser.MatchOp.Re for one in matchers.values())
+        for label, words in provider.only.items():
+            assert matchers[label].value == "|".join(words)
+        assert sum(len(one.value) for one in matchers.values()) < LONGEST_SERVICES + LONGEST_PODS
+
+
+def test_the_parser_is_a_judge() -> None:
+    """It refuses what Prometheus refuses, expressions included, so that passing means something."""
+    for text in ("m{a=~}[5s]", 'm{a="b"', 'm{a=~"("}[5s]', 'm{a=~"(?!b)c"}[5s]', "{}", "m[5s"):
+        with pytest.raises(ValueError, match=r".+"):
+            promql_parser.parse(text)
