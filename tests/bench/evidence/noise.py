@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controller.core.evidence import dispersion
+from controller.core.evidence import calibration
 from controller.core.evidence.judge import Interval, Settings, Tally
 from tests.bench.evidence.table import Share
 from tests.core.evidence.traffic import around, binomial, noticed
@@ -163,12 +163,12 @@ class _World:
         return requests, min(errors, requests)
 
 
-def history(source: random.Random, noise: Noise, fleet: Fleet) -> dispersion.Dispersion:
+def history(source: random.Random, noise: Noise, fleet: Fleet) -> calibration.Calibration:
     """What the product would make of the stable pods' past."""
     world = _World(source, noise, replace(fleet, canary=0, per_second=_stable(fleet)))
     steps = [world.step(fleet.scrape) for _ in range(int(HISTORY_SECONDS / fleet.scrape))]
     rows = {str(pod): [step[pod] for step in steps] for pod in range(fleet.stable)}
-    return dispersion.estimate(rows, int(RUN_SECONDS / fleet.scrape))
+    return calibration.estimate(rows, int(RUN_SECONDS / fleet.scrape))
 
 
 def _stable(fleet: Fleet) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from controller.core.evidence.judge import (
+    Gate,
     Interval,
     Outcome,
     Settings,
@@ -126,7 +127,7 @@ def detection(
         evidence, at = observe(evidence, settings, interval), interval.at
         if visible is None and interval.canary.errors:
             visible = at
-        verdict = judge(evidence, settings, at, dwell_seconds=1e9)
+        verdict = judge(evidence, settings, at, gate=Gate(dwell_seconds=1e9))
         if verdict.outcome is Outcome.FAIL and visible is not None:
             return at - visible, verdict
     raise AssertionError("not detected")
