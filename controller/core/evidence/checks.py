@@ -75,7 +75,7 @@ class Check:
         return f"slower than {self.bound:g} s" if self.timed else "errors"
 
     def alternatives(self, tolerance: float) -> int:
-        """How many bets its process is made of."""
+        """How many bets its process is made of; `tolerance` is that of latency."""
         if self.absolute:
             return len(eprocess.alternatives(floored(self.limit)))
         if self.kind is Kind.LATENCY:
@@ -116,8 +116,8 @@ class Check:
             stable = latency.cells(interval.stable.buckets, self.bounds)
             if canary is None or stable is None:
                 return None
-            bets = latency.family(self.bounds, self.past, settings.tolerance)
-            return latency.scores(bets, canary, stable, settings.tolerance)
+            bets = latency.family(self.bounds, self.past, settings.latency_tolerance)
+            return latency.scores(bets, canary, stable, settings.latency_tolerance)
         if self.kind is Kind.ERRORS:
             terms = eprocess.odds(
                 interval.canary.requests, interval.stable.requests, tolerance, settings.margin
@@ -191,7 +191,7 @@ def remembered(settings: Settings, evidence: Evidence, interval: Interval) -> Ev
 def _grown(settings: Settings, evidence: Evidence) -> Evidence:
     """With a fresh process for each check that has come."""
     new = checks(settings, evidence)[len(evidence.processes) :]
-    fresh = [eprocess.fresh(check.alternatives(settings.tolerance)) for check in new]
+    fresh = [eprocess.fresh(check.alternatives(settings.latency_tolerance)) for check in new]
     if not fresh:
         return evidence
     return structs.replace(evidence, processes=(*evidence.processes, *fresh))

@@ -21,13 +21,15 @@ class Gate:
         budget: Bad requests that the next share may cost before a bad version is taken away;
             infinite where nobody has set a budget.
         next_share: The share of the requests that a PASS leads to.
-        reaction_seconds: How long it takes at most until a bad version has no more requests.
+        next_seconds: How long it is planned to last.
+        reaction_seconds: How long it takes at least until a bad version has no more requests.
     """
 
     dwell_seconds: float
     proven: bool = False
     budget: float = math.inf
     next_share: float = 1.0
+    next_seconds: float = math.inf
     reaction_seconds: float = 0.0
 
 
@@ -105,7 +107,7 @@ def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reas
         return  # The dwell is not over then, which says enough.
     worst = evidence.whole.bound(settings.beta)
     per_second = (window.canary.requests + window.stable.requests) / window.seconds
-    harm = per_second * gate.next_share * worst * gate.reaction_seconds
+    harm = _harm(worst * gate.next_share * per_second, settings, gate)
     if harm <= gate.budget:
         return
     yield Reason(
@@ -117,6 +119,22 @@ def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reas
         n=window.canary.requests,
         limit=gate.budget,
     )
+
+
+def _harm(bad_per_second: float, settings: Settings, gate: Gate) -> float:
+    """Bad requests that the next share may cost at so many a second.
+
+    Until the version is found out, which takes the time to react and as many errors as make the
+    evidence, or all that the step has, if that is less. An error is worth -log(pi) at most, with pi
+    the canary's part of the errors that are to be expected anyway: little at 95 % of the requests.
+    """
+    scaled = gate.next_share * settings.tolerance
+    part = scaled / (scaled + 1 - gate.next_share)
+    needed = math.inf
+    if part < 1:
+        needed = settings.log_needed * settings.dispersion / -math.log(part)
+    found_out = bad_per_second * gate.reaction_seconds + needed
+    return min(found_out, bad_per_second * gate.next_seconds)
 
 
 def _wait(have: float, need: float, span: float) -> float | None:

@@ -166,7 +166,8 @@ def _failure(trip: Trip, evidence: Evidence, settings: Settings) -> Reason:
     canary = counted(*trip.canary, check.what)
     stable = counted(*trip.stable, "")
     needed = math.log(settings.fast_evidence) if trip.fast else settings.log_needed
-    code, limit, bar = Code.WORSE_THAN_STABLE, settings.tolerance, f"{settings.tolerance:g}x"
+    limit = settings.latency_tolerance if check.timed else settings.tolerance
+    code, bar = Code.WORSE_THAN_STABLE, f"{limit:g}x"
     if check.absolute:
         code, limit, bar = Code.LIMIT_VIOLATED, check.limit, percent(check.limit)
     if trip.fast:

@@ -37,7 +37,7 @@ HANGS: Final = (0.002, 0.01, 0.05)
 HANG_CELLS: Final = 3
 TAIL_BEGINS: Final = 0.99
 
-MOST_CELLS: Final = 12
+MOST_CELLS: Final = 15
 """More bounds add little and cost time and state."""
 
 LEAST_SEEN: Final = 200

@@ -46,6 +46,8 @@ class Settings:
     Attributes:
         alpha: Largest probability of a false rollback in one run, over all checks and looks.
         tolerance: How much worse than stable is still the same (r0 in the formulas).
+        latency_tolerance: How much larger the share of answers slower than any bound may be; it is
+            smaller, since everything that takes 1.25 times as long is a regression that hurts.
         margin: Extra share of failed requests that is forgiven on top of it.
         dispersion: phi, by how much errors cluster beyond chance; evidence is divided by it.
         cap_scrapes: k, the least number of scrapes it takes to roll back by the composite.
@@ -72,6 +74,7 @@ class Settings:
 
     alpha: float = 0.01
     tolerance: float = 1.25
+    latency_tolerance: float = 1.1
     margin: float = 0.0
     dispersion: float = 3.0
     cap_scrapes: int = 3
@@ -101,6 +104,7 @@ class Settings:
         ranges = (
             ("alpha", 0 < self.alpha < 1),
             ("tolerance", 1 <= self.tolerance < math.inf),
+            ("latency_tolerance", 1 <= self.latency_tolerance < math.inf),
             ("margin", 0 <= self.margin < 1),
             ("dispersion", 1 <= self.dispersion < math.inf),
             ("latency_dispersion", 1 <= self.latency_dispersion < math.inf),

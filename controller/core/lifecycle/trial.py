@@ -128,6 +128,7 @@ def gate(situation: Situation, run: Run) -> Gate:
         proven=index == final(situation, run) - 1,
         budget=policy.budget if steered and policy.budget is not None else math.inf,
         next_share=after.weight_bp / WHOLE_BP,
+        next_seconds=max(after.dwell_seconds, LEAST_SCRAPES * scrape),
         reaction_seconds=chosen.cap_scrapes * scrape + situation.settle_seconds,
     )
 

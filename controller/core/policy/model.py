@@ -205,7 +205,7 @@ _STANDARD = Policy(
     metrics_deadline_seconds=300,
 )
 
-AUTO_STEPS: Final = _ladder((1, 1 / 6), (5, 1 / 6), (20, 1 / 6), (50, 1 / 6))
+AUTO_STEPS: Final = _ladder((1, 1 / 6), (10, 1 / 6), (50, 1 / 6))
 """The ladder that climbs by its budget: ten seconds a step at least, and no step is left out."""
 
 DEFAULT_BUDGET: Final = 100.0
