@@ -81,9 +81,11 @@ class Traffic:
 LADDER = (0.01, 0.05, 0.10, 0.25, 0.50)
 
 
-def noticed(settings: Settings, intervals: Iterable[Interval]) -> float | None:
+def noticed(
+    settings: Settings, intervals: Iterable[Interval], *, warm_up_seconds: float = 0.0
+) -> float | None:
     """Scrape time at which a step has shown enough for FAIL; None if it never does."""
-    evidence = weight_changed(start(settings), 0.0)
+    evidence = weight_changed(start(settings), 0.0, warm_up_seconds=warm_up_seconds)
     for interval in intervals:
         evidence = observe(evidence, settings, interval)
         if evidence.trip is not None:
