@@ -20,17 +20,20 @@ from controller.adapters.prometheus import providers
 from controller.core import errors
 from controller.core.effects import Annotate, SplitRef
 from controller.core.journal import story
-from controller.core.lifecycle import exposure, tracks
+from controller.core.lifecycle import exposure
 from controller.core.lifecycle.machine import after_commit
 from controller.core.lifecycle.memory import Run, split_of
 from controller.core.lifecycle.table import RESTING
-from controller.core.policy import keys
+from controller.core.observation import Route
 from controller.core.values import TargetRef, canary_name
 from controller.engine import claims
 from controller.engine.records import Found, Records, unusable
 
 LATCH_SECONDS: Final = 5.0
 """Longest that the routes wait for the latch."""
+
+SERVICE_SECONDS: Final = 2.5
+"""A changed Service reaches those who call it so soon, where no gateway is in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,18 +165,18 @@ async def _tried(work: Awaitable[object], problems: list[str], what: str) -> boo
     return True
 
 
-def _settle(access: Access, runs: Sequence[Run]) -> float:
-    """How long the gateways of these runs may take.
+def _settle(access: Access, routes: Sequence[Route]) -> float:
+    """How long the gateways of these routes may take, by the controllers that took them in.
 
-    Which provider the daemon chose is not known here, so that a run whose policy names no gateway's
-    waits for the slowest there is.
+    One that no file of a provider names may be as slow as the slowest there is.
     """
     if access.settle_seconds is not None:
         return access.settle_seconds
-    files = providers.load()
-    gateways = {name: files[name].settle_seconds for name in keys.SERVICE_PROVIDERS}
-    longest = max(gateways.values())
-    return max((gateways.get(tracks.named(run), longest) for run in runs), default=0.0)
+    files = [one for one in providers.load().values() if one.pods is None]
+    known = {name: one.settle_seconds for one in files for name in one.recognise.controllers}
+    longest = max(one.settle_seconds for one in files)
+    seen = [name for route in routes for name in route.controllers or ("",)]
+    return max((known.get(name, longest) for name in seen), default=SERVICE_SECONDS)
 
 
 async def _zero(
@@ -187,7 +190,10 @@ async def _zero(
         for run in runs
         if after_commit(run.phase)
     ]
-    splits = [split for run in ready for split in await _splits(cluster, run, problems)]
+    routes = [await _routes(cluster, run, problems) for run in ready]
+    splits = [
+        split for run, found in zip(ready, routes, strict=True) for split in _splits(run, found)
+    ]
     led = [run for run in ready if exposure.by_services(run)]
     if not splits and not led:
         return 0, pending
@@ -199,7 +205,7 @@ async def _zero(
         if await _tried(cluster.perform(exposure.confine(run)), problems, what) and not run.lanes:
             written += len(run.pins)
     await _voided(cluster, ready, problems)
-    await LoopClock().sleep(_settle(access, ready))
+    await LoopClock().sleep(_settle(access, [route for found in routes for route in found]))
     for run in ready:
         pending.extend(
             [f"{run.target}: {words}" for words in await _open_ways(cluster, run, problems)]
@@ -219,7 +225,7 @@ async def _voided(cluster: KubeCluster, runs: Sequence[Run], problems: list[str]
 async def _open_ways(cluster: KubeCluster, run: Run, problems: list[str]) -> list[str]:
     """What still leads to the canary, by routes and Services as they read back."""
     found: list[str] = []
-    for split in await _splits(cluster, run, problems):
+    for split in _splits(run, await _routes(cluster, run, problems)):
         weights = [item.weight for item in split.seen if item.service == split.canary]
         if any(weights):
             found.append(f"{split.route} still has weight {weights}")
@@ -235,18 +241,21 @@ async def _open_ways(cluster: KubeCluster, run: Run, problems: list[str]) -> lis
     return found
 
 
-async def _splits(cluster: KubeCluster, run: Run, problems: list[str]) -> list[SplitRef]:
+async def _routes(cluster: KubeCluster, run: Run, problems: list[str]) -> list[Route]:
     refs = list(dict.fromkeys(lane.route for lane in run.lanes))
     names = [name for lane in run.lanes for name in (lane.service, canary_name(lane.service))]
     if not refs:
         return []
     try:
-        routes = await cluster.read_routes(refs, names)
+        return await cluster.read_routes(refs, names)
     except errors.Missing:
         return []
     except errors.SwitchgearError as error:
         problems.append(f"a route could not be read: {error.diagnostics()}")
         return []
+
+
+def _splits(run: Run, routes: Sequence[Route]) -> list[SplitRef]:
     return [
         split_of(lane, route.backends)
         for lane in run.lanes

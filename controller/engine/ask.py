@@ -48,10 +48,10 @@ class Asker:
                 card.preflight_at = now
             except errors.SwitchgearError as error:
                 log.warning("preflight", target=str(card.target), why=error.diagnostics())
-        if card.dispersion is None and card.memory is not None:
+        if card.calibration is None and card.memory is not None:
             names = [service.name for service in self._cluster.view(card.target).services]
             keys = tracks.stable_of(card.memory.run, names)
-            card.dispersion = await self._feed.dispersion(keys, _longest(card.memory.run))
+            card.calibration = await self._feed.calibration(keys, _longest(card.memory.run))
 
     async def rolled(self, memory: Memory) -> tuple[Pod, ...] | None:
         """Rolled pods that get requests and what an undone roll left, which no cache follows."""

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from controller.core.evidence.dispersion import Dispersion
+from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.judge import Verdict
 from controller.core.lifecycle.memory import Mark, Memory, Moments, Run
 from controller.core.lifecycle.situation import Request
@@ -53,7 +53,7 @@ class Card:
     """Of a run that another leader began, until it is claimed: what that leader may be raising."""
     preflight: Preflight | None = None
     preflight_at: float = 0.0
-    dispersion: Dispersion | None = None
+    calibration: Calibration | None = None
     verdict: Verdict | None = None
     why: str = "not looked at yet"
     told: str = ""
@@ -148,7 +148,7 @@ class Desk:
         )
         card.probe = False
         card.preflight = None
-        card.dispersion = None
+        card.calibration = None
         card.verdict = None
         card.tried.clear()
         card.refusal = ""

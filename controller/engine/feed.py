@@ -13,8 +13,8 @@ from typing import Final
 import structlog
 
 from controller.core import errors
-from controller.core.evidence import dispersion
-from controller.core.evidence.dispersion import Dispersion
+from controller.core.evidence import calibration, past, replay
+from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.samples import difference
 from controller.core.evidence.series import Cursor, Series, TrackKey, TrackSeries
 from controller.core.evidence.tally import Interval
@@ -27,6 +27,9 @@ from controller.ports.metrics import Batch, Metrics
 
 HISTORY_SECONDS: Final = 6 * 3600.0
 """How much of stable's past says how its errors cluster."""
+
+LATENCY_SECONDS: Final = 3600.0
+"""How much of it says where its answers fall; a histogram is many series."""
 
 USUAL_SECONDS: Final = 5.0
 """Between two scrapes, until a run's own samples say it."""
@@ -255,8 +258,8 @@ class Feed:
         for problem in found.problems:
             log.info("odd samples", target=str(follower.target), problem=problem)
 
-    async def dispersion(self, keys: Iterable[TrackKey], run_seconds: float) -> Dispersion:
-        """How stable's errors cluster, from its history; the cautious default without one.
+    async def calibration(self, keys: Iterable[TrackKey], run_seconds: float) -> Calibration:
+        """What stable's history says to the judge; the cautious default without one.
 
         `run_seconds` is how long the run is planned to last.
         """
@@ -264,11 +267,33 @@ class Feed:
             try:
                 batch = await self._metrics.history(key, HISTORY_SECONDS)
             except errors.MetricsUnavailable as error:
-                return dispersion.unknown(error.message)
+                return calibration.unknown(error.message)
             found = batch.series.get(key)
             if found is not None and found.requests:
-                return dispersion.from_history(found, run_seconds)
-        return dispersion.unknown("stable has no history")
+                return await self._calibrated(key, found, run_seconds)
+        return calibration.unknown("stable has no history")
+
+    async def _calibrated(
+        self, key: TrackKey, stable: TrackSeries, run_seconds: float
+    ) -> Calibration:
+        """Measured and replayed, with other work let through between two replays."""
+        timed: TrackSeries | None = None
+        try:
+            batch = await self._metrics.latency_history(key, LATENCY_SECONDS)
+            timed = batch.series.get(key)
+        except errors.MetricsUnavailable as error:
+            log.warning("no history of latency", key=str(key), why=error.diagnostics())
+        known = past.read(stable, timed)
+        replays = replay.certified(
+            calibration.of(known, run_seconds), known, past.planned(run_seconds, known.gap)
+        )
+        while True:
+            try:
+                next(replays)
+            except StopIteration as ended:
+                found: Calibration = ended.value
+                return found
+            await self._clock.sleep(0)
 
 
 def _joined(batch: Batch, keys: Iterable[TrackKey]) -> TrackSeries | None:

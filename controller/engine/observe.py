@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from controller.core.evidence.dispersion import Dispersion
+from controller.core.evidence.calibration import Calibration
 from controller.core.guard import breaker
 from controller.core.lifecycle import tracks
 from controller.core.lifecycle.memory import Memory, Run
@@ -68,7 +68,7 @@ class Observer:
         others: Sequence[Run],
         requests: tuple[Request, ...] = (),
         preflight: Preflight | None = None,
-        dispersion: Dispersion | None = None,
+        calibration: Calibration | None = None,
         namespace: str,
     ) -> Situation:
         """The world as it is now; a running run is judged by the policy it began with."""
@@ -87,7 +87,7 @@ class Observer:
             quarantined=breaker.quarantined(others),
             requests=requests,
             preflight=preflight,
-            dispersion=dispersion,
+            calibration=calibration,
             intervals=reading.intervals,
             scraped_at=reading.scraped_at,
             metrics_age=reading.age_seconds,

@@ -170,7 +170,7 @@ class Ticker:
             others=card.others,
             requests=requests,
             preflight=card.preflight,
-            dispersion=card.dispersion,
+            calibration=card.calibration,
             namespace=card.target.namespace,
         )
         if not self._fleet.owed:

@@ -43,3 +43,7 @@ class Metrics(Protocol):
     async def history(self, key: TrackKey, seconds: float) -> Batch:
         """The key's past, thinned out, without latency: enough to see how errors cluster."""
         ...
+
+    async def latency_history(self, key: TrackKey, seconds: float) -> Batch:
+        """The same of its histogram alone; nothing where its provider has none."""
+        ...

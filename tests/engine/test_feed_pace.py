@@ -60,6 +60,8 @@ class _Store:
         """Nobody asks."""
         raise AssertionError(f"{key} {seconds}")
 
+    latency_history = history
+
 
 def test_neighbours_do_not_set_the_pace() -> None:
     async def story() -> None:

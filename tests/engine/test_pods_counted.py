@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from controller.adapters.clock import LoopClock
@@ -60,7 +61,7 @@ class Watch:
     def restart(self) -> None:
         """A new process: all it has is the evidence that was made durable."""
         last = self.intervals[-1].at if self.intervals else 0.0
-        evidence = replace(start(Settings()), last_at=last)
+        evidence = structs.replace(start(Settings()), last_at=last)
         self.feed = Feed(metrics=self.metrics, clock=LoopClock(), meters=Meters())
         self.feed.follow(Memory(run=self.run, moments=Moments(entered=0.0), evidence=evidence))
 

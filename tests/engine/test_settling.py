@@ -12,8 +12,9 @@ from controller.app.daemon import bounds_of
 from controller.app.reading import Access
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.table import Phase
+from controller.core.observation import Route
 from controller.core.policy import keys, lint
-from controller.core.values import TargetRef
+from controller.core.values import RouteRef, TargetRef
 from controller.engine.observe import Bounds
 from controller.settings import Settings, load
 from controller.sim import clock
@@ -28,6 +29,14 @@ def naming(metrics: str) -> Run:
         name="run-1", target=TargetRef("shop", "checkout"), uid="u1", phase=Phase.JUDGING,
         stable_hash="h", stable_digest="d", digest="e", replicas=4,
         annotations=(("metrics", metrics),),
+    )  # fmt: skip
+
+
+def taken_by(*controllers: str) -> Route:
+    """A route that these controllers have taken in."""
+    return Route(
+        ref=RouteRef("HTTPRoute", "shop", "checkout"), uid="1", version="1", generation=1,
+        backends=(), accepted=True, controllers=controllers,
     )  # fmt: skip
 
 
@@ -57,13 +66,14 @@ def test_a_kill_without_a_daemon_waits_for_the_slowest_gateway_that_it_may_conce
     assert shipped.keys() >= {"traefik", "envoy"}
     longest = max(shipped[name] for name in keys.SERVICE_PROVIDERS)
     access = Access(kubeconfig=None, context=None, namespace="switchgear")
-    assert reading._settle(access, [naming("envoy")]) == shipped["envoy"]
-    assert reading._settle(access, [naming("envoy"), naming("auto")]) == longest
-    # The pods judge behind a gateway that nobody names.
-    assert reading._settle(access, [naming("application")]) == longest
-    assert reading._settle(access, []) == 0.0
+    contour, strange = "projectcontour.io/gateway-controller", "example.org/gateway"
+    assert reading._settle(access, [taken_by(contour)]) == shipped["envoy"]
+    assert reading._settle(access, [taken_by(contour), taken_by(strange)]) == longest
+    assert reading._settle(access, [taken_by(contour, strange)]) == longest
+    assert reading._settle(access, [taken_by()]) == longest
+    assert reading._settle(access, []) == reading.SERVICE_SECONDS
     told = Access(kubeconfig=None, context=None, namespace="switchgear", settle_seconds=0.5)
-    assert reading._settle(told, [naming("auto")]) == 0.5
+    assert reading._settle(told, [taken_by(strange)]) == 0.5
 
 
 def test_lint_expects_what_the_daemon_chooses_unless_it_is_told() -> None:

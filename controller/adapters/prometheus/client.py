@@ -38,6 +38,9 @@ LARGEST_BODY = 64 * 1024 * 1024
 HISTORY_POINTS = 1440
 """Samples per series of history: 6 h at 15 s, the length the dispersion was calibrated on."""
 
+LATENCY_STEP = 15
+"""Seconds between two samples of a histogram's past, which is a dozen series for each pod."""
+
 _Answer = tuple[list[Row], list[str], float]
 """Rows, warnings, and the time of the answer."""
 
@@ -130,6 +133,17 @@ class Prometheus:
         step = max(math.ceil(seconds / HISTORY_POINTS), 1)
         window = f"[{math.ceil(seconds)}s:{step}s]"
         queries = [part.query(None, window, HISTORY_DEADLINE_SECONDS) for part in parts]
+        return await self._look(queries, warnings)
+
+    async def latency_history(self, key: TrackKey, seconds: float) -> Batch:
+        """See the port."""
+        parts, warnings = self._parts([key])
+        window = f"[{math.ceil(seconds)}s:{LATENCY_STEP}s]"
+        queries = [
+            part.query(part.provider.latency, window, HISTORY_DEADLINE_SECONDS)
+            for part in parts
+            if part.provider.latency
+        ]
         return await self._look(queries, warnings)
 
     def _parts(self, keys: Collection[TrackKey]) -> tuple[list[_Part], dict[str, None]]:

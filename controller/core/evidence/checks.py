@@ -9,9 +9,11 @@ check is not asked for goes to the others before the run begins, never during it
 import enum
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from controller.core.evidence import eprocess
+from msgspec import structs
+
+from controller.core.evidence import eprocess, latency
 from controller.core.evidence.settings import Limits, Settings
 from controller.core.evidence.state import Evidence, floored
 from controller.core.evidence.tally import INFINITE, Interval, Tally
@@ -20,9 +22,6 @@ ERRORS = 0.45
 LATENCY = 0.30
 ERROR_LIMIT = 0.15
 LATENCY_LIMIT = 0.10
-
-MOST_BOUNDS = 4
-"""Latency is compared at no more bounds: more add little and cost time and state."""
 
 
 class Kind(enum.Enum):
@@ -41,19 +40,24 @@ class Check:
     Attributes:
         kind: What it looks at.
         weight: Its part of the composite.
-        bound: Bucket bound in seconds, for latency.
+        bound: Bucket bound in seconds of a latency limit, or the one by which latency is told.
         limit: Allowed share of bad answers, for limits.
+        bounds: Upper bounds of the cells that latency is compared in.
+        past: Where stable's answers fell before, by cell: what the latency bet learns from.
     """
 
     kind: Kind
     weight: float
     bound: float = 0.0
     limit: float = 0.0
+    bounds: tuple[float, ...] = ()
+    past: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         """As people and metrics call it."""
-        return f"{self.kind.value} {self.bound:g} s" if self.bound else self.kind.value
+        limited = self.kind is Kind.LATENCY_LIMIT
+        return f"{self.kind.value} {self.bound:g} s" if limited else self.kind.value
 
     @property
     def absolute(self) -> bool:
@@ -61,36 +65,76 @@ class Check:
         return self.kind in (Kind.ERROR_LIMIT, Kind.LATENCY_LIMIT)
 
     @property
+    def timed(self) -> bool:
+        """Whether it is about how long answers take."""
+        return self.kind in (Kind.LATENCY, Kind.LATENCY_LIMIT)
+
+    @property
     def what(self) -> str:
         """What a bad answer is called in a sentence."""
-        if self.kind in (Kind.ERRORS, Kind.ERROR_LIMIT):
-            return "errors"
-        return f"slower than {self.bound:g} s"
+        return f"slower than {self.bound:g} s" if self.timed else "errors"
+
+    def alternatives(self, tolerance: float) -> int:
+        """How many bets its process is made of; `tolerance` is that of latency."""
+        if self.absolute:
+            return len(eprocess.alternatives(floored(self.limit)))
+        if self.kind is Kind.LATENCY:
+            return len(latency.family(self.bounds, self.past, tolerance))
+        return len(eprocess.RATIOS)
+
+    def told(self, canary: Tally, stable: Tally) -> "Check":
+        """The check with the bound at which latency differs most, for people."""
+        if self.kind is not Kind.LATENCY:
+            return self
+        cells = (
+            latency.cells(canary.buckets, self.bounds),
+            latency.cells(stable.buckets, self.bounds),
+        )
+        if cells[0] is None or cells[1] is None:
+            return replace(self, bound=self.bounds[0])
+        return replace(self, bound=latency.worst(self.bounds, cells[0], cells[1])[0])
 
     def figures(self, tally: Tally) -> tuple[int, int] | None:
         """(bad, requests) of a track; None if the histogram does not have the bound."""
-        if self.kind in (Kind.ERRORS, Kind.ERROR_LIMIT):
+        if not self.timed:
             return tally.errors, tally.requests
         slow = tally.slower_than(self.bound)
         return None if slow is None else (slow, tally.timed)
 
-    def scores(self, interval: Interval, settings: Settings) -> tuple[float, ...] | None:
-        """Log e of the interval per alternative; None where there is nothing to compare."""
-        canary = self.figures(interval.canary)
-        if canary is None or canary[1] <= 0:
+    def scores(
+        self, interval: Interval, settings: Settings, tolerance: float
+    ) -> tuple[float, ...] | None:
+        """Log e of the interval per alternative; None where there is nothing to compare.
+
+        Args:
+            interval: Counts of both tracks.
+            settings: The settings of the run.
+            tolerance: r0 as it is for this interval.
+        """
+        if self.kind is Kind.LATENCY:
+            canary = latency.cells(interval.canary.buckets, self.bounds)
+            stable = latency.cells(interval.stable.buckets, self.bounds)
+            if canary is None or stable is None:
+                return None
+            bets = latency.family(self.bounds, self.past, settings.latency_tolerance)
+            return latency.scores(bets, canary, stable, settings.latency_tolerance)
+        if self.kind is Kind.ERRORS:
+            terms = eprocess.odds(
+                interval.canary.requests, interval.stable.requests, tolerance, settings.margin
+            )
+            if terms is None:
+                return None
+            return eprocess.relative(terms, interval.canary.errors, interval.stable.errors)
+        figures = self.figures(interval.canary)
+        if figures is None or figures[1] <= 0:
             return None
-        if self.absolute:
-            return eprocess.absolute(floored(self.limit), *canary)
-        stable = self.figures(interval.stable)
-        if stable is None:
-            return None
-        terms = eprocess.odds(canary[1], stable[1], settings.tolerance, settings.margin)
-        return None if terms is None else eprocess.relative(terms, canary[0], stable[0])
+        return eprocess.absolute(floored(self.limit), *figures)
 
 
 def checks(settings: Settings, evidence: Evidence) -> tuple[Check, ...]:
     """The checks with a process of their own, in the order of `evidence.processes`."""
-    return _checks(settings.limits, evidence.bounds, evidence.limit_bounds)
+    known = evidence.past if sum(evidence.past) >= latency.LEAST_SEEN else ()
+    return _checks(settings.limits, evidence.bounds, evidence.limit_bounds, known)
 
 
 def waiting_weight(settings: Settings, evidence: Evidence) -> float:
@@ -109,29 +153,48 @@ def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evide
         return evidence
     common = {bound for bound, _ in interval.canary.buckets}
     common &= {bound for bound, _ in interval.stable.buckets}
+    remembered_bounds = {bound for bound, _ in settings.past}
+    if len(common & remembered_bounds) > 1:
+        common &= remembered_bounds
     finite = sorted(bound for bound in common if bound != INFINITE)
     if not finite or INFINITE not in common:
         return evidence
-    limit_bounds = tuple(
-        next((bound for bound in finite if bound >= asked), 0.0)
-        for asked, _ in settings.limits.latency
+    bounds = latency.thinned((*finite, INFINITE))
+    return _grown(
+        settings,
+        structs.replace(
+            evidence,
+            bounds=bounds,
+            limit_bounds=tuple(
+                next((bound for bound in finite if bound >= asked), 0.0)
+                for asked, _ in settings.limits.latency
+            ),
+            past=latency.cells(settings.past, bounds) or (0,) * len(bounds),
+        ),
     )
-    bounds = _spread(finite, MOST_BOUNDS)
-    grown = _checks(settings.limits, bounds, limit_bounds)[len(evidence.processes) :]
-    return Evidence(
-        fast=evidence.fast,
-        processes=(*evidence.processes, *(eprocess.fresh(_size(check)) for check in grown)),
-        bounds=bounds,
-        limit_bounds=limit_bounds,
-        level=evidence.level,
-        window=evidence.window,
-        recent=evidence.recent,
-        last_at=evidence.last_at,
-        canary_at=evidence.canary_at,
-        stable_at=evidence.stable_at,
-        warm_until=evidence.warm_until,
-        trip=evidence.trip,
-    )
+
+
+def remembered(settings: Settings, evidence: Evidence, interval: Interval) -> Evidence:
+    """Where no history told it: learn from stable's answers of this interval, for the next ones.
+
+    A bet may rest on anything that was known before its interval.
+    """
+    if not evidence.bounds or sum(evidence.past) >= latency.LEAST_SEEN:
+        return evidence
+    seen = latency.cells(interval.stable.buckets, evidence.bounds)
+    if seen is None:
+        return evidence
+    past = tuple(before + now for before, now in zip(evidence.past, seen, strict=True))
+    return _grown(settings, structs.replace(evidence, past=past))
+
+
+def _grown(settings: Settings, evidence: Evidence) -> Evidence:
+    """With a fresh process for each check that has come."""
+    new = checks(settings, evidence)[len(evidence.processes) :]
+    fresh = [eprocess.fresh(check.alternatives(settings.latency_tolerance)) for check in new]
+    if not fresh:
+        return evidence
+    return structs.replace(evidence, processes=(*evidence.processes, *fresh))
 
 
 def composite(
@@ -161,9 +224,12 @@ def composite(
     return eprocess.log_sum(parts), deciding
 
 
-@functools.lru_cache(maxsize=256)  # Asked for several times per interval, ever the same per run.
+@functools.lru_cache(maxsize=1024)  # Asked for several times per interval, ever the same per run.
 def _checks(
-    limits: Limits, bounds: tuple[float, ...], limit_bounds: tuple[float, ...]
+    limits: Limits,
+    bounds: tuple[float, ...],
+    limit_bounds: tuple[float, ...],
+    past: tuple[int, ...],
 ) -> tuple[Check, ...]:
     total = ERRORS + LATENCY
     total += ERROR_LIMIT if limits.max_error_rate is not None else 0
@@ -173,26 +239,12 @@ def _checks(
         found.append(
             Check(kind=Kind.ERROR_LIMIT, weight=ERROR_LIMIT / total, limit=limits.max_error_rate)
         )
-    each = LATENCY / total / max(len(bounds), 1)
-    found += [Check(kind=Kind.LATENCY, weight=each, bound=bound) for bound in bounds]
     each = LATENCY_LIMIT / total / max(len(limits.latency), 1)
     found += [
         Check(kind=Kind.LATENCY_LIMIT, weight=each, bound=bound, limit=share)
         for bound, (_, share) in zip(limit_bounds, limits.latency, strict=False)
         if bound
     ]
+    if past:
+        found.append(Check(kind=Kind.LATENCY, weight=LATENCY / total, bounds=bounds, past=past))
     return tuple(found)
-
-
-def _size(check: Check) -> int:
-    if check.absolute:
-        return len(eprocess.alternatives(floored(check.limit)))
-    return len(eprocess.RATIOS)
-
-
-def _spread(finite: list[float], most: int) -> tuple[float, ...]:
-    """At most this many of the bounds, spread evenly, first and last included."""
-    if len(finite) <= most:
-        return tuple(finite)
-    last = len(finite) - 1
-    return tuple(finite[round(place * last / (most - 1))] for place in range(most))

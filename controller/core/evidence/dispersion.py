@@ -19,25 +19,10 @@ Without pod labels drift looks like bunching: phi comes out larger, which is the
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from controller.core.evidence.samples import (
-    Cursor,
-    Sample,
-    Series,
-    TrackSeries,
-    difference,
-    usual_gap,
-)
-from controller.core.evidence.settings import Settings
-
 Count: TypeAlias = tuple[int, int]
-"""(requests, errors) of one scrape interval."""
-
-DEFAULT_PHI = 3.0
-DEFAULT_CAP = 3
-KNOWN_CAP = 2
+"""(requests, bad answers) of one scrape interval."""
 
 LEAST_ERRORS = 20
 """Fewer errors than this say nothing about how they cluster."""
@@ -46,83 +31,21 @@ LEAST_GROUPS = 20
 """Degrees of freedom that a block length needs; fewer would only measure the widening."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dispersion:
-    """The measured clustering, or the cautious default.
-
-    Attributes:
-        phi: At least 1.
-        cap_scrapes: k, the least number of scrapes to a rollback that goes with it.
-        known: Whether it was measured.
-        words: What it rests on, for people.
-    """
-
-    phi: float
-    cap_scrapes: int
-    known: bool
-    words: str
-
-    def applied(self, settings: Settings) -> Settings:
-        """The settings of a run that starts with this."""
-        return replace(
-            settings,
-            dispersion=self.phi,
-            cap_scrapes=self.cap_scrapes,
-            dispersion_known=self.known,
-        )
-
-
-def unknown(why: str) -> Dispersion:
-    """The cautious default, with the reason why nothing better is known."""
-    words = f"{why}; assuming phi = {DEFAULT_PHI:g} and k = {DEFAULT_CAP}"
-    return Dispersion(phi=DEFAULT_PHI, cap_scrapes=DEFAULT_CAP, known=False, words=words)
-
-
-def from_history(stable: TrackSeries | None, run_seconds: float = math.inf) -> Dispersion:
-    """Phi from raw series of stable's past, pod by pod where they were counted by the pods.
-
-    `run_seconds` is how long the run is planned to last: what takes longer to show than that is no
-    noise within it.
-
-    Pods come and go. Those that are there at the end are held against each other, over as long a
-    past as they share; a pod with less than half of the longest one's past is left out, or one that
-    has just been born would leave no past at all.
-    """
-    if stable is None or not stable.requests:
-        return unknown("stable has no history")
-    newest = max(one.samples[-1].at for one in stable.requests if one.samples)
-    pods = {
-        _pod(stable, one) for one in stable.requests if one.samples and one.samples[-1].at == newest
-    }
-    rows = {pod: _row(_of_pod(stable, pod)) for pod in sorted(pods)}
-    longest = max(len(row) for row in rows.values())
-    even = {pod: row for pod, row in rows.items() if row and 2 * len(row) >= longest}
-    gap = usual_gap(one.samples for one in stable.requests)
-    planned = math.ceil(run_seconds / gap) if gap and math.isfinite(run_seconds) else None
-    return estimate(even, planned)
-
-
-def estimate(rows: Mapping[str, Sequence[Count]], run: int | None = None) -> Dispersion:
-    """Phi from counts per scrape interval.
+def phi(rows: Mapping[str, Sequence[Count]], run: int | None = None) -> float | None:
+    """Phi from counts per scrape interval, at least 1; None where too little was seen.
 
     Args:
         rows: For each pod (or one entry for the whole) its counts, oldest first; the newest ones of
             all pods stand for the same time.
-        run: Intervals that the run is planned to last; None: longer than any history.
+        run: Intervals that the run is planned to last; None: longer than any history. What takes
+            longer to show than that is no noise within it.
     """
-    errors = sum(count[1] for row in rows.values() for count in row)
     length = min((len(row) for row in rows.values()), default=0)
-    past = f"{errors} errors in {length} intervals of stable's history"
-    if errors < LEAST_ERRORS:
-        return unknown(f"{past}, at least {LEAST_ERRORS} errors are needed")
+    if sum(count[1] for row in rows.values() for count in row) < LEAST_ERRORS:
+        return None
     even = [list(row)[-length:] for row in rows.values()]
     found = [ratio for size in _sizes(length, run) if (ratio := _ratio(even, size)) is not None]
-    if not found:
-        return unknown(f"{past}, too short to compare anything")
-    phi = math.ceil(max(1.0, *found) * 100) / 100
-    by = f"{len(even)} pods" if len(even) > 1 else "neighbouring stretches of time"
-    words = f"phi = {phi:g} from {past}, by {by}; k = {KNOWN_CAP}"
-    return Dispersion(phi=phi, cap_scrapes=KNOWN_CAP, known=True, words=words)
+    return math.ceil(max(1.0, *found) * 100) / 100 if found else None
 
 
 def _sizes(length: int, run: int | None) -> Iterator[int]:
@@ -168,36 +91,3 @@ def _blocks(row: Sequence[Count], size: int) -> Iterator[Count]:
     for begin in range(0, len(row) - size + 1, size):
         block = row[begin : begin + size]
         yield sum(count[0] for count in block), sum(count[1] for count in block)
-
-
-def _row(stable: TrackSeries) -> list[Count]:
-    """Counts per scrape interval. The oldest scrape only serves as the first predecessor."""
-    series = (*stable.requests, *stable.errors)
-    first = min((one.samples[0].at for one in series if one.samples), default=0.0)
-    opening = replace(
-        stable,
-        requests=tuple(_until(one, first) for one in stable.requests),
-        errors=tuple(_until(one, first) for one in stable.errors),
-        buckets=(),
-    )
-    cursor: Cursor = difference(Cursor(), None, opening).cursor
-    intervals = difference(cursor, None, replace(stable, buckets=())).intervals
-    return [(interval.stable.requests, interval.stable.errors) for interval in intervals]
-
-
-def _until(series: Series, at: float) -> Series:
-    early: tuple[Sample, ...] = tuple(one for one in series.samples if one.at <= at)
-    return Series(labels=series.labels, samples=early)
-
-
-def _pod(stable: TrackSeries, series: Series) -> str:
-    """The pod that counted, empty where a gateway did."""
-    return dict(series.labels).get(stable.pod_label, "") if stable.pod_label else ""
-
-
-def _of_pod(stable: TrackSeries, pod: str) -> TrackSeries:
-    return replace(
-        stable,
-        requests=tuple(series for series in stable.requests if _pod(stable, series) == pod),
-        errors=tuple(series for series in stable.errors if _pod(stable, series) == pod),
-    )

@@ -18,13 +18,16 @@ Absolute bet, H0: P(error | past) <= x, a plain Bernoulli likelihood ratio::
 
     log e_q = e log(q/x) + (n - e) log((1 - q)/(1 - x))
 
-Everything is kept as natural logarithms: a run of any length neither overflows nor underflows.
+Money is kept relative to the logarithm of a scale that goes with it: a run of any length neither
+overflows nor loses more than what has become worthless.
 """
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 RATIOS = (1.4, 2.0, 3.0, 4.5, 7.0, 12.0, 25.0, 60.0)
 """Alternatives of the relative bet, as multiples of the tolerated rate."""
@@ -39,12 +42,31 @@ WEIGHT_CHANGE_BET = 0.25
 """Share of the reserve that is bet anew at a weight change, where regressions tend to begin."""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One mixture: log of the money on each alternative, and log of the reserve."""
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """One mixture.
+
+    Attributes:
+        bets: The money on each alternative, in units of exp(scale).
+        scale: See there.
+        cash: Natural logarithm of the reserve.
+    """
 
     bets: tuple[float, ...]
+    scale: float
     cash: float
+
+    @property
+    def at_stake(self) -> float:
+        """Logarithm of the money on all alternatives."""
+        total = sum(self.bets)
+        return self.scale + math.log(total) if total else -math.inf
+
+
+LEAST_UNIT = 1e-150
+"""Money that has shrunk so far is counted in another unit before it gets lost."""
+
+MOST_UNITS = 300.0
+"""Logarithm of how much more than all bets a fresh one may be without a change of the unit."""
 
 
 def log_sum(terms: Iterable[float]) -> float:
@@ -59,13 +81,19 @@ def log_sum(terms: Iterable[float]) -> float:
 
 def fresh(alternatives: int) -> Process:
     """A process that has seen nothing: its value is 1."""
-    share = math.log(FIRST_BET / alternatives)
-    return Process(bets=(share,) * alternatives, cash=math.log(1 - FIRST_BET))
+    return Process(
+        bets=(1.0,) * alternatives,
+        scale=math.log(FIRST_BET / alternatives),
+        cash=math.log(1 - FIRST_BET),
+    )
 
 
 def value(process: Process) -> float:
     """Logarithm of all its money: the evidence."""
-    return log_sum((*process.bets, process.cash))
+    bets, cash = process.at_stake, process.cash
+    if bets > cash:
+        return bets + math.log1p(math.exp(cash - bets))
+    return cash + math.log1p(math.exp(bets - cash))
 
 
 def advance(process: Process, scores: tuple[float, ...], eta: float, rate: float) -> Process:
@@ -77,25 +105,34 @@ def advance(process: Process, scores: tuple[float, ...], eta: float, rate: float
         eta: 1/phi, the tempering for clustered errors (e to the power eta is an e-value as well).
         rate: Share of the reserve to bet, from now on.
     """
-    settled = tuple([bet + eta * score for bet, score in zip(process.bets, scores, strict=True)])
-    return put(Process(bets=settled, cash=process.cash), rate)
+    top, exp = max(scores), math.exp
+    settled = [
+        bet * exp(eta * (score - top)) for bet, score in zip(process.bets, scores, strict=True)
+    ]
+    return _put(settled, process.scale + eta * top, process.cash, rate)
 
 
 def put(process: Process, rate: float) -> Process:
     """Move the share `rate` of the reserve onto the alternatives: a bet that starts now."""
-    share = process.cash + math.log(rate / len(process.bets))
-    log1p, exp = math.log1p, math.exp
-    # The larger of the two plus log(1 + ratio), which neither overflows nor underflows.
-    bets = [
-        bet + log1p(exp(share - bet)) if bet > share else share + log1p(exp(bet - share))
-        for bet in process.bets
-    ]
-    return Process(bets=tuple(bets), cash=process.cash + log1p(-rate))
+    return _put(process.bets, process.scale, process.cash, rate)
+
+
+def _put(bets: Sequence[float], scale: float, cash: float, rate: float) -> Process:
+    most = max(bets)
+    if most < LEAST_UNIT and most:
+        bets, scale = [bet / most for bet in bets], scale + math.log(most)
+    part = cash + math.log(rate / len(bets)) - scale
+    if part > MOST_UNITS:
+        bets, scale, part = [bet * math.exp(-part) for bet in bets], scale + part, 0.0
+    share = math.exp(part)
+    return Process(
+        bets=tuple([bet + share for bet in bets]), scale=scale, cash=cash + math.log1p(-rate)
+    )
 
 
 def shrunk(process: Process, log_factor: float) -> Process:
     """Give money on bets away; the reserve stays. Losing money never breaks the promise."""
-    return Process(bets=tuple(bet + log_factor for bet in process.bets), cash=process.cash)
+    return Process(bets=process.bets, scale=process.scale + log_factor, cash=process.cash)
 
 
 @dataclass(frozen=True, slots=True)

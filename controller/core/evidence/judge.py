@@ -11,18 +11,20 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from controller.core.evidence import checks
+from controller.core.evidence import checks, gates
 from controller.core.evidence.checks import Check, Kind
+from controller.core.evidence.gates import Gate
 from controller.core.evidence.observe import observe, stable_violates
 from controller.core.evidence.reasons import Code, Reason, counted, percent, power, seconds
 from controller.core.evidence.settings import Limits, Settings, restart_rate
-from controller.core.evidence.state import Evidence, Trip, Window, start, weight_changed
+from controller.core.evidence.state import Evidence, Trip, start, weight_changed
 from controller.core.evidence.tally import UNREPORTED, Interval, Tally
 
 __all__ = [
     "UNREPORTED",
     "Code",
     "Evidence",
+    "Gate",
     "Interval",
     "Limits",
     "Outcome",
@@ -84,7 +86,7 @@ def judge(
     settings: Settings,
     now: float,
     *,
-    dwell_seconds: float,
+    gate: Gate,
     hard_trips: Sequence[Reason] = (),
     alone: bool = False,
 ) -> Verdict:
@@ -94,7 +96,7 @@ def judge(
         evidence: The accumulators after the newest interval.
         settings: The settings the run was started with.
         now: Seconds since the epoch by the metrics store's own clock.
-        dwell_seconds: Least evidence time at this weight before PASS.
+        gate: What a PASS at this weight asks for.
         hard_trips: Failures that need no statistics, from `pods.hard_trips`.
         alone: No stable pod serves any more, so that a PASS asks nothing of stable.
     """
@@ -120,13 +122,13 @@ def judge(
         )
     found = [*_doubts(evidence, settings, level, deciding)]
     found += [*_blind(evidence, settings, now - evidence.last_at, alone=alone)]
-    found += [*_unripe(evidence, settings, dwell_seconds, alone=alone)]
+    found += [*gates.lacking(evidence, settings, gate, alone=alone)]
     if found:
         return _verdict(
             evidence, settings, Outcome.HOLD, tuple(found), check=found[0].check, level=level,
-            seconds_to_go=_to_go(evidence.window, settings, dwell_seconds),
+            seconds_to_go=gates.seconds_to_go(evidence, settings, gate),
         )  # fmt: skip
-    passed = _passed(evidence.window, level, settings)
+    passed = _passed(evidence, level, settings)
     return _verdict(evidence, settings, Outcome.PASS, (passed,), check=deciding.name, level=level)
 
 
@@ -160,10 +162,12 @@ def _verdict(
 def _failure(trip: Trip, evidence: Evidence, settings: Settings) -> Reason:
     named = {check.name: check for check in checks.checks(settings, evidence)}
     check = named.get(trip.check, Check(kind=Kind.ERRORS, weight=1.0))
+    check = replace(check, bound=trip.bound)
     canary = counted(*trip.canary, check.what)
     stable = counted(*trip.stable, "")
     needed = math.log(settings.fast_evidence) if trip.fast else settings.log_needed
-    code, limit, bar = Code.WORSE_THAN_STABLE, settings.tolerance, f"{settings.tolerance:g}x"
+    limit = settings.latency_tolerance if check.timed else settings.tolerance
+    code, bar = Code.WORSE_THAN_STABLE, f"{limit:g}x"
     if check.absolute:
         code, limit, bar = Code.LIMIT_VIOLATED, check.limit, percent(check.limit)
     if trip.fast:
@@ -193,6 +197,7 @@ def _doubts(
         elif check.absolute and canary and canary[0] > check.limit * canary[1]:
             yield _limit(check, canary, stable or (0, 0), Code.ABOVE_LIMIT)
     if level >= settings.log_doubt:
+        deciding = deciding.told(window.canary, window.stable)
         canary = deciding.figures(window.canary) or (0, 0)
         stable = deciding.figures(window.stable) or (0, 0)
         told = counted(*canary, deciding.what)
@@ -275,64 +280,17 @@ def _unmeasured(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
             )
 
 
-def _unripe(
-    evidence: Evidence, settings: Settings, dwell_seconds: float, *, alone: bool
-) -> Iterator[Reason]:
-    """Too little seen, or not for long enough."""
-    window = evidence.window
-    for track, tally, least, code in (
-        ("canary", window.canary, settings.min_requests, Code.TOO_FEW_REQUESTS),
-        ("stable", window.stable, settings.min_stable_requests, Code.TOO_FEW_STABLE_REQUESTS),
-    ):
-        if tally.requests < least and not (alone and track == "stable"):
-            wait = _wait(tally.requests, least, window.seconds)
-            unknown = ", and none are coming" if window.seconds else ""
-            about = f", {seconds(wait)}" if wait is not None else unknown
-            yield Reason(
-                check="requests",
-                code=code,
-                message=f"{track} has {tally.requests} of {least} requests{about}",
-                canary_value=float(window.canary.requests),
-                stable_value=float(window.stable.requests),
-                n=tally.requests,
-                limit=float(least),
-            )
-    if window.seconds < dwell_seconds:
-        left = dwell_seconds - window.seconds
-        yield Reason(
-            check="dwell",
-            code=Code.DWELL_NOT_OVER,
-            message=f"{window.seconds:.0f} of {dwell_seconds:g} s at this weight, {seconds(left)}",
-            canary_value=window.seconds,
-            limit=dwell_seconds,
-        )
-
-
-def _wait(have: int, need: int, span: float) -> float | None:
-    """Seconds until `need` is reached at the present pace; None if there is no pace."""
-    if have >= need:
-        return 0.0
-    return (need - have) * span / have if have and span else None
-
-
-def _to_go(window: Window, settings: Settings, dwell_seconds: float) -> float | None:
-    waits = (
-        _wait(window.canary.requests, settings.min_requests, window.seconds),
-        _wait(window.stable.requests, settings.min_stable_requests, window.seconds),
-        max(dwell_seconds - window.seconds, 0.0),
-    )
-    known = [wait for wait in waits if wait is not None]
-    return max(known) if len(known) == len(waits) and max(known) > 0 else None
-
-
-def _passed(window: Window, level: float, settings: Settings) -> Reason:
+def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
+    window, sure = evidence.window, percent(1 - settings.beta)
+    excess = percent(evidence.proof.bound(settings.beta))
     canary = counted(window.canary.errors, window.canary.requests, "errors")
     stable = counted(window.stable.errors, window.stable.requests, "")
     return Reason(
         check="errors",
         code=Code.PASSED,
         message=f"canary {canary} against stable {stable} in {window.seconds:.0f} s at this "
-        f"weight; evidence against it {power(level)}, rollback at {power(settings.log_needed)}",
+        f"weight; evidence against it {power(level)}, rollback at {power(settings.log_needed)}; "
+        f"with {sure} certainty at most {excess} more errors than stable",
         canary_value=window.canary.error_rate,
         stable_value=window.stable.error_rate,
         n=window.canary.requests,

@@ -7,7 +7,9 @@ stays so: the promise is about the first crossing.
 """
 
 import math
-from dataclasses import replace
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from controller.core.evidence import checks, eprocess
 from controller.core.evidence.checks import Check, Kind
@@ -35,24 +37,15 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     if interval.at <= evidence.last_at or interval.begins < evidence.last_at - SLACK_SECONDS:
         return evidence
     known = checks.learned(settings, evidence, interval)
-    terms = eprocess.odds(
-        interval.canary.requests, interval.stable.requests, settings.tolerance, settings.margin
-    )
-    eta, rate = 1 / settings.dispersion, settings.restart_rate
-    fast = known.fast
-    if terms is not None:
-        scores = eprocess.relative(terms, interval.canary.errors, interval.stable.errors)
-        fast = eprocess.advance(fast, scores, eta, rate)
-    settled = known.processes
-    if interval.begins >= known.warm_until:
-        settled = tuple(
-            _settled(check, process, interval, settings)
-            for check, process in zip(checks.checks(settings, known), known.processes, strict=True)
-        )
+    tempered = _tempered(settings, interval)
+    processes, fast = _settled(known, settings, interval, tempered)
+    canary = (interval.canary.errors, interval.canary.requests)
+    stable = (interval.stable.errors, interval.stable.requests)
     grown = replace(
-        known,
+        checks.remembered(settings, replace(known, processes=processes), interval),
         fast=fast,
-        processes=settled,
+        proof=known.proof.settled(canary, stable, tempered.errors),
+        whole=known.whole.settled(canary, stable, tempered.errors),
         window=_counted(known, settings, interval),
         recent=_faded(known.recent, interval),
         last_at=interval.at,
@@ -63,11 +56,55 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     return capped if capped.trip else replace(capped, trip=_trip(capped, settings, interval))
 
 
-def _settled(check: Check, process: Process, interval: Interval, settings: Settings) -> Process:
-    scores = check.scores(interval, settings)
-    if scores is None:
-        return process
-    return eprocess.advance(process, scores, 1 / settings.dispersion, settings.restart_rate)
+def _settled(
+    evidence: Evidence, settings: Settings, interval: Interval, tempered: "_Tempered"
+) -> tuple[tuple[Process, ...], Process]:
+    """The checks' processes and the one of the fast trip after this interval.
+
+    Pods that have just started answer slowly and may fail more often whatever their version is. As
+    long as they are cold nothing is said about latency, errors have to be far worse than stable's,
+    and the limit for errors and the fast trip look as ever.
+    """
+    cold = interval.begins < evidence.warm_until
+    tolerance = settings.tolerance * (settings.cold_tolerance if cold else 1.0)
+    fast, settled = evidence.fast, []
+    for check, process in zip(checks.checks(settings, evidence), evidence.processes, strict=True):
+        scores = None if cold and check.timed else check.scores(interval, settings, tolerance)
+        if scores is not None:
+            eta = tempered.latency if check.timed else tempered.errors
+            settled.append(eprocess.advance(process, scores, eta, settings.restart_rate))
+        else:
+            settled.append(process)
+        if check.kind is Kind.ERRORS:
+            if cold:
+                scores = check.scores(interval, settings, settings.tolerance)
+            if scores is not None:
+                fast = eprocess.advance(fast, scores, tempered.errors, settings.restart_rate)
+    return tuple(settled), fast
+
+
+class _Tempered(NamedTuple):
+    """What a count is worth: 1/phi, for errors and for slow answers."""
+
+    errors: float
+    latency: float
+
+
+def _tempered(settings: Settings, interval: Interval) -> _Tempered:
+    """1/phi, where phi - 1 grows with the requests beyond those that it was measured on.
+
+    Noise that moves whole shares, as a bad minute of one pod does, makes the counts' variance grow
+    with their square: phi = 1 + kappa n (specification, 1.5). With fewer requests it is left as
+    measured, since clustered errors do not thin out.
+    """
+    busier = 1.0
+    if settings.volume and interval.seconds > 0:
+        now = (interval.canary.requests + interval.stable.requests) / interval.seconds
+        busier = max(now / settings.volume, 1.0)
+    return _Tempered(
+        errors=1 / (1 + (settings.dispersion - 1) * busier),
+        latency=1 / (1 + (settings.latency_dispersion - 1) * busier),
+    )
 
 
 def _capped(evidence: Evidence, settings: Settings) -> Evidence:
@@ -84,9 +121,7 @@ def _capped(evidence: Evidence, settings: Settings) -> Evidence:
         return replace(evidence, level=level)
     named = checks.checks(settings, evidence)
     weighed = list(zip(named, evidence.processes, strict=True))
-    bets = eprocess.log_sum(
-        math.log(check.weight) + bet for check, process in weighed for bet in process.bets
-    )
+    bets = eprocess.log_sum(math.log(check.weight) + process.at_stake for check, process in weighed)
     waiting = checks.waiting_weight(settings, evidence)
     spared = eprocess.log_sum(
         [math.log(check.weight) + process.cash for check, process in weighed]
@@ -145,11 +180,13 @@ def _noted(
     check: Check, evidence: Evidence, interval: Interval, level: float, *, fast: bool
 ) -> Trip:
     """The trip with the window's figures, or the interval's where the window saw nothing bad."""
-    canary = check.figures(evidence.window.canary)
-    stable = check.figures(evidence.window.stable)
+    seen = check.told(evidence.window.canary, evidence.window.stable)
+    canary = seen.figures(evidence.window.canary)
+    stable = seen.figures(evidence.window.stable)
     if canary is None or not canary[0]:
-        canary = check.figures(interval.canary)
-        stable = check.figures(interval.stable)
+        seen = check.told(interval.canary, interval.stable)
+        canary = seen.figures(interval.canary)
+        stable = seen.figures(interval.stable)
     return Trip(
         check=check.name,
         fast=fast,
@@ -157,6 +194,7 @@ def _noted(
         canary=canary or (0, 0),
         stable=stable or (0, 0),
         log_evidence=level,
+        bound=seen.bound,
     )
 
 

@@ -17,6 +17,8 @@ class Code(enum.StrEnum):
     TOO_FEW_REQUESTS = "TooFewRequests"
     TOO_FEW_STABLE_REQUESTS = "TooFewStableRequests"
     DWELL_NOT_OVER = "DwellNotOver"
+    NOT_PROVEN = "NotProven"
+    OVER_BUDGET = "OverBudget"
     WINDOW_NOT_OPEN = "WindowNotOpen"
     NO_CANARY_DATA = "NoCanaryData"
     NO_STABLE_DATA = "NoStableData"

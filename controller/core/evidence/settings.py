@@ -46,15 +46,24 @@ class Settings:
     Attributes:
         alpha: Largest probability of a false rollback in one run, over all checks and looks.
         tolerance: How much worse than stable is still the same (r0 in the formulas).
+        latency_tolerance: How much larger the share of answers slower than any bound may be; it is
+            smaller, since everything that takes 1.25 times as long is a regression that hurts.
         margin: Extra share of failed requests that is forgiven on top of it.
         dispersion: phi, by how much errors cluster beyond chance; evidence is divided by it.
         cap_scrapes: k, the least number of scrapes it takes to roll back by the composite.
         dispersion_known: Whether phi was measured on history or is the cautious default.
+        latency_dispersion: The same as phi for slow answers.
+        volume: Requests per second that stable answered when phi was measured; 0: unknown. Where
+            noise moves whole shares, phi - 1 grows with the requests.
+        past: Stable's histogram before the run: (upper bound in seconds, requests not slower),
+            bounds ascending; empty: learnt from the first intervals.
+        beta: Largest probability that a version worse by more than `safe_margin` is promoted.
+        safe_margin: Extra share of failed requests that a promotion must have ruled out.
         min_requests: Canary requests that a step must have seen at its weight.
         min_stable_requests: The same for stable, of which there are few during a bake at 95/5.
         limits: Absolute limits.
         max_age_seconds: Older data are no data.
-        warm_up_seconds: Stretch after the first weight in which only the fast trip looks.
+        cold_tolerance: How many times the tolerance is as large while the canary's pods are cold.
         longest_interval_seconds: What one interval counts at most toward the dwell.
         restart_rate: rho, the share of the reserve that is bet anew at each interval, so that a
             regression that starts late is found as well; see `restart_rate`.
@@ -65,15 +74,21 @@ class Settings:
 
     alpha: float = 0.01
     tolerance: float = 1.25
+    latency_tolerance: float = 1.1
     margin: float = 0.0
     dispersion: float = 3.0
     cap_scrapes: int = 3
     dispersion_known: bool = False
+    latency_dispersion: float = 3.0
+    volume: float = 0.0
+    past: tuple[tuple[float, int], ...] = ()
+    beta: float = 0.05
+    safe_margin: float = 0.005
     min_requests: int = 100
     min_stable_requests: int = 20
     limits: Limits = Limits()
     max_age_seconds: float = 15.0
-    warm_up_seconds: float = 0.0
+    cold_tolerance: float = 5.0
     longest_interval_seconds: float = 60.0
     restart_rate: float = 1 / 256
     fast_evidence: float = 1e6
@@ -89,8 +104,14 @@ class Settings:
         ranges = (
             ("alpha", 0 < self.alpha < 1),
             ("tolerance", 1 <= self.tolerance < math.inf),
+            ("latency_tolerance", 1 <= self.latency_tolerance < math.inf),
             ("margin", 0 <= self.margin < 1),
             ("dispersion", 1 <= self.dispersion < math.inf),
+            ("latency_dispersion", 1 <= self.latency_dispersion < math.inf),
+            ("volume", 0 <= self.volume < math.inf),
+            ("beta", 0 < self.beta < 1),
+            ("safe_margin", 0 < self.safe_margin < 1),
+            ("cold_tolerance", 1 <= self.cold_tolerance < math.inf),
             ("cap_scrapes", self.cap_scrapes >= 1),
             ("min_requests", self.min_requests >= 1),
             ("min_stable_requests", self.min_stable_requests >= 0),

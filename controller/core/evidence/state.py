@@ -7,23 +7,26 @@ written as the shortest text that reads back to the same bits, so that a restart
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from controller.core.evidence import eprocess
 from controller.core.evidence.eprocess import Process
+from controller.core.evidence.safe import NOTHING, Proof
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import Tally
 
-FORMAT = 1
+FORMAT = 2
 """Version of the written form; a reader refuses what it does not know."""
 
 NEVER = -math.inf
 """The time of something that has not happened."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen at the present weight, and nothing from before.
 
     Attributes:
@@ -35,8 +38,8 @@ class Window:
 
     at: float | None = None
     seconds: float = 0.0
-    canary: Tally = field(default_factory=Tally)
-    stable: Tally = field(default_factory=Tally)
+    canary: Tally = msgspec.field(default_factory=Tally)
+    stable: Tally = msgspec.field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ class Trip:
         canary: (bad, requests) of the canary.
         stable: (bad, requests) of stable.
         log_evidence: Natural logarithm of the evidence then.
+        bound: Bucket bound in seconds that the figures are about; 0 where they are about errors.
     """
 
     check: str
@@ -58,16 +62,17 @@ class Trip:
     canary: tuple[int, int]
     stable: tuple[int, int]
     log_evidence: float
+    bound: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. Made by `start`, changed by `observe` and `weight_changed`, read by `judge`.
 
     Attributes:
         fast: The relative error process without the cap, for the fast trip.
         processes: The capped processes of the composite, in the order of `checks.checks`.
-        bounds: Bucket bounds whose exceedances are compared, fixed at their first sight.
+        bounds: Upper bounds of the cells that latency is compared in, fixed at their first sight.
+        past: Where stable's answers fell, by cell: from its history, or of the first intervals.
         limit_bounds: For each latency limit the bucket bound that stands for it, 0 if none does.
         level: Log of the composite after the latest cap.
         window: Counts at the present weight.
@@ -78,20 +83,25 @@ class Evidence:
         stable_at: The same of stable.
         warm_until: End of the warm-up.
         trip: Set once the evidence sufficed; it stays, for that is what the promise is about.
+        proof: In favour of the canary, at the present weight.
+        whole: The same since the run began.
     """
 
     fast: Process
     processes: tuple[Process, ...]
     bounds: tuple[float, ...] = ()
     limit_bounds: tuple[float, ...] = ()
+    past: tuple[int, ...] = ()
     level: float = 0.0
-    window: Window = field(default_factory=Window)
+    window: Window = msgspec.field(default_factory=Window)
     recent: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     last_at: float = NEVER
     canary_at: float = NEVER
     stable_at: float = NEVER
     warm_until: float = NEVER
     trip: Trip | None = None
+    proof: Proof = NOTHING
+    whole: Proof = NOTHING
 
     def to_json(self) -> dict[str, Any]:
         """Only whole numbers, strings, lists and objects."""
@@ -101,6 +111,7 @@ class Evidence:
             "processes": [_process(process) for process in self.processes],
             "bounds": [repr(bound) for bound in self.bounds],
             "limitBounds": [repr(bound) for bound in self.limit_bounds],
+            "past": list(self.past),
             "level": repr(self.level),
             "window": {
                 "at": "" if self.window.at is None else repr(self.window.at),
@@ -113,6 +124,7 @@ class Evidence:
                 repr(at) for at in (self.last_at, self.canary_at, self.stable_at, self.warm_until)
             ],
             "trip": [] if self.trip is None else _trip(self.trip),
+            "proofs": [_proof(self.proof), _proof(self.whole)],
         }
 
     @classmethod
@@ -152,16 +164,16 @@ def weight_changed(evidence: Evidence, at: float, *, warm_up_seconds: float = 0.
     Args:
         evidence: The state before.
         at: When the new weight was read back in force, in seconds since the epoch.
-        warm_up_seconds: Length of the warm-up; only the first call of a run can start one.
+        warm_up_seconds: How long the canary's new pods count as cold.
     """
-    first = evidence.window.at is None
     rate = eprocess.WEIGHT_CHANGE_BET
     return replace(
         evidence,
         fast=eprocess.put(evidence.fast, rate),
         processes=tuple(eprocess.put(process, rate) for process in evidence.processes),
         window=Window(at=at),
-        warm_until=at + warm_up_seconds if first else evidence.warm_until,
+        warm_until=at + warm_up_seconds,
+        proof=NOTHING,
     )
 
 
@@ -171,7 +183,11 @@ def floored(limit: float) -> float:
 
 
 def _process(process: Process) -> list[str]:
-    return [repr(process.cash), *(repr(bet) for bet in process.bets)]
+    return [repr(process.scale), repr(process.cash), *(repr(bet) for bet in process.bets)]
+
+
+def _proof(proof: Proof) -> list[str]:
+    return [*map(str, proof.open), repr(proof.requests), *(repr(known) for known in proof.sums)]
 
 
 def _tally(tally: Tally) -> list[Any]:
@@ -187,6 +203,7 @@ def _trip(trip: Trip) -> list[Any]:
         list(trip.canary),
         list(trip.stable),
         repr(trip.log_evidence),
+        repr(trip.bound),
     ]
 
 
@@ -194,11 +211,13 @@ def _read(told: Mapping[str, Any]) -> Evidence:
     window = told["window"]
     last_at, canary_at, stable_at, warm_until = (float(at) for at in told["times"])
     recent = tuple(float(figure) for figure in told["recent"])
+    proof, whole = (_read_proof(one) for one in told["proofs"])
     return Evidence(
         fast=_read_process(told["fast"]),
         processes=tuple(_read_process(process) for process in told["processes"]),
         bounds=tuple(float(bound) for bound in told["bounds"]),
         limit_bounds=tuple(float(bound) for bound in told["limitBounds"]),
+        past=tuple(int(count) for count in told["past"]),
         level=float(told["level"]),
         window=Window(
             at=float(window["at"]) if window["at"] else None,
@@ -212,12 +231,23 @@ def _read(told: Mapping[str, Any]) -> Evidence:
         stable_at=stable_at,
         warm_until=warm_until,
         trip=_read_trip(told["trip"]),
+        proof=proof,
+        whole=whole,
     )
 
 
 def _read_process(told: list[str]) -> Process:
-    cash, *bets = (float(figure) for figure in told)
-    return Process(bets=tuple(bets), cash=cash)
+    scale, cash, *bets = (float(figure) for figure in told)
+    return Process(bets=tuple(bets), scale=scale, cash=cash)
+
+
+def _read_proof(told: list[str]) -> Proof:
+    bad, total, requests, *sums = told
+    return Proof(
+        sums=tuple(float(known) for known in sums),
+        requests=float(requests),
+        open=(int(bad), int(total)),
+    )
 
 
 def _read_tally(told: list[Any]) -> Tally:
@@ -233,7 +263,7 @@ def _read_tally(told: list[Any]) -> Tally:
 def _read_trip(told: list[Any]) -> Trip | None:
     if not told:
         return None
-    check, fast, at, canary, stable, log_evidence = told
+    check, fast, at, canary, stable, log_evidence, bound = told
     return Trip(
         check=str(check),
         fast=bool(fast),
@@ -241,4 +271,5 @@ def _read_trip(told: list[Any]) -> Trip | None:
         canary=(int(canary[0]), int(canary[1])),
         stable=(int(stable[0]), int(stable[1])),
         log_evidence=float(log_evidence),
+        bound=float(bound),
     )

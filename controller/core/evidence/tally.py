@@ -5,13 +5,12 @@ A ratio forgets how many requests stand behind it, and 0/0 would have to be read
 Counts do neither: no requests are simply no evidence.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 INFINITE = float("inf")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of one track over some time.
 
     Attributes:
@@ -67,8 +66,7 @@ UNREPORTED = Tally(reported=False)
 """A track of which the metrics store had no sample in the interval."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
     """Both tracks over the same stretch of wall-clock time.
 
     Attributes:

@@ -72,7 +72,7 @@ def facts(run: Run, lines: Sequence[str], *, journal: bool = False) -> dict[str,
         "verdict": _decided(lines, "verdict").get("verdict"),
         "breaker_open": run.tripped and not run.released,
         "quarantined": run.quarantined,
-        "dispersion": run.phi or "unknown, assuming phi = 3 and k = 3",
+        "calibration": trial.calibration(run).words,
         "started_at": first[0]["at"] if first else "",
         "records": len(lines),
     }

@@ -216,7 +216,7 @@ def raise_weight(situation: Situation, memory: Memory) -> Decision:
 
 def _in_force(situation: Situation, memory: Memory, weight_bp: int) -> Decision:
     """What was read back is waited for until it is in force; then the evidence window opens."""
-    since = memory.moments.asserted
+    run, since = memory.run, memory.moments.asserted
     if since is None:
         memory = memory.at(asserted=situation.now)
         since = situation.now
@@ -226,7 +226,12 @@ def _in_force(situation: Situation, memory: Memory, weight_bp: int) -> Decision:
         return Decision(memory=memory, why=why, wait_seconds=left)
     if not situation.clock:
         return Decision(memory=memory, why="waiting for a first answer of the metrics store")
-    after = trial.begun(situation, memory).moved(Event.IN_FORCE, situation.now, weight_bp=weight_bp)
+    cold = run.step == 0 or wanted_pods(situation, run) > wanted_pods(
+        situation, replace(run, step=run.step - 1)
+    )
+    after = trial.begun(situation, memory, cold=cold).moved(
+        Event.IN_FORCE, situation.now, weight_bp=weight_bp
+    )
     message = f"{percent(weight_bp)} is in force"
     return Decision(
         memory=after,

@@ -113,8 +113,8 @@ class Run:
     """The weight that was last read back in force."""
     evidence: dict[str, Any] | None = None
     """Checkpoint of the accumulators."""
-    phi: str = ""
-    """Dispersion measured on stable's history as a decimal; empty: unknown."""
+    calibration: dict[str, Any] | None = None
+    """What stable's past told the judge before the run; None: nothing."""
     recovery: bool = False
     """Stable was down at the start: a person may promote without evidence."""
     slips: int = 0

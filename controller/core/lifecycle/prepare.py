@@ -148,9 +148,7 @@ def _originals(situation: Situation, run: Run) -> dict[str, Any]:
         "recovery": stable is None or stable.ready == 0,
         "ending": None,
         "reason": "",
-        "phi": str(situation.dispersion.phi)
-        if situation.dispersion and situation.dispersion.known
-        else "",
+        "calibration": situation.calibration.to_json() if situation.calibration else None,
     }
 
 

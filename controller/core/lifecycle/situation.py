@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from controller.core.effects import Effect, SplitRef
-from controller.core.evidence.dispersion import Dispersion
+from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.judge import Verdict
 from controller.core.evidence.tally import Interval
 from controller.core.lifecycle.memory import Lane, Memory, split_of
@@ -69,7 +69,7 @@ class Situation:
     """How far apart the scrapes are, as seen."""
     clock: float = 0.0
     """The metrics store's own time, seconds since the epoch."""
-    dispersion: Dispersion | None = None
+    calibration: Calibration | None = None
     """Measured on stable's history; None: not asked yet."""
     settle_seconds: float = 2.5
     """How long the gateway may take from an accepted route to one that is in force."""

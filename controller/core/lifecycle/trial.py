@@ -5,11 +5,13 @@ Evidence is taken in whenever the canary carries requests, in every phase, so th
 turns bad while the next pods start is caught at the same scrape as one that does so in a step.
 """
 
+import math
 from dataclasses import replace
 
 from controller.core.evidence import judge as evidence
 from controller.core.evidence import pods
-from controller.core.evidence.judge import Outcome, Verdict
+from controller.core.evidence.calibration import UNKNOWN, Calibration
+from controller.core.evidence.judge import Gate, Outcome, Verdict
 from controller.core.evidence.settings import Limits, Settings, restart_rate
 from controller.core.evidence.tally import UNREPORTED, Interval
 from controller.core.lifecycle.memory import Memory, Run
@@ -22,6 +24,15 @@ from controller.core.values import WHOLE_BP
 
 CHECKPOINT_SECONDS = 30.0
 """How much evidence a crash may cost, at most; the tail is read again from the metrics store."""
+
+WARM_UP_SECONDS = 60.0
+"""So long pods are cold (specification, 1.12), but never for more than half of a step."""
+
+LEAST_MARGIN = 0.005
+"""What is proven before a promotion is no finer than this: it would take a day of requests."""
+
+LEAST_SCRAPES = 2
+"""A step that its budget would end sooner lasts for so many."""
 
 OLD_SCRAPES = 3
 """Data older than so many scrape intervals (and 15 s) are no data."""
@@ -82,11 +93,7 @@ def settings(situation: Situation, run: Run) -> Settings:
     policy = situation.plan
     total = planned_seconds(policy)
     scrape = max(situation.scrape_seconds, 1.0)
-    known = bool(run.phi)
-    return Settings(
-        dispersion=float(run.phi) if known else 3.0,
-        dispersion_known=known,
-        cap_scrapes=2 if known else 3,
+    chosen = Settings(
         min_requests=policy.min_requests,
         limits=Limits(
             max_error_rate=policy.error_rate,
@@ -95,6 +102,34 @@ def settings(situation: Situation, run: Run) -> Settings:
         max_age_seconds=max(15.0, OLD_SCRAPES * scrape),
         restart_rate=restart_rate(int(total / scrape)),
         fast_error_rate=policy.breaker_share,
+        safe_margin=max((policy.error_rate or 0.0) / 2, LEAST_MARGIN),
+    )
+    return calibration(run).applied(chosen)
+
+
+def calibration(run: Run) -> Calibration:
+    """What was known of stable's past when the run began."""
+    return Calibration.from_json(run.calibration) if run.calibration else UNKNOWN
+
+
+def gate(situation: Situation, run: Run) -> Gate:
+    """What a PASS asks for at the present rung.
+
+    Before all requests go to the new version it is proven that it is no worse than by half of what
+    the policy's limit allows, and a ladder with a budget is climbed no faster than that allows.
+    """
+    index, policy = run.step, situation.plan
+    chosen = settings(situation, run)
+    step, after = rung(situation, run, index), rung(situation, run, index + 1)
+    scrape = max(situation.scrape_seconds, 1.0)
+    steered = policy.budget is not None and index < rungs(situation, run)
+    return Gate(
+        dwell_seconds=max(step.dwell_seconds, LEAST_SCRAPES * scrape * steered),
+        proven=index == final(situation, run) - 1,
+        budget=policy.budget if steered and policy.budget is not None else math.inf,
+        next_share=after.weight_bp / WHOLE_BP,
+        next_seconds=max(after.dwell_seconds, LEAST_SCRAPES * scrape),
+        reaction_seconds=chosen.cap_scrapes * scrape + situation.settle_seconds,
     )
 
 
@@ -108,14 +143,18 @@ def watched(situation: Situation, memory: Memory) -> Memory:
     return replace(memory, evidence=evidence.start(settings(situation, memory.run)))
 
 
-def begun(situation: Situation, memory: Memory) -> Memory:
+def begun(situation: Situation, memory: Memory, *, cold: bool = False) -> Memory:
     """The present weight is in force: open the window now, by the metrics store's own clock.
 
-    Nothing that was scraped before this moment counts toward the PASS.
+    Nothing that was scraped before this moment counts toward the PASS. `cold` says that pods have
+    been started for this weight, which may be slow and err more often in their first minute.
     """
     chosen = settings(situation, memory.run)
     found = memory.evidence or evidence.start(chosen)
-    return replace(memory, evidence=evidence.weight_changed(found, situation.clock))
+    step = rung(situation, memory.run, memory.run.step)
+    warm_up = min(WARM_UP_SECONDS, step.dwell_seconds / 2) if cold else 0.0
+    opened = evidence.weight_changed(found, situation.clock, warm_up_seconds=warm_up)
+    return replace(memory, evidence=opened)
 
 
 def fed(situation: Situation, memory: Memory) -> Memory:
@@ -143,20 +182,21 @@ def _tracks(memory: Memory, interval: Interval) -> Interval:
     if memory.phase not in SERVED or by_pods(memory.run):
         return interval
     everything = interval.canary.plus(interval.stable)
-    return replace(interval, canary=everything, stable=UNREPORTED)
+    return Interval(at=interval.at, seconds=interval.seconds, canary=everything, stable=UNREPORTED)
 
 
 def verdict(situation: Situation, memory: Memory) -> Verdict:
     """What evidence and pod state say now."""
     chosen = settings(situation, memory.run)
     armed = memory.phase in ARMED
-    step = rung(situation, memory.run, memory.run.step)
     rolled = [pod for pod in situation.rolled or () if not pod.orphan]
     return evidence.judge(
         memory.evidence or evidence.start(chosen),
         chosen,
         situation.clock,
-        dwell_seconds=situation.plan.bake.seconds if armed else step.dwell_seconds,
+        gate=Gate(dwell_seconds=situation.plan.bake.seconds)
+        if armed
+        else gate(situation, memory.run),
         hard_trips=pods.hard_trips([*situation.view.pods, *rolled]),
         alone=armed,
     )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from controller.core.policy.model import LatencyLimit, RouteName, Step
+from controller.core.policy.model import AUTO_STEPS, LatencyLimit, RouteName, Step
 from controller.core.values import WHOLE_BP, RouteKind
 
 MAX_TEXT: Final = 4096
@@ -97,7 +97,9 @@ def share(text: str) -> float:
 
 
 def steps(text: str) -> tuple[Step, ...]:
-    """A ladder like `5@2m,25@5m,50@5m`: percent at least so long, strictly rising."""
+    """A ladder like `5@2m,25@5m,50@5m`: percent at least so long, strictly rising; or `auto`."""
+    if text.strip() == "auto":
+        return AUTO_STEPS
     rungs = tuple(_step(item) for item in _items(text, MAX_STEPS, "5@2m,25@5m,50@5m"))
     for before, after in itertools.pairwise(rungs):
         if after.weight_bp <= before.weight_bp:

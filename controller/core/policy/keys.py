@@ -40,7 +40,10 @@ file can be written for them. By `controllerName` of their GatewayClass, with th
 POLICY_KEYS: Final[dict[str, str]] = {
     "policy": "standard, cautious or fast; this one alone enables a target. Under observe nothing "
     "is held or touched: a change rolls natively and is reported",
-    "steps": "the ladder: percent@least time, rising, like 5@2m,25@5m,50@5m",
+    "steps": "the ladder: percent@least time, rising, like 5@2m,25@5m,50@5m; or auto: as fast as "
+    "the budget allows",
+    "budget": "with steps: auto, how many bad requests a bad version may cost until it is taken "
+    "away, like 100",
     "max-weight": "cap on the canary's share before the promotion, in percent, like 25",
     "bake": "how long 95 % stay on the new version before the commit, like 10m",
     "traffic": "how requests are split: gateway (by the weights of a route), replicas (by the "

@@ -136,7 +136,9 @@ def _short_steps(case: Case) -> Iterator[Problem]:
         return  # Nothing is measured.
     scrape = case.timing.scrape_seconds
     detect = case.timing.settle_seconds + SCRAPES_TO_DETECT * scrape
-    rungs = [(f"the step of {percent(s.weight_bp)}", s.dwell_seconds) for s in case.policy.steps]
+    # Those of the automatic ladder are as long as two scrapes and the budget make them.
+    steps = () if case.policy.budget is not None else case.policy.steps
+    rungs = [(f"the step of {percent(s.weight_bp)}", s.dwell_seconds) for s in steps]
     for what, seconds in [*rungs, ("the bake", case.policy.bake.seconds)]:
         key = "bake" if what == "the bake" else "steps"
         if seconds < LEAST_SCRAPES * scrape:

@@ -141,6 +141,10 @@ class Policy:
     min_requests: int
     """Canary requests in one step below which the evidence says HOLD."""
 
+    budget: float | None = None
+    """Bad requests that the ladder may cost before a bad version is taken away: a step is left when
+    the next one is known to cost less. None: steps take the time that stands beside them."""
+
     deadline_seconds: float
     """How long a step may wait for evidence after its dwell; then the run ends Inconclusive."""
 
@@ -200,6 +204,12 @@ _STANDARD = Policy(
     deadline_seconds=1800,
     metrics_deadline_seconds=300,
 )
+
+AUTO_STEPS: Final = _ladder((1, 1 / 6), (10, 1 / 6), (50, 1 / 6))
+"""The ladder that climbs by its budget: ten seconds a step at least, and no step is left out."""
+
+DEFAULT_BUDGET: Final = 100.0
+"""Bad requests that it may cost if nothing else is said."""
 
 PRESETS: Final[dict[Preset, Policy]] = {
     # 5 % for 2 min, 25 % for 5 min, 50 % for 5 min, bake 5 min: a healthy version takes 17 min.

@@ -14,6 +14,8 @@ from typing import Any, Final
 from controller.core.policy import grammar, keys
 from controller.core.policy.grammar import Unreadable
 from controller.core.policy.model import (
+    AUTO_STEPS,
+    DEFAULT_BUDGET,
     PRESETS,
     AfterTrip,
     Bake,
@@ -65,6 +67,10 @@ def _assembled(values: dict[str, Any]) -> Policy:
     if "steps" in values and not preset.observes_only:
         # The preset's cap belongs to the preset's ladder; who writes a ladder means its last step.
         values.setdefault("max-weight", values["steps"][-1].weight_bp)
+    if values.get("steps") is AUTO_STEPS:
+        values.setdefault("budget", DEFAULT_BUDGET)
+        # What the budget asks for is what has to be known, and no number of requests beside it.
+        values.setdefault("min-requests", 1)
     return dataclasses.replace(preset, **{_FIELDS[key]: value for key, value in values.items()})
 
 
@@ -73,37 +79,54 @@ def _contradictions(ours: Mapping[str, str], values: Mapping[str, Any]) -> list[
     found: list[Problem] = []
     if "policy" not in ours:
         found.append(_policy_missing())
-    if (values.get("traffic"), values.get("promotion")) == (Traffic.REPLICAS, Promotion.SHIFT):
+    automatic = values.get("steps") is AUTO_STEPS
+    by_pods = values.get("traffic") is Traffic.REPLICAS
+    if by_pods and values.get("promotion") is Promotion.SHIFT:
         found.append(
-            Problem(
-                key="promotion",
-                code="Contradiction",
-                message="promotion by shift moves the weights of a route, and traffic: replicas "
-                "does without one",
-                hint="write promotion: roll, or traffic: gateway",
+            _contradiction(
+                "promotion",
+                "promotion by shift moves the weights of a route, and traffic: replicas does "
+                "without one",
+                "write promotion: roll, or traffic: gateway",
+            )
+        )
+    if by_pods and automatic:
+        found.append(
+            _contradiction(
+                "steps",
+                "auto begins with 1 % of the requests, and whole pods cannot be cut so fine",
+                "write the steps, like 25@5m,50@5m, or traffic: gateway",
+            )
+        )
+    if "budget" in values and not automatic:
+        found.append(
+            _contradiction(
+                "budget",
+                "a budget of bad requests belongs to the ladder that climbs by it",
+                "write steps: auto, or remove budget",
             )
         )
     if values.get("policy") is Preset.OBSERVE and "max-weight" in ours:
         found.append(
-            Problem(
-                key="max-weight",
-                code="Contradiction",
-                message="under the policy observe there is no canary to cap",
-                hint="remove max-weight, or choose another policy",
+            _contradiction(
+                "max-weight",
+                "under the policy observe there is no canary to cap",
+                "remove max-weight, or choose another policy",
             )
         )
-    if ours.get("traffic", "").strip() == "replicas" and (
-        values.get("metrics") in keys.SERVICE_PROVIDERS
-    ):
+    if by_pods and values.get("metrics") in keys.SERVICE_PROVIDERS:
         found.append(
-            Problem(
-                key="metrics",
-                code="Contradiction",
-                message="behind one Service a gateway's counters cannot tell two versions apart",
-                hint=f"write {keys.one_of({'auto'} | keys.POD_PROVIDERS)}",
+            _contradiction(
+                "metrics",
+                "behind one Service a gateway's counters cannot tell two versions apart",
+                f"write {keys.one_of({'auto'} | keys.POD_PROVIDERS)}",
             )
         )
     return found
+
+
+def _contradiction(key: str, message: str, hint: str) -> Problem:
+    return Problem(key=key, code="Contradiction", message=message, hint=hint)
 
 
 def _read(key: str, text: str, *, suggest: bool) -> object:
@@ -194,6 +217,7 @@ def _bake(text: str) -> Bake:
 _READERS: Final[dict[str, Callable[[str], object]]] = {
     "policy": _one_of(Preset),
     "steps": grammar.steps,
+    "budget": grammar.count,
     "max-weight": grammar.weight,
     "bake": _bake,
     "traffic": _one_of(Traffic),
@@ -214,6 +238,7 @@ _READERS: Final[dict[str, Callable[[str], object]]] = {
 
 _FIELDS: Final[dict[str, str]] = {
     "steps": "steps",
+    "budget": "budget",
     "max-weight": "max_weight_bp",
     "bake": "bake",
     "traffic": "traffic",

@@ -10,9 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from tests.bench.evidence import cost, detection, false_rollbacks, harm, noise
+from tests.bench.evidence import (
+    cost,
+    detection,
+    false_rollbacks,
+    harm,
+    latencies,
+    noise,
+    promotions,
+)
 from tests.bench.evidence.peers import PEERS
-from tests.bench.evidence.table import median, rows
+from tests.bench.evidence.table import mean, median, rows
 
 
 def _healthy(runs: int) -> Iterator[str]:
@@ -78,6 +86,55 @@ def _peers(runs: int) -> Iterator[str]:
     yield rows(("errors", "requests/s", "share", harm.OURS, *names), lines)
 
 
+def _slower(runs: int) -> Iterator[str]:
+    yield f"Seconds until slower answers are found, 15 s scrapes ({runs} runs a cell)"
+    found = list(latencies.cells(runs))
+    yield rows(
+        ("requests/s", "share", "regression", "strict", "specified", "default"),
+        [
+            (
+                f"{cell.per_second:g}",
+                f"{cell.share:.0%}",
+                cell.regression,
+                f"{cell.strict:.0f}",
+                f"{cell.specified:.0f}",
+                f"{cell.default:.0f}",
+            )
+            for cell in found
+        ],
+    )
+    ratio = median([cell.strict / cell.specified for cell in found])
+    yield f"strict against the specification's table: median {ratio:.2f}x"
+
+
+def _promoted(runs: int) -> Iterator[str]:
+    yield f"Versions that are worse by exactly the margin, and are promoted ({runs} runs a cell)"
+    found = [(edge, promotions.worse(*edge, runs)) for edge in promotions.EDGES]
+    worst = max(found, key=lambda one: one[1].value)
+    hits, of = (sum(getattr(share, name) for _, share in found) for name in ("hits", "of"))
+    yield f"{hits} of {of}; worst cell {worst[1]} at (requests/s, base, margin) = {worst[0]}"
+    for margin in (0.005, 0.025):
+        share, phi = promotions.worse_in_bursts(margin, runs)
+        yield f"errors in bursts of 5, phi {phi:.1f}, margin {margin:.1%}: {share}"
+    yield ""
+    yield f"The ladder by budget, 5 s scrapes, stable at 0.1 % ({runs} runs a cell)"
+    lines = []
+    for per_second in (10.0, 100.0, 1000.0):
+        for bad in (0.001, 0.005, 0.01, 0.05, 0.5):
+            climbs = promotions.climbs(per_second, bad, runs)
+            promoted = sum(climb.promoted for climb in climbs)
+            lines.append(
+                (
+                    f"{per_second:g}",
+                    f"{bad:.1%}",
+                    f"{promoted / len(climbs):.0%}",
+                    f"{promotions.mean_seconds(climbs):.0f}",
+                    f"{mean([climb.bad for climb in climbs]):.0f}",
+                )
+            )
+    yield rows(("requests/s", "errors", "promoted", "seconds", "bad answers beyond stable"), lines)
+
+
 def _cost(_: int) -> Iterator[str]:
     yield "What one scrape costs"
     for name, (observed, judged, size) in cost.figures().items():
@@ -89,6 +146,8 @@ PARTS: Final[dict[str, Callable[[int], Iterator[str]]]] = {
     "healthy": _healthy,
     "noise": _noisy,
     "delay": _delays,
+    "latency": _slower,
+    "promotion": _promoted,
     "peers": _peers,
     "cost": _cost,
 }

@@ -2,8 +2,8 @@
 """Healthy traffic as it really is: errors in bursts, rates that wander, incidents, unequal pods.
 
 Two equal versions, two canary pods of twenty with a tenth of 200 requests/s, 0.2 % errors, looked
-at every 15 s for an hour. Phi comes from six hours of the stable pods' own past, by the estimator
-of the product. The scenarios are those of the judge's specification (4.3 and 4.6).
+at every 15 s for an hour. Phi and k come from six hours of the stable pods' own past, measured and
+replayed as the product does it. The scenarios are those of the judge's specification (4.3 and 4.6).
 """
 
 import math
@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controller.core.evidence import dispersion
+from controller.core.evidence import calibration, replay
 from controller.core.evidence.judge import Interval, Settings, Tally
+from controller.core.evidence.past import Past
 from tests.bench.evidence.table import Share
 from tests.core.evidence.traffic import around, binomial, noticed
 
@@ -50,6 +51,7 @@ class Noise:
         bad_pod: Factor of one stable pod.
         incident: Errors that come and go.
         skew: Seconds by which the canary's scrapes lag.
+        cold: Factor of the canary's pods in the first minute of a run, in which they are warmed up.
     """
 
     burst: float = 1.0
@@ -61,6 +63,7 @@ class Noise:
     bad_pod: float = 1.0
     incident: Incident | None = None
     skew: float = 0.0
+    cold: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,11 +97,15 @@ SCENARIOS: Final[dict[str, tuple[Noise, Fleet]]] = {
         Noise(incident=Incident(every=7200, seconds=30, factor=50, common=False)),
         Fleet(),
     ),
+    "cold pods, 5x for a minute": (Noise(cold=5), Fleet()),
     "misaligned scrapes and common incidents": (
         Noise(incident=COMMON, skew=10),
         Fleet(canary=1, stable=9, per_second=2000),
     ),
 }
+
+
+COLD_SECONDS: Final = 60.0
 
 
 class _World:
@@ -114,7 +121,7 @@ class _World:
         self._kept[-1] *= noise.bad_pod
         self._walk = [source.gauss(0, noise.wander) for _ in pods]
         self._until = [0.0 for _ in pods]
-        self._at = source.random() * DAY_SECONDS
+        self._at = self._began = source.random() * DAY_SECONDS
 
     def step(self, seconds: float) -> list[Count]:
         """(requests, errors) of each pod in the next seconds."""
@@ -149,6 +156,8 @@ class _World:
         if noise.gamma:
             shape = 1 / noise.gamma**2
             factor *= self._source.gammavariate(shape, 1 / shape)
+        if pod < self._fleet.canary and self._at <= self._began + COLD_SECONDS:
+            factor *= noise.cold
         if noise.incident is not None and self._at <= self._until[pod]:
             factor *= noise.incident.factor
         return factor
@@ -163,12 +172,21 @@ class _World:
         return requests, min(errors, requests)
 
 
-def history(source: random.Random, noise: Noise, fleet: Fleet) -> dispersion.Dispersion:
+def history(source: random.Random, noise: Noise, fleet: Fleet) -> calibration.Calibration:
     """What the product would make of the stable pods' past."""
     world = _World(source, noise, replace(fleet, canary=0, per_second=_stable(fleet)))
     steps = [world.step(fleet.scrape) for _ in range(int(HISTORY_SECONDS / fleet.scrape))]
     rows = {str(pod): [step[pod] for step in steps] for pod in range(fleet.stable)}
-    return dispersion.estimate(rows, int(RUN_SECONDS / fleet.scrape))
+    past = Past(rows=rows, gap=fleet.scrape)
+    replays = replay.certified(
+        calibration.of(past, RUN_SECONDS), past, int(RUN_SECONDS / fleet.scrape)
+    )
+    while True:
+        try:
+            next(replays)
+        except StopIteration as ended:
+            found: calibration.Calibration = ended.value
+            return found
 
 
 def _stable(fleet: Fleet) -> float:
@@ -212,5 +230,7 @@ def false_rollbacks(name: str, runs: int, *, histories: int = 4) -> tuple[Share,
         settings = found.applied(Settings())
         each = runs // histories
         found_runs = (intervals(source, noise, fleet) for _ in range(each))
-        hits += sum(noticed(settings, run) is not None for run in found_runs)
+        hits += sum(
+            noticed(settings, run, warm_up_seconds=COLD_SECONDS) is not None for run in found_runs
+        )
     return Share(hits, runs // histories * histories), sum(phis) / histories

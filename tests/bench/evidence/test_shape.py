@@ -7,7 +7,7 @@ seeds; `docs/evidence.md` has the long form and says what is promised.
 
 import pytest
 
-from tests.bench.evidence import detection, false_rollbacks, harm, noise
+from tests.bench.evidence import detection, false_rollbacks, harm, latencies, noise, promotions
 from tests.bench.evidence.peers import ARGO, FLAGGER
 from tests.bench.evidence.table import Share, median
 
@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROMISED = 0.01
 NOISY = 0.015
+WORSE = 0.05
 
 
 @pytest.mark.parametrize("name", false_rollbacks.CONFIGURATIONS)
@@ -37,6 +38,43 @@ def test_a_regression_is_found_near_the_bound() -> None:
     told = [cell for cell in detection.cells(12, rates=(0.01, 0.05)) if cell.told]
     assert len(told) >= 6
     assert median([cell.strict / cell.bound for cell in told]) <= 1.6
+
+
+def test_slower_answers_are_found_as_soon_as_specified() -> None:
+    found = list(latencies.cells(12))
+    assert median([cell.strict / cell.specified for cell in found]) <= 1.1
+    slow = [cell for cell in found if cell.strict > 1.6 * cell.specified]
+    assert slow == []
+
+
+def test_healthy_latency_is_no_reason_for_a_rollback() -> None:
+    hits = latencies.false_rollbacks(100.0, 0.10, 40, 240)
+    assert not Share(hits, 40).beyond(PROMISED)
+
+
+@pytest.mark.parametrize("edge", promotions.EDGES)
+def test_a_version_worse_by_the_margin_is_hardly_ever_promoted(
+    edge: tuple[float, float, float],
+) -> None:
+    assert not promotions.worse(*edge, 24).beyond(WORSE)
+
+
+def test_nor_where_errors_come_in_bursts() -> None:
+    share, _ = promotions.worse_in_bursts(0.005, 24)
+    assert not share.beyond(WORSE)
+
+
+@pytest.mark.parametrize("per_second", [100.0, 1000.0])
+def test_a_healthy_version_climbs_by_its_budget_in_two_minutes_and_a_half(
+    per_second: float,
+) -> None:
+    found = promotions.climbs(per_second, 0.001, 12)
+    assert all(climb.promoted for climb in found)
+    assert promotions.mean_seconds(found) <= 150
+    for bad in (0.05, 0.5):
+        found = promotions.climbs(per_second, bad, 12)
+        assert not any(climb.promoted for climb in found)
+        assert sum(climb.bad for climb in found) / len(found) <= 100
 
 
 @pytest.mark.parametrize(("rate", "fewer"), [(0.05, 8.0), (0.5, 15.0)])

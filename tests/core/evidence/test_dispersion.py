@@ -6,10 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.evidence.dispersion import estimate, from_history, unknown
+from controller.core.evidence import past
+from controller.core.evidence.calibration import Calibration, estimate, of, unknown
 from controller.core.evidence.judge import Settings
 from controller.core.evidence.samples import Sample, Series, TrackSeries
 from tests.core.evidence.traffic import Traffic
+
+
+def from_history(stable: TrackSeries | None) -> Calibration:
+    return of(past.read(stable))
 
 
 def row(

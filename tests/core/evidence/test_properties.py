@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from controller.core.evidence.judge import (
     Evidence,
+    Gate,
     Interval,
     Limits,
     Outcome,
@@ -57,7 +58,7 @@ def test_a_restart_at_any_point_gives_the_same_verdicts(pairs: list[tuple[Tally,
         text = json.dumps(restarted.to_json())
         restarted = observe(Evidence.from_json(json.loads(text)), RULES, interval)
         now = float(number)
-        verdicts = [judge(e, RULES, now, dwell_seconds=3) for e in (straight, restarted)]
+        verdicts = [judge(e, RULES, now, gate=Gate(dwell_seconds=3)) for e in (straight, restarted)]
         assert verdicts[0] == verdicts[1]
     assert straight == restarted
 
@@ -82,7 +83,7 @@ def test_more_errors_of_the_canary_never_speak_for_it(
     before, then = after([(canary, stable)]), after([(worse, stable)])
     assert then.level >= before.level - 1e-9
     order = [Outcome.PASS, Outcome.HOLD, Outcome.FAIL]
-    words = [judge(e, RULES, 1.0, dwell_seconds=1).outcome for e in (before, then)]
+    words = [judge(e, RULES, 1.0, gate=Gate(dwell_seconds=1)).outcome for e in (before, then)]
     if canary.errors <= RULES.limits.max_error_rate * canary.requests:  # type: ignore[operator]
         assert order.index(words[1]) >= order.index(words[0])
 
@@ -104,7 +105,7 @@ def test_more_errors_of_stable_never_speak_against_the_canary(
 def test_one_track_alone_is_never_judged(stable: list[Tally]) -> None:
     nothing = Tally(reported=False)
     evidence = after([(nothing, tally) for tally in stable])
-    verdict = judge(evidence, RULES, float(len(stable)), dwell_seconds=0)
+    verdict = judge(evidence, RULES, float(len(stable)), gate=Gate(dwell_seconds=0))
     assert verdict.outcome is Outcome.HOLD
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from controller.core.evidence.judge import (
     Evidence,
+    Gate,
     Outcome,
     Settings,
     Verdict,
@@ -81,7 +82,7 @@ def verdicts(
         for interval in found.intervals:
             evidence = observe(evidence, settings, interval)
         evidence = kept(evidence)
-        yield judge(evidence, settings, world.at, dwell_seconds=20)
+        yield judge(evidence, settings, world.at, gate=Gate(dwell_seconds=20))
 
 
 def written(evidence: Evidence) -> Evidence:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from controller.core.evidence.judge import (
+    Gate,
     Interval,
     Outcome,
     Settings,
@@ -80,9 +81,11 @@ class Traffic:
 LADDER = (0.01, 0.05, 0.10, 0.25, 0.50)
 
 
-def noticed(settings: Settings, intervals: Iterable[Interval]) -> float | None:
+def noticed(
+    settings: Settings, intervals: Iterable[Interval], *, warm_up_seconds: float = 0.0
+) -> float | None:
     """Scrape time at which a step has shown enough for FAIL; None if it never does."""
-    evidence = weight_changed(start(settings), 0.0)
+    evidence = weight_changed(start(settings), 0.0, warm_up_seconds=warm_up_seconds)
     for interval in intervals:
         evidence = observe(evidence, settings, interval)
         if evidence.trip is not None:
@@ -126,7 +129,7 @@ def detection(
         evidence, at = observe(evidence, settings, interval), interval.at
         if visible is None and interval.canary.errors:
             visible = at
-        verdict = judge(evidence, settings, at, dwell_seconds=1e9)
+        verdict = judge(evidence, settings, at, gate=Gate(dwell_seconds=1e9))
         if verdict.outcome is Outcome.FAIL and visible is not None:
             return at - visible, verdict
     raise AssertionError("not detected")

@@ -284,3 +284,26 @@ def test_a_gateways_counters_cannot_judge_where_there_is_no_gateway() -> None:
     assert problem.hint.endswith(" or opentelemetry")
     fitting = parse({**told, PREFIX + "metrics": "opentelemetry"})
     assert isinstance(fitting, Policy) or all(one.key != "metrics" for one in fitting)
+
+
+def test_the_ladder_that_climbs_by_its_budget() -> None:
+    found = policy(steps="auto")
+    assert [step.weight_bp for step in found.steps] == [100, 1000, 5000]
+    assert (found.budget, found.min_requests, found.max_weight_bp) == (100.0, 1, 5000)
+    asked = policy(steps=" auto ", budget="20", min_requests="300", max_weight="10")
+    assert (asked.budget, asked.min_requests, asked.max_weight_bp) == (20, 300, 1000)
+    assert policy(steps="5@2m").budget is None
+
+
+@pytest.mark.parametrize(
+    ("annotations", "key"),
+    [
+        ({"budget": "20"}, "budget"),
+        ({"budget": "20", "steps": "5@2m"}, "budget"),
+        ({"steps": "auto", "traffic": "replicas"}, "steps"),
+    ],
+)
+def test_what_does_not_go_with_it(annotations: dict[str, str], key: str) -> None:
+    problem = only_problem(**annotations)
+    assert (problem.key, problem.code) == (key, "Contradiction")
+    assert problem.hint

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stable's past tells the judge before a run: phi, the cap, and where answers usually fall.
+
+Fixed when the run begins and written into its document: a setting tuned on the data that it judges
+would void the promise.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.core.evidence import dispersion, past
+from controller.core.evidence.dispersion import LEAST_ERRORS, Count
+from controller.core.evidence.past import Past
+from controller.core.evidence.settings import Settings
+
+DEFAULT_PHI = 3.0
+DEFAULT_CAP = 3
+KNOWN_CAP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """The measured past, or the cautious default.
+
+    Attributes:
+        phi: How much errors cluster, at least 1.
+        latency_phi: The same of slow answers.
+        cap_scrapes: k, the least number of scrapes to a rollback that goes with it.
+        known: Whether phi was measured.
+        volume: Requests per second then; 0: unknown.
+        buckets: Stable's histogram: (upper bound in seconds, requests not slower).
+        words: What it rests on, for people.
+    """
+
+    phi: float = DEFAULT_PHI
+    latency_phi: float = DEFAULT_PHI
+    cap_scrapes: int = DEFAULT_CAP
+    known: bool = False
+    volume: float = 0.0
+    buckets: tuple[tuple[float, int], ...] = ()
+    words: str = "nothing is known of stable's past; assuming phi = 3 and k = 3"
+
+    def applied(self, settings: Settings) -> Settings:
+        """The settings of a run that starts with this."""
+        return replace(
+            settings,
+            dispersion=self.phi,
+            latency_dispersion=self.latency_phi,
+            cap_scrapes=self.cap_scrapes,
+            dispersion_known=self.known,
+            volume=self.volume,
+            past=self.buckets,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Only whole numbers, strings, lists and objects."""
+        return {
+            "phi": repr(self.phi),
+            "latencyPhi": repr(self.latency_phi),
+            "capScrapes": self.cap_scrapes,
+            "known": int(self.known),
+            "volume": repr(self.volume),
+            "buckets": [[repr(bound), count] for bound, count in self.buckets],
+            "words": self.words,
+        }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "Calibration":
+        """Read back what `to_json` wrote.
+
+        Raises:
+            ValueError: It is not of that form.
+        """
+        try:
+            return cls(
+                phi=float(told["phi"]),
+                latency_phi=float(told["latencyPhi"]),
+                cap_scrapes=int(told["capScrapes"]),
+                known=bool(told["known"]),
+                volume=float(told["volume"]),
+                buckets=tuple((float(bound), int(count)) for bound, count in told["buckets"]),
+                words=str(told["words"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"calibration is damaged: {error!r}") from error
+
+
+UNKNOWN = Calibration()
+
+
+def unknown(why: str) -> Calibration:
+    """The cautious default, with the reason why nothing better is known."""
+    words = f"{why}; assuming phi = {DEFAULT_PHI:g} and k = {DEFAULT_CAP}"
+    return Calibration(words=words)
+
+
+def of(known: Past, run_seconds: float = math.inf) -> Calibration:
+    """What the past says of a run that is planned to last so long."""
+    if not known.rows:
+        return unknown("stable has no history")
+    found = estimate(known.rows, past.planned(run_seconds, known.gap))
+    run = past.planned(run_seconds, known.slow_gap)
+    slow = [ratio for rows in known.slow.values() if (ratio := dispersion.phi(rows, run))]
+    return replace(
+        found,
+        latency_phi=max(slow, default=DEFAULT_PHI),
+        volume=known.volume if found.known else 0.0,
+        buckets=known.buckets,
+    )
+
+
+def estimate(rows: Mapping[str, Sequence[Count]], run: int | None = None) -> Calibration:
+    """What counts of errors alone say; see `dispersion.phi` for the arguments."""
+    errors = sum(count[1] for row in rows.values() for count in row)
+    length = min((len(row) for row in rows.values()), default=0)
+    told = f"{errors} errors in {length} intervals of stable's history"
+    if errors < LEAST_ERRORS:
+        return unknown(f"{told}, at least {LEAST_ERRORS} errors are needed")
+    found = dispersion.phi(rows, run)
+    if found is None:
+        return unknown(f"{told}, too short to compare anything")
+    by = f"{len(rows)} pods" if len(rows) > 1 else "neighbouring stretches of time"
+    words = f"phi = {found:g} from {told}, by {by}; k = {KNOWN_CAP}"
+    return Calibration(phi=found, cap_scrapes=KNOWN_CAP, known=True, words=words)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a PASS asks for, beside evidence that does not speak against the canary."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from controller.core.evidence.reasons import Code, Reason, percent, power, seconds
+from controller.core.evidence.settings import Settings
+from controller.core.evidence.state import Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What a PASS at the present weight asks for, beside evidence that does not speak against it.
+
+    Attributes:
+        dwell_seconds: Least evidence time.
+        proven: Whether it must be proven that the canary is within the safe margin of stable: what
+            follows carries all requests.
+        budget: Bad requests that the next share may cost before a bad version is taken away;
+            infinite where nobody has set a budget.
+        next_share: The share of the requests that a PASS leads to.
+        next_seconds: How long it is planned to last.
+        reaction_seconds: How long it takes at least until a bad version has no more requests.
+    """
+
+    dwell_seconds: float
+    proven: bool = False
+    budget: float = math.inf
+    next_share: float = 1.0
+    next_seconds: float = math.inf
+    reaction_seconds: float = 0.0
+
+
+def lacking(evidence: Evidence, settings: Settings, gate: Gate, *, alone: bool) -> Iterator[Reason]:
+    """Too little seen, not for long enough, or not good enough for what comes next.
+
+    Args:
+        evidence: The accumulators.
+        settings: The settings of the run.
+        gate: What is asked for.
+        alone: No stable pod serves any more, so that nothing is asked of stable.
+    """
+    yield from _unripe(evidence, settings, gate.dwell_seconds, alone=alone)
+    if gate.proven:
+        yield from _unproven(evidence, settings)
+    if math.isfinite(gate.budget):
+        yield from _costly(evidence, settings, gate)
+
+
+def _unripe(
+    evidence: Evidence, settings: Settings, dwell_seconds: float, *, alone: bool
+) -> Iterator[Reason]:
+    """Too little seen, or not for long enough."""
+    window = evidence.window
+    for track, tally, least, code in (
+        ("canary", window.canary, settings.min_requests, Code.TOO_FEW_REQUESTS),
+        ("stable", window.stable, settings.min_stable_requests, Code.TOO_FEW_STABLE_REQUESTS),
+    ):
+        if tally.requests < least and not (alone and track == "stable"):
+            wait = _wait(tally.requests, least, window.seconds)
+            unknown = ", and none are coming" if window.seconds else ""
+            about = f", {seconds(wait)}" if wait is not None else unknown
+            yield Reason(
+                check="requests",
+                code=code,
+                message=f"{track} has {tally.requests} of {least} requests{about}",
+                canary_value=float(window.canary.requests),
+                stable_value=float(window.stable.requests),
+                n=tally.requests,
+                limit=float(least),
+            )
+    if window.seconds < dwell_seconds:
+        left = dwell_seconds - window.seconds
+        yield Reason(
+            check="dwell",
+            code=Code.DWELL_NOT_OVER,
+            message=f"{window.seconds:.0f} of {dwell_seconds:g} s at this weight, {seconds(left)}",
+            canary_value=window.seconds,
+            limit=dwell_seconds,
+        )
+
+
+def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
+    """Nothing speaks against it, and too little for it yet."""
+    proof, needed = evidence.proof.log_evidence(settings.safe_margin), -math.log(settings.beta)
+    if proof >= needed:
+        return
+    wait = _wait(proof, needed, evidence.window.seconds)
+    about = f", {seconds(wait)}" if wait is not None else ""
+    yield Reason(
+        check="proof",
+        code=Code.NOT_PROVEN,
+        message=f"not yet proven to be within {percent(settings.safe_margin)} of stable: "
+        f"{power(max(proof, 0.0))} of {power(needed)}{about}",
+        canary_value=evidence.proof.bound(settings.beta),
+        n=evidence.window.canary.requests,
+        limit=settings.safe_margin,
+    )
+
+
+def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reason]:
+    """What is not ruled out yet would cost more bad requests than allowed (specification, 1.11)."""
+    window = evidence.window
+    if not window.seconds:
+        return  # The dwell is not over then, which says enough.
+    worst = evidence.whole.bound(settings.beta)
+    per_second = (window.canary.requests + window.stable.requests) / window.seconds
+    harm = _harm(worst * gate.next_share * per_second, settings, gate)
+    if harm <= gate.budget:
+        return
+    yield Reason(
+        check="budget",
+        code=Code.OVER_BUDGET,
+        message=f"up to {percent(worst)} more errors than stable are not ruled out, which at "
+        f"{percent(gate.next_share)} could cost {harm:.0f} bad requests of {gate.budget:g} allowed",
+        canary_value=harm,
+        n=window.canary.requests,
+        limit=gate.budget,
+    )
+
+
+def _harm(bad_per_second: float, settings: Settings, gate: Gate) -> float:
+    """Bad requests that the next share may cost at so many a second.
+
+    Until the version is found out, which takes the time to react and as many errors as make the
+    evidence, or all that the step has, if that is less. An error is worth -log(pi) at most, with pi
+    the canary's part of the errors that are to be expected anyway: little at 95 % of the requests.
+    """
+    scaled = gate.next_share * settings.tolerance
+    part = scaled / (scaled + 1 - gate.next_share)
+    needed = math.inf
+    if part < 1:
+        needed = settings.log_needed * settings.dispersion / -math.log(part)
+    found_out = bad_per_second * gate.reaction_seconds + needed
+    return min(found_out, bad_per_second * gate.next_seconds)
+
+
+def _wait(have: float, need: float, span: float) -> float | None:
+    """Seconds until `need` is reached at the present pace; None if there is no pace."""
+    if have >= need:
+        return 0.0
+    return (need - have) * span / have if have > 0 and span else None
+
+
+def seconds_to_go(evidence: Evidence, settings: Settings, gate: Gate) -> float | None:
+    """When to expect that nothing is lacking if all goes on as it does; None if unknown."""
+    window = evidence.window
+    proof = evidence.proof.log_evidence(settings.safe_margin)
+    waits = (
+        _wait(window.canary.requests, settings.min_requests, window.seconds),
+        _wait(window.stable.requests, settings.min_stable_requests, window.seconds),
+        _wait(proof, -math.log(settings.beta), window.seconds) if gate.proven else 0.0,
+        max(gate.dwell_seconds - window.seconds, 0.0),
+    )
+    known = [wait for wait in waits if wait is not None]
+    return max(known) if len(known) == len(waits) and max(known) > 0 else None

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The latency bet: is the canary's histogram the slower one, judged over all of its bounds at once.
+
+For a vector r of ratios that was fixed before the interval, with c_b and s_b the requests of canary
+and stable in cell b of the histogram, n_c and n_s their sums and r0 the tolerance::
+
+    w = n_c r0 / (n_c r0 + n_s)
+    log e = sum_b c_b log(r_b) - (c_b + s_b) log(1 + w (r_b - 1))
+
+H0: the share of requests slower than any bound is at most r0 times stable's. For r that never falls
+from cell to cell, and is at least 1 where r0 > 1, E[e] <= 1 whatever stable's distribution is and
+however it drifts: by 1 + x <= exp(x) the exponent is a sum of terms g_b (p_c,b - r0 p_s,b) with g
+not falling either, and so is at most 0. tests/core/evidence/ enumerates it.
+
+Which r are bet on is a question of power alone. They say what stable's own histogram would look
+like if everything took 1.25 times as long, or if one request in a hundred fell into the tail or
+hung; so the bet learns from one histogram of the past and needs no model of it.
+"""
+
+import functools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from operator import mul
+from typing import Final
+
+SCALES: Final = (1.1, 1.25, 1.6, 2.5, 5.0)
+"""Everything takes so many times as long."""
+
+TAILS: Final = (0.003, 0.01, 0.04, 0.15)
+"""So large a share falls above the 99th percentile instead."""
+
+HANGS: Final = (0.002, 0.01, 0.05)
+"""So large a share falls into the last cells instead: time-outs."""
+
+HANG_CELLS: Final = 3
+TAIL_BEGINS: Final = 0.99
+
+MOST_CELLS: Final = 15
+"""More bounds add little and cost time and state."""
+
+LEAST_SEEN: Final = 200
+"""Requests of stable that a histogram needs before it says where stable's answers fall."""
+
+LEAST_IN_CELL: Final = 25
+"""Cells with fewer share a ratio where everything is slower, or chance would shape the bet."""
+
+LEAST_SHARE: Final = 2e-5
+LARGEST_RATIO: Final = 50.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bet:
+    """One alternative, from the first cell on in which its ratio is not 1.
+
+    Attributes:
+        first: Index of that cell.
+        logs: Natural logarithms of the ratios from there on.
+        gains: The ratios less 1.
+    """
+
+    first: int
+    logs: tuple[float, ...]
+    gains: tuple[float, ...]
+
+
+def thinned(bounds: Sequence[float]) -> tuple[float, ...]:
+    """At most `MOST_CELLS` of the ascending bounds, spread evenly, first and last included."""
+    if len(bounds) <= MOST_CELLS:
+        return tuple(bounds)
+    last = len(bounds) - 1
+    return tuple(bounds[round(place * last / (MOST_CELLS - 1))] for place in range(MOST_CELLS))
+
+
+def cells(buckets: Iterable[tuple[float, int]], bounds: Sequence[float]) -> tuple[int, ...] | None:
+    """Requests of each cell, from cumulative counts; None if a bound is not among the buckets."""
+    known = dict(buckets)
+    if any(bound not in known for bound in bounds):
+        return None
+    counts = [0, *(known[bound] for bound in bounds)]
+    return tuple(max(late - early, 0) for early, late in pairwise(counts))
+
+
+@functools.lru_cache(maxsize=1024)  # One for each run that is under way.
+def family(bounds: tuple[float, ...], past: tuple[int, ...], tolerance: float) -> tuple[Bet, ...]:
+    """The alternatives, from where stable's answers fell in the past.
+
+    Args:
+        bounds: Upper bounds of the cells in seconds, the last one infinite.
+        past: Stable's requests in each cell.
+        tolerance: r0.
+    """
+    shares = _shares(past)
+    vectors = [*_scaled(bounds, past)]
+    above = next(
+        place for place, sum_ in enumerate(accumulate(shares), 1) if sum_ >= TAIL_BEGINS - 1e-9
+    )
+    above = min(above, len(shares) - 1)
+    vectors += [_moved(shares, above, extra) for extra in TAILS]
+    last = max(len(shares) - HANG_CELLS, 1)
+    vectors += [_moved(shares, last, extra) for extra in HANGS]
+    return tuple(_bet(vector, tolerance) for vector in vectors)
+
+
+def scores(
+    bets: Sequence[Bet], canary: Sequence[int], stable: Sequence[int], tolerance: float
+) -> tuple[float, ...] | None:
+    """Log e of each bet for one interval; None where one track answered nothing."""
+    total_c, total_s = sum(canary), sum(stable)
+    if total_c <= 0 or total_s <= 0:
+        return None
+    weight = total_c * tolerance / (total_c * tolerance + total_s)
+    both = [c + s for c, s in zip(canary, stable, strict=True)]
+    log = math.log
+    found = []
+    for bet in bets:
+        first = bet.first
+        losses = [log(1.0 + weight * gain) for gain in bet.gains]
+        found.append(sum(map(mul, canary[first:], bet.logs)) - sum(map(mul, both[first:], losses)))
+    return tuple(found)
+
+
+def worst(
+    bounds: Sequence[float], canary: Sequence[int], stable: Sequence[int]
+) -> tuple[float, tuple[int, int], tuple[int, int]]:
+    """The bound at which the canary is most clearly the slower one, for people.
+
+    Returns the bound with (slower, requests) of canary and stable; what is told is chosen by the
+    standard score of the difference, and no verdict depends on it.
+    """
+    total_c, total_s = sum(canary), sum(stable)
+    best, chosen = -math.inf, (bounds[0], (0, total_c), (0, total_s))
+    slow_c, slow_s = total_c, total_s
+    for bound, in_c, in_s in zip(bounds[:-1], canary, stable, strict=False):
+        slow_c, slow_s = slow_c - in_c, slow_s - in_s
+        pooled = (slow_c + slow_s + 1) / (total_c + total_s + 2)
+        spread = math.sqrt(pooled * (1 - pooled) * (1 / max(total_c, 1) + 1 / max(total_s, 1)))
+        score = (slow_c / max(total_c, 1) - slow_s / max(total_s, 1)) / spread
+        if score > best:
+            best, chosen = score, (bound, (slow_c, total_c), (slow_s, total_s))
+    return chosen
+
+
+def _shares(past: Sequence[int]) -> list[float]:
+    """Stable's share of each cell; one that was empty could have had half a request (Laplace)."""
+    total = sum(past) + 0.5 * len(past)
+    return [max((count + 0.5) / total, LEAST_SHARE) for count in past]
+
+
+def _scaled(bounds: Sequence[float], past: Sequence[int]) -> Iterator[list[float]]:
+    """The ratios if everything took longer, by logit F as a line between logarithms of bounds.
+
+    Cells of few counts share one ratio: that of all of them together.
+    """
+    groups = _grouped(past)
+    shares = _shares([sum(past[place] for place in group) for group in groups])
+    total = sum(shares)
+    uppers = [math.log(bounds[group[-1]]) for group in groups[:-1]]
+    below = list(accumulate(share / total for share in shares))[:-1]
+    logits = [math.log(part / (1 - part)) for part in below]
+    if len(uppers) < 2:
+        return
+    for scale in SCALES:
+        shifted = [_logistic(_line(uppers, logits, at - math.log(scale))) for at in uppers]
+        parts = [late - early for early, late in pairwise([0.0, *shifted, 1.0])]
+        ratios = [
+            max(part, 1e-12) * total / share for part, share in zip(parts, shares, strict=True)
+        ]
+        spread = [0.0] * len(past)
+        for group, ratio in zip(groups, ratios, strict=True):
+            for place in group:
+                spread[place] = ratio
+        yield spread
+
+
+def _grouped(past: Sequence[int]) -> list[list[int]]:
+    """Neighbouring cells, together at least `LEAST_IN_CELL`; a poor rest joins those before."""
+    groups: list[list[int]] = []
+    open_, seen = [], 0
+    for place, count in enumerate(past):
+        open_.append(place)
+        seen += count
+        if seen >= LEAST_IN_CELL:
+            groups.append(open_)
+            open_, seen = [], 0
+    if open_ and groups:
+        groups[-1] = [*groups[-1], *open_]
+    elif open_:
+        groups.append(open_)
+    return groups
+
+
+def _line(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
+    """The broken line through the points; beyond the ends the outer pieces go on."""
+    place = min(max(sum(1 for known in xs if known <= x), 1), len(xs) - 1)
+    x0, x1, y0, y1 = xs[place - 1], xs[place], ys[place - 1], ys[place]
+    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _moved(shares: Sequence[float], first: int, extra: float) -> list[float]:
+    """The ratios if `extra` of all requests were spread evenly over the cells from `first` on."""
+    each = extra / (len(shares) - first)
+    return [
+        1 - extra + (each / share if place >= first else 0.0) for place, share in enumerate(shares)
+    ]
+
+
+def _bet(vector: Sequence[float], tolerance: float) -> Bet:
+    """The ratios as the proof needs them: bounded, never falling, at least 1 with a tolerance."""
+    least = 1.0 if tolerance > 1 else 1 / LARGEST_RATIO
+    ratios = list(accumulate((min(max(r, least), LARGEST_RATIO) for r in vector), max))
+    first = next((place for place, ratio in enumerate(ratios) if ratio != 1.0), len(ratios) - 1)
+    return Bet(
+        first=first,
+        logs=tuple(math.log(ratio) for ratio in ratios[first:]),
+        gains=tuple(ratio - 1.0 for ratio in ratios[first:]),
+    )

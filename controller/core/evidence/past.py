@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stable's past as counts: pod by pod where the pods counted, and where its answers fell."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from controller.core.evidence.dispersion import Count
+from controller.core.evidence.samples import Cursor, Sample, Series, TrackSeries, difference
+from controller.core.evidence.samples import usual_gap as gap_of
+from controller.core.evidence.tally import Interval, Tally
+
+LEAST_SLOW = 0.01
+MOST_SLOW = 0.60
+"""Shares of slower answers between which a bound shows how slow answers cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What stable did before the run.
+
+    Attributes:
+        rows: For each pod (or one entry for the whole) its (requests, errors) per scrape interval,
+            oldest first; the newest ones of all pods stand for the same time.
+        gap: Seconds between two scrapes; 0 if unknown.
+        slow: For some bucket bounds the same rows of (timed requests, slower ones).
+        slow_gap: Seconds between two scrapes of those.
+        buckets: Its histogram: (upper bound in seconds, requests not slower), bounds ascending.
+    """
+
+    rows: Mapping[str, Sequence[Count]] = field(default_factory=dict)
+    gap: float = 0.0
+    slow: Mapping[float, Mapping[str, Sequence[Count]]] = field(default_factory=dict)
+    slow_gap: float = 0.0
+    buckets: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def intervals(self) -> int:
+        """So many scrape intervals are known of every pod."""
+        return min((len(row) for row in self.rows.values()), default=0)
+
+    @property
+    def volume(self) -> float:
+        """Requests per second of all pods together; 0 if unknown."""
+        requests = sum(count[0] for row in self.rows.values() for count in row[-self.intervals :])
+        return requests / (self.intervals * self.gap) if self.intervals and self.gap else 0.0
+
+
+def read(stable: TrackSeries | None, timed: TrackSeries | None = None) -> Past:
+    """From raw series of stable's past.
+
+    Pods come and go. Those that are there at the end are held against each other, over as long a
+    past as they share; a pod with less than half of the longest one's past is left out, or one that
+    has just been born would leave no past at all.
+
+    Args:
+        stable: Its counters of answers.
+        timed: Its histograms, which may reach back less far.
+    """
+    if stable is None or not any(one.samples for one in stable.requests):
+        return Past()
+    tallies = _by_pod(replace(stable, buckets=()))
+    found = Past(
+        rows={pod: [(one.requests, one.errors) for one in row] for pod, row in tallies.items()},
+        gap=gap_of(one.samples for one in stable.requests),
+    )
+    if timed is None or not any(one.samples for _, one in timed.buckets):
+        return found
+    slow = _by_pod(replace(timed, requests=(), errors=()))
+    whole = Tally()
+    for row in slow.values():
+        for one in row:
+            whole = whole.plus(one)
+    bounds = [
+        bound
+        for bound, _ in whole.buckets
+        if LEAST_SLOW <= (whole.slower_than(bound) or 0) / max(whole.timed, 1) <= MOST_SLOW
+    ]
+    return replace(
+        found,
+        buckets=whole.buckets,
+        slow_gap=gap_of(one.samples for _, one in timed.buckets),
+        slow={
+            bound: {
+                pod: [(one.timed, one.slower_than(bound) or 0) for one in row]
+                for pod, row in slow.items()
+            }
+            for bound in bounds
+        },
+    )
+
+
+def _by_pod(track: TrackSeries) -> dict[str, list[Tally]]:
+    """Stable's tallies per scrape interval, for each pod that is there at the end."""
+    series = [*track.requests, *(one for _, one in track.buckets)]
+    newest = max(one.samples[-1].at for one in series if one.samples)
+    pods = {_pod(track, one) for one in series if one.samples and one.samples[-1].at == newest}
+    rows = {pod: [one.stable for one in _intervals(_of_pod(track, pod))] for pod in sorted(pods)}
+    longest = max(len(row) for row in rows.values())
+    return {pod: row for pod, row in rows.items() if row and 2 * len(row) >= longest}
+
+
+def _intervals(track: TrackSeries) -> Iterator[Interval]:
+    """Counts per scrape interval. The oldest scrape only serves as the first predecessor."""
+    series = (*track.requests, *track.errors, *(one for _, one in track.buckets))
+    first = min((one.samples[0].at for one in series if one.samples), default=0.0)
+    opening = TrackSeries(
+        requests=tuple(_until(one, first) for one in track.requests),
+        errors=tuple(_until(one, first) for one in track.errors),
+        buckets=tuple((bound, _until(one, first)) for bound, one in track.buckets),
+        target_labels=track.target_labels,
+        pod_label=track.pod_label,
+    )
+    cursor: Cursor = difference(Cursor(), None, opening).cursor
+    yield from difference(cursor, None, track).intervals
+
+
+def _until(series: Series, at: float) -> Series:
+    early: tuple[Sample, ...] = tuple(one for one in series.samples if one.at <= at)
+    return Series(labels=series.labels, samples=early)
+
+
+def _pod(track: TrackSeries, series: Series) -> str:
+    """The pod that counted, empty where a gateway did."""
+    return dict(series.labels).get(track.pod_label, "") if track.pod_label else ""
+
+
+def _of_pod(track: TrackSeries, pod: str) -> TrackSeries:
+    return replace(
+        track,
+        requests=tuple(one for one in track.requests if _pod(track, one) == pod),
+        errors=tuple(one for one in track.errors if _pod(track, one) == pod),
+        buckets=tuple((bound, one) for bound, one in track.buckets if _pod(track, one) == pod),
+    )
+
+
+def planned(run_seconds: float, gap: float) -> int | None:
+    """How many intervals a run lasts; None where that is unknown or without an end."""
+    return math.ceil(run_seconds / gap) if gap and math.isfinite(run_seconds) else None

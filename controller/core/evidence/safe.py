@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proof that the canary is no worse than stable by more than a margin: what a promotion rests on.
+
+The mirror image of `eprocess`: a bet against H0: p_c >= p_s + m, for every margin m at once. With n
+requests and e errors of canary (c) and stable (s), for a bet a below 1::
+
+    log e_a(m) = e_c log a + e_s log(1 + n_c/n_s (1 - a)) + n_c m (1 - a)
+
+E[e] <= exp(n_c (1 - a) (p_s + m - p_c)) <= 1 by 1 + x <= exp(x), for any p_s and any split. The
+margin stands in the last term alone, and that term is a sum of requests: so two sums for each bet
+answer for all margins, and the smallest margin that is refuted is an upper bound on how much worse
+the canary is, right with probability 1 - beta at every look (the hypotheses are nested).
+"""
+
+import math
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from controller.core.evidence.eprocess import log_sum
+
+BETS: Final = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+
+NEWTON_STEPS: Final = 4
+"""More would change the bound by less than anybody reads."""
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What has been seen in favour of the canary; begins anew where its promise begins anew.
+
+    Attributes:
+        sums: For each bet the logarithms settled so far, without the margin's term.
+        requests: The canary's requests behind them, tempered as they are.
+        open: (errors, requests) of the canary that wait for a first request of stable, with which
+            they are settled: late in a run stable answers few.
+    """
+
+    sums: tuple[float, ...] = (0.0,) * len(BETS)
+    requests: float = 0.0
+    open: tuple[int, int] = (0, 0)
+
+    def settled(self, canary: tuple[int, int], stable: tuple[int, int], eta: float) -> "Proof":
+        """After one more interval.
+
+        Args:
+            canary: (errors, requests) of the canary.
+            stable: The same of stable.
+            eta: 1/phi, the tempering for clustered errors.
+        """
+        bad_c, total_c = self.open[0] + canary[0], self.open[1] + canary[1]
+        bad_s, total_s = stable
+        if total_c <= 0:
+            return self
+        if total_s <= 0:
+            return replace(self, open=(bad_c, total_c))
+        odds = total_c / total_s
+        return Proof(
+            sums=tuple(
+                [
+                    known + eta * (bad_c * log_bet + bad_s * math.log1p(odds * left))
+                    for known, (log_bet, left) in zip(self.sums, _TERMS, strict=True)
+                ]
+            ),
+            requests=self.requests + eta * total_c,
+        )
+
+    def log_evidence(self, margin: float) -> float:
+        """Natural logarithm of the evidence that the canary is within `margin` of stable."""
+        owed = self.requests * margin
+        terms = [known + owed * left for known, (_, left) in zip(self.sums, _TERMS, strict=True)]
+        return log_sum(terms) - math.log(len(BETS))
+
+    def bound(self, beta: float) -> float:
+        """How much larger than stable's the canary's share of errors is at most: 0..1.
+
+        Wrong at any look of a run with probability `beta` at most.
+        """
+        if not self.requests:
+            return 1.0
+        needed = math.log(len(BETS) / beta)
+        # One bet alone refutes this margin. Newton's steps come down from there to the one that all
+        # of them together refute and never pass it, since the evidence is convex in the margin.
+        margin = min(
+            (needed - known) / (self.requests * left)
+            for known, (_, left) in zip(self.sums, _TERMS, strict=True)
+        )
+        for _ in range(NEWTON_STEPS):
+            owed = self.requests * margin
+            terms = [
+                known + owed * left - needed
+                for known, (_, left) in zip(self.sums, _TERMS, strict=True)
+            ]
+            top = max(terms)
+            parts = [math.exp(term - top) for term in terms]
+            total = sum(parts)
+            slope = sum(part * left for part, (_, left) in zip(parts, _TERMS, strict=True)) / total
+            margin -= (top + math.log(total)) / (self.requests * slope)
+        return min(max(margin, 0.0), 1.0)
+
+
+_TERMS: Final = tuple((math.log(bet), 1 - bet) for bet in BETS)
+
+NOTHING: Final = Proof()
+"""Before the first request."""

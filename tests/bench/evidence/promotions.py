@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is promoted, and how soon: versions at the edge of the margin, and the ladder by budget.
+
+The judge alone, without a cluster: a weight is in force 2.5 s after it was written and pods take
+5 s to start, so that times are those of a run whose pods are quick.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from controller.core.evidence.judge import (
+    Evidence,
+    Gate,
+    Outcome,
+    Settings,
+    judge,
+    observe,
+    start,
+    weight_changed,
+)
+from controller.core.policy.model import AUTO_STEPS, DEFAULT_BUDGET
+from tests.bench.evidence import noise
+from tests.bench.evidence.table import Share, mean
+from tests.core.evidence.traffic import Traffic
+
+BAKE_SHARE: Final = 0.95
+BAKE_SECONDS: Final = 60.0
+DEADLINE_SECONDS: Final = 1860.0
+SETTLE_SECONDS: Final = 2.5
+PODS_SECONDS: Final = 5.0
+SCRAPE: Final = 5.0
+CALM: Final = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True, min_requests=1)
+
+EDGES: Final = tuple(
+    (per_second, base, margin)
+    for per_second in (10.0, 100.0, 1000.0)
+    for base in (0.0001, 0.001, 0.01)
+    for margin in (0.005, 0.025)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Climb:
+    """One way up the ladder.
+
+    Attributes:
+        promoted: Whether the bake was passed.
+        seconds: From the first pods on until then, or until it was rolled back.
+        bad: Bad answers of the canary that stable would not have given.
+    """
+
+    promoted: bool
+    seconds: float
+    bad: float
+
+
+def worse(per_second: float, base: float, margin: float, runs: int) -> Share:
+    """How often a version that is worse by exactly the margin is promoted: never is the goal.
+
+    The bake alone, with a deadline of half an hour: the steps before could only stop it.
+    """
+    source = random.Random(f"{per_second} {base} {margin}")
+    traffic = Traffic(
+        per_second=per_second,
+        share=BAKE_SHARE,
+        canary_bad=base + margin,
+        stable_bad=base,
+        scrape=15.0,
+    )
+    settings = replace(CALM, safe_margin=margin)
+    promoted = sum(_passes(source, settings, traffic) for _ in range(runs))
+    return Share(promoted, runs)
+
+
+def worse_in_bursts(margin: float, runs: int) -> tuple[Share, float]:
+    """The same where errors come five at a time; with the phi that history shows."""
+    scenario, fleet = noise.SCENARIOS["bursts of 5"]
+    source = random.Random(f"bursts {margin}")
+    found = noise.history(source, scenario, fleet)
+    settings = replace(found.applied(CALM), safe_margin=margin)
+    bad = fleet.bad + margin
+    traffic = Traffic(
+        per_second=fleet.per_second,
+        share=BAKE_SHARE,
+        canary_bad=bad,
+        stable_bad=fleet.bad,
+        scrape=15.0,
+        burst=5,
+    )
+    promoted = sum(_passes(source, settings, traffic) for _ in range(runs))
+    return Share(promoted, runs), found.phi
+
+
+def _passes(source: random.Random, settings: Settings, traffic: Traffic) -> bool:
+    evidence = weight_changed(start(settings), 0.0)
+    gate = Gate(dwell_seconds=BAKE_SECONDS, proven=True)
+    for interval in traffic.intervals(source, int(DEADLINE_SECONDS / traffic.scrape)):
+        evidence = observe(evidence, settings, interval)
+        found = judge(evidence, settings, interval.at, gate=gate)
+        if found.outcome is not Outcome.HOLD:
+            return found.outcome is Outcome.PASS
+    return False
+
+
+def climbs(per_second: float, canary_bad: float, runs: int) -> list[Climb]:
+    """Ladders by the default budget, stable at 0.1 %."""
+    source = random.Random(f"{per_second} {canary_bad}")
+    traffic = Traffic(per_second=per_second, canary_bad=canary_bad, stable_bad=0.001, scrape=SCRAPE)
+    return [_climb(source, traffic) for _ in range(runs)]
+
+
+def _climb(source: random.Random, traffic: Traffic) -> Climb:
+    evidence, at, bad = start(CALM), 0.0, 0.0
+    for gate, share in _rungs():
+        at += PODS_SECONDS + SETTLE_SECONDS
+        evidence = weight_changed(evidence, at)
+        step = replace(traffic, share=share)
+        # Scrapes do not wait for the weight; the first whole interval begins somewhere in the next.
+        at += SCRAPE * source.random()
+        bad += traffic.per_second * share * traffic.canary_bad * (SETTLE_SECONDS + SCRAPE / 2)
+        evidence, at, served, passed = _rung(source, evidence, step, gate, at)
+        bad += served
+        if not passed:
+            return Climb(promoted=False, seconds=at, bad=bad)
+    return Climb(promoted=True, seconds=at, bad=bad)
+
+
+def _rungs() -> Iterator[tuple[Gate, float]]:
+    shares = [step.weight_bp / 10_000 for step in AUTO_STEPS]
+    reaction = CALM.cap_scrapes * SCRAPE + SETTLE_SECONDS
+    lasts = [2 * SCRAPE] * (len(shares) - 1) + [BAKE_SECONDS]
+    for share, after, seconds in zip(shares, [*shares[1:], BAKE_SHARE], lasts, strict=True):
+        yield (
+            Gate(
+                dwell_seconds=2 * SCRAPE,
+                budget=DEFAULT_BUDGET,
+                next_share=after,
+                next_seconds=seconds,
+                reaction_seconds=reaction,
+            ),
+            share,
+        )
+    yield Gate(dwell_seconds=BAKE_SECONDS, proven=True), BAKE_SHARE
+
+
+def _rung(
+    source: random.Random, evidence: Evidence, step: Traffic, gate: Gate, at: float
+) -> tuple[Evidence, float, float, bool]:
+    """One weight until PASS or FAIL, or the deadline; with the bad answers it cost."""
+    bad = 0.0
+    for interval in step.intervals(source, int(DEADLINE_SECONDS / SCRAPE), at):
+        evidence = observe(evidence, CALM, interval)
+        at = interval.at
+        bad += interval.canary.errors - interval.canary.requests * step.stable_bad
+        found = judge(evidence, CALM, at, gate=gate)
+        if found.outcome is not Outcome.HOLD:
+            return evidence, at, bad, found.outcome is Outcome.PASS
+    return evidence, at, bad, False
+
+
+def mean_seconds(found: list[Climb]) -> float:
+    """Of the ladders that came to an end."""
+    return mean([one.seconds for one in found])

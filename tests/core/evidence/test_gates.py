@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a PASS asks for: proof before everything goes to the new version, and a budget kept."""
+
+import random
+
+import pytest
+
+from controller.core.evidence.judge import (
+    Code,
+    Evidence,
+    Gate,
+    Outcome,
+    Settings,
+    Verdict,
+    judge,
+    observe,
+    start,
+    weight_changed,
+)
+from tests.core.evidence.traffic import Traffic
+
+CALM = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True, safe_margin=0.01)
+
+
+def seen(traffic: Traffic, scrapes: int, settings: Settings = CALM, seed: int = 1) -> Evidence:
+    evidence = weight_changed(start(settings), 0.0)
+    for interval in traffic.intervals(random.Random(seed), scrapes):
+        evidence = observe(evidence, settings, interval)
+    return evidence
+
+
+def said(evidence: Evidence, gate: Gate, settings: Settings = CALM) -> Verdict:
+    return judge(evidence, settings, evidence.last_at, gate=gate)
+
+
+PROVEN = Gate(dwell_seconds=5, proven=True)
+
+
+def test_before_the_promotion_it_is_proven_that_the_version_is_good_enough() -> None:
+    healthy = Traffic(canary_bad=0.002, stable_bad=0.002)
+    early = said(seen(healthy, 6), PROVEN)
+    assert early.outcome is Outcome.HOLD
+    assert [reason.code for reason in early.reasons] == [Code.NOT_PROVEN]
+    assert "not yet proven to be within 1.0 % of stable: 10^" in early.reasons[0].message
+    assert early.seconds_to_go
+    assert said(seen(healthy, 6), Gate(dwell_seconds=5)).outcome is Outcome.PASS
+    later = said(seen(healthy, 60), PROVEN)
+    assert later.outcome is Outcome.PASS
+    assert "with 95.0 % certainty at most 0." in later.reasons[0].message
+
+
+def test_a_version_that_is_worse_by_more_than_the_margin_is_never_proven() -> None:
+    """Neither by a long wait: slightly too bad is not proven bad, and not promoted either."""
+    worse = Traffic(canary_bad=0.045, stable_bad=0.03, share=0.5)
+    for seed in range(20):
+        evidence = seen(worse, 300, seed=seed)
+        assert said(evidence, PROVEN).outcome is not Outcome.PASS
+
+
+def test_the_proof_begins_anew_at_each_weight() -> None:
+    evidence = seen(Traffic(canary_bad=0.0, stable_bad=0.0), 100)
+    assert evidence.proof.bound(0.05) < 0.01
+    fresh = weight_changed(evidence, evidence.last_at)
+    assert fresh.proof.bound(0.05) == 1.0
+    assert fresh.whole == evidence.whole
+
+
+@pytest.mark.parametrize(("budget", "outcome"), [(5.0, Outcome.HOLD), (500.0, Outcome.PASS)])
+def test_the_next_share_waits_until_it_cannot_cost_more_than_allowed(
+    budget: float, outcome: Outcome
+) -> None:
+    evidence = seen(Traffic(canary_bad=0.0, stable_bad=0.001, share=0.05), 8)
+    gate = Gate(dwell_seconds=2, budget=budget, next_share=0.2, reaction_seconds=5.0)
+    found = said(evidence, gate, CALM)
+    assert found.outcome is outcome
+    if outcome is Outcome.HOLD:
+        assert [reason.code for reason in found.reasons] == [Code.OVER_BUDGET]
+        assert "bad requests of 5 allowed" in found.reasons[0].message

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The latency bet: its promise by exact enumeration, and that it sees what it is for."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from controller.core.evidence import latency
+
+INF = math.inf
+BOUNDS = (0.1, 0.3, INF)
+ROUNDING = 1e-9
+
+
+def draws(total: int, cells: int) -> Iterator[tuple[int, ...]]:
+    """All ways in which so many answers fall into so many cells."""
+    for cuts in itertools.combinations(range(total + cells - 1), cells - 1):
+        edges = (-1, *cuts, total + cells - 1)
+        yield tuple(late - early - 1 for early, late in itertools.pairwise(edges))
+
+
+def chance(counts: Sequence[int], shares: Sequence[float]) -> float:
+    """Of exactly these counts, if answers are independent."""
+    ways = math.factorial(sum(counts))
+    for count in counts:
+        ways //= math.factorial(count)
+    return ways * math.prod(share**count for share, count in zip(shares, counts, strict=True))
+
+
+def slowed(shares: Sequence[float], tolerance: float) -> list[float]:
+    """The slowest distribution that is not worse: each exceedance is so many times stable's."""
+    beyond = [sum(shares[place:]) for place in range(1, len(shares))]
+    most = [1.0, *(min(tolerance * part, 1.0) for part in beyond), 0.0]
+    return [early - late for early, late in itertools.pairwise(most)]
+
+
+def expected(
+    bets: Sequence[latency.Bet], sizes: tuple[int, int], shares: Sequence[float], tolerance: float
+) -> list[float]:
+    """E[e] of each bet at the edge of the hypothesis."""
+    totals = [0.0] * len(bets)
+    worse = slowed(shares, tolerance)
+    for canary in draws(sizes[0], len(shares)):
+        for stable in draws(sizes[1], len(shares)):
+            weight = chance(canary, worse) * chance(stable, shares)
+            found = latency.scores(bets, canary, stable, tolerance)
+            assert found is not None
+            for place, score in enumerate(found):
+                totals[place] += weight * math.exp(score)
+    return totals
+
+
+@pytest.mark.parametrize("tolerance", [1.0, 1.25, 2.0])
+@pytest.mark.parametrize("sizes", [(1, 6), (3, 5), (5, 3)])
+@pytest.mark.parametrize("shares", [(0.6, 0.3, 0.1), (0.1, 0.2, 0.7), (0.97, 0.02, 0.01)])
+def test_no_bet_gains_on_a_canary_that_is_not_slower(
+    tolerance: float, sizes: tuple[int, int], shares: tuple[float, ...]
+) -> None:
+    """Whatever the past was that the bets were learnt from: it need not be like the present."""
+    for past in ((600, 300, 100), (990, 9, 1)):
+        bets = latency.family(BOUNDS, past, tolerance)
+        assert max(expected(bets, sizes, shares, tolerance)) <= 1 + ROUNDING
+
+
+def test_without_the_tolerance_in_the_odds_the_promise_would_break() -> None:
+    """So the enumeration can fail."""
+    bets = latency.family(BOUNDS, (600, 300, 100), 1.0)
+    totals = [0.0] * len(bets)
+    shares, worse = (0.6, 0.3, 0.1), slowed((0.6, 0.3, 0.1), 2.0)
+    for canary in draws(4, 3):
+        for stable in draws(4, 3):
+            weight = chance(canary, worse) * chance(stable, shares)
+            found = latency.scores(bets, canary, stable, 1.0)
+            assert found is not None
+            for place, score in enumerate(found):
+                totals[place] += weight * math.exp(score)
+    assert max(totals) > 1.2
+
+
+@pytest.mark.parametrize("tolerance", [1.0, 1.25])
+def test_ratios_never_fall_and_stay_bounded(tolerance: float) -> None:
+    bounds = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, INF)
+    for past in (
+        (0, 10, 400, 2000, 3000, 900, 90, 9, 1, 0, 0, 0),
+        (5000,) + (0,) * 11,
+        (0,) * 11 + (300,),
+    ):
+        bets = latency.family(bounds, past, tolerance)
+        assert bets
+        for bet in bets:
+            assert list(bet.logs) == sorted(bet.logs)
+            assert max(bet.logs) <= math.log(latency.LARGEST_RATIO) + ROUNDING
+            assert tolerance == 1.0 or min(bet.logs) >= 0.0
+
+
+def test_many_bounds_are_thinned_and_the_ends_kept() -> None:
+    bounds = tuple(float(number) for number in range(70))
+    kept = latency.thinned(bounds)
+    assert (len(kept), kept[0], kept[-1]) == (latency.MOST_CELLS, 0.0, 69.0)
+    assert latency.thinned((0.1, INF)) == (0.1, INF)
+
+
+def test_cells_come_from_cumulative_counts_at_the_bounds_asked_for() -> None:
+    buckets = ((0.1, 5), (0.2, 6), (0.3, 9), (INF, 10))
+    assert latency.cells(buckets, (0.1, 0.3, INF)) == (5, 4, 1)
+    assert latency.cells(buckets, (0.1, 0.5, INF)) is None
+
+
+def test_the_bound_that_is_told_is_where_the_difference_is() -> None:
+    found = latency.worst((0.1, 0.3, 1.0, INF), (50, 40, 1, 9), (500, 480, 15, 5))
+    assert found == (1.0, (9, 100), (5, 1000))
+
+
+def test_no_answers_are_no_evidence() -> None:
+    bets = latency.family(BOUNDS, (600, 300, 100), 1.25)
+    assert latency.scores(bets, (0, 0, 0), (5, 5, 5), 1.25) is None
+    assert latency.scores(bets, (5, 5, 5), (0, 0, 0), 1.25) is None

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planned run on stable's own past: calm pods need no more care, pods with bad minutes do."""
+
+import random
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from controller.core.evidence import calibration, replay
+from controller.core.evidence.calibration import UNKNOWN, Calibration
+from controller.core.evidence.dispersion import Count
+from controller.core.evidence.past import Past
+from controller.core.evidence.settings import Settings
+from tests.core.evidence.traffic import around, binomial
+
+SCRAPE = 15.0
+
+
+def past(source: random.Random, pods: int, *, incident: float = 1.0, count: int = 480) -> Past:
+    """Two hours of pods of which one at a time has a bad minute now and then."""
+    rows: Mapping[str, Sequence[Count]] = {
+        f"pod-{pod}": [
+            (requests := around(source, 300), binomial(source, requests, bad))
+            for at in range(count)
+            for bad in [0.002 * (incident if (at // 4) % (10 * pods) == 10 * pod else 1.0)]
+        ]
+        for pod in range(pods)
+    }
+    return Past(rows=rows, gap=SCRAPE)
+
+
+def certified(known: Past, run: int = 60) -> tuple[Calibration, int]:
+    """What comes out, and how often the event loop was let through meanwhile."""
+    turns = replay.certified(calibration.of(known, run * SCRAPE), known, run)
+    number = 0
+    while True:
+        try:
+            next(turns)
+        except StopIteration as ended:
+            found: Calibration = ended.value
+            return found, number
+        number += 1
+
+
+def test_a_calm_past_needs_no_more_care_and_says_how_often_it_was_tried() -> None:
+    found, turns = certified(past(random.Random(1), 5))
+    assert found.phi <= 2.0
+    assert found.cap_scrapes == calibration.KNOWN_CAP
+    assert turns == 40
+    assert "of 40 replays of this run on stable's own past 0 would have" in found.words
+
+
+def test_pods_with_bad_minutes_ask_for_more_care_than_phi_alone() -> None:
+    known = past(random.Random(2), 5, incident=40.0)
+    alone = calibration.of(known, 60 * SCRAPE)
+    reckless = Calibration(phi=1.0, cap_scrapes=2, known=True, words="as if errors were alone")
+    turns = replay.certified(reckless, known, 60)
+    found = reckless
+    while True:
+        try:
+            next(turns)
+        except StopIteration as ended:
+            found = ended.value
+            break
+    assert (found.phi, found.cap_scrapes) > (reckless.phi, reckless.cap_scrapes)
+    assert alone.phi > 3
+
+
+@pytest.mark.parametrize("pods", [0, 1, 2])
+def test_where_nobody_can_play_the_canary_nothing_is_claimed(pods: int) -> None:
+    known = past(random.Random(3), pods)
+    found, turns = certified(known)
+    assert turns == 0
+    assert found == calibration.of(known, 60 * SCRAPE)
+
+
+def test_a_calibration_survives_being_written_down_and_is_taken_over() -> None:
+    found = Calibration(
+        phi=1.47, latency_phi=2.5, cap_scrapes=4, known=True, volume=123.456,
+        buckets=((0.1, 5), (float("inf"), 9)), words="as measured",
+    )  # fmt: skip
+    assert Calibration.from_json(found.to_json()) == found
+    with pytest.raises(ValueError, match="damaged"):
+        Calibration.from_json({"phi": "1"})
+    settings = found.applied(Settings())
+    assert (settings.dispersion, settings.latency_dispersion) == (1.47, 2.5)
+    assert (settings.cap_scrapes, settings.volume, settings.past) == (4, 123.456, found.buckets)
+    careful = UNKNOWN.applied(Settings(dispersion=1.0, dispersion_known=True))
+    assert (careful.dispersion, careful.dispersion_known) == (3.0, False)
