@@ -48,6 +48,12 @@ def verdict(found: Verdict) -> dict[str, Any]:
         "stable": tally(found.stable),
         "log10_evidence": f"{found.log10_evidence:.3f}",
         "log10_needed": f"{found.log10_needed:.3f}",
+        "difference": {
+            "at_least": f"{found.at_least:.6f}",
+            "at_most": f"{found.at_most:.6f}",
+            "margin": f"{found.margin:.6f}",
+        },
+        "parts": [{"check": name, "log10": f"{part:.3f}"} for name, part in found.parts],
         "evidence_seconds": f"{found.evidence_seconds:.3f}",
         "data_at": "" if found.data_at is None else f"{found.data_at:.3f}",
         "seconds_to_go": "" if found.seconds_to_go is None else f"{found.seconds_to_go:.0f}",

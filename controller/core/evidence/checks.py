@@ -224,6 +224,14 @@ def composite(
     return eprocess.log_sum(parts), deciding
 
 
+def shares(settings: Settings, evidence: Evidence) -> tuple[tuple[str, float], ...]:
+    """Each check by its name with the logarithm of what it adds to the composite."""
+    return tuple(
+        (check.name, math.log(check.weight) + eprocess.value(process))
+        for check, process in zip(checks(settings, evidence), evidence.processes, strict=True)
+    )
+
+
 @functools.lru_cache(maxsize=1024)  # Asked for several times per interval, ever the same per run.
 def _checks(
     limits: Limits,

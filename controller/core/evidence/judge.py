@@ -64,6 +64,11 @@ class Verdict:
         evidence_seconds: How much time at the present weight the scrapes have covered.
         window_at: Since when that weight is in force; None if no window is open.
         data_at: Scrape time of the newest interval judged; None before the first.
+        at_least: How much larger than stable's the canary's share of errors is at least, at this
+            weight; wrong at any look with probability `Settings.beta` at most.
+        at_most: The same the other way.
+        margin: The difference that a promotion must have ruled out.
+        parts: Each check with the decimal logarithm of what it adds to the evidence.
         seconds_to_go: When to expect an end of HOLD if all goes on as it does; None if unknown.
     """
 
@@ -78,6 +83,10 @@ class Verdict:
     evidence_seconds: float
     window_at: float | None
     data_at: float | None
+    at_least: float = -1.0
+    at_most: float = 1.0
+    margin: float = 1.0
+    parts: tuple[tuple[str, float], ...] = ()
     seconds_to_go: float | None = None
 
 
@@ -155,6 +164,12 @@ def _verdict(
         evidence_seconds=evidence.window.seconds,
         window_at=evidence.window.at,
         data_at=evidence.last_at if math.isfinite(evidence.last_at) else None,
+        at_least=evidence.excess.bound(settings.beta),
+        at_most=evidence.proof.bound(settings.beta),
+        margin=settings.safe_margin,
+        parts=tuple(
+            (name, part / math.log(10)) for name, part in checks.shares(settings, evidence)
+        ),
         seconds_to_go=seconds_to_go,
     )
 

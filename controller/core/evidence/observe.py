@@ -46,6 +46,7 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
         fast=fast,
         proof=known.proof.settled(canary, stable, tempered.errors),
         whole=known.whole.settled(canary, stable, tempered.errors),
+        excess=known.excess.settled(canary, stable, tempered.errors),
         window=_counted(known, settings, interval),
         recent=_faded(known.recent, interval),
         last_at=interval.at,

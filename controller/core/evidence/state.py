@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from controller.core.evidence import eprocess
 from controller.core.evidence.eprocess import Process
+from controller.core.evidence.excess import NONE, Excess
 from controller.core.evidence.safe import NOTHING, Proof
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import Tally
@@ -85,6 +86,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         trip: Set once the evidence sufficed; it stays, for that is what the promise is about.
         proof: In favour of the canary, at the present weight.
         whole: The same since the run began.
+        excess: By how much the canary is worse at least, at the present weight.
     """
 
     fast: Process
@@ -102,6 +104,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     trip: Trip | None = None
     proof: Proof = NOTHING
     whole: Proof = NOTHING
+    excess: Excess = NONE
 
     def to_json(self) -> dict[str, Any]:
         """Only whole numbers, strings, lists and objects."""
@@ -125,6 +128,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             ],
             "trip": [] if self.trip is None else _trip(self.trip),
             "proofs": [_proof(self.proof), _proof(self.whole)],
+            "excess": [repr(figure) for figure in (*self.excess.sums, *self.excess.owed)],
         }
 
     @classmethod
@@ -174,6 +178,7 @@ def weight_changed(evidence: Evidence, at: float, *, warm_up_seconds: float = 0.
         window=Window(at=at),
         warm_until=at + warm_up_seconds,
         proof=NOTHING,
+        excess=NONE,
     )
 
 
@@ -233,6 +238,10 @@ def _read(told: Mapping[str, Any]) -> Evidence:
         trip=_read_trip(told["trip"]),
         proof=proof,
         whole=whole,
+        excess=Excess(
+            sums=tuple(float(figure) for figure in told["excess"][: len(NONE.sums)]),
+            owed=tuple(float(figure) for figure in told["excess"][len(NONE.sums) :]),
+        ),
     )
 
 

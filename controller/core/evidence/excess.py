@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""By how much the canary is worse at least: the other end of the interval that `safe` has one of.
+
+A bet against H0: p_c <= p_s + m, for every margin m at once, also a negative one. With n requests
+and e errors of canary (c) and stable (s), o = n_c/n_s, and a bet g with o g < 1::
+
+    log e_g(m) = e_c log(1 + g) + e_s log(1 - o g) - n_c m g
+
+E[e] <= exp(n_c g (p_c - p_s - m)) <= 1 by 1 + x <= exp(x). The largest margin that is refuted is a
+lower bound on the difference of the two shares, right with probability 1 - beta at every look. It
+decides nothing: it is there for people.
+"""
+
+import math
+from typing import Final
+
+import msgspec
+
+STAKES: Final = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
+"""Bets are so large a part of what the split allows, 1/o."""
+
+LARGEST_BET: Final = 60.0
+NEWTON_STEPS: Final = 4
+
+
+class Excess(msgspec.Struct, frozen=True, kw_only=True):
+    """What has been seen of the difference at the present weight.
+
+    Attributes:
+        sums: For each bet the logarithms settled so far, without the margin's term.
+        owed: For each bet what the margin is multiplied with.
+    """
+
+    sums: tuple[float, ...] = (0.0,) * len(STAKES)
+    owed: tuple[float, ...] = (0.0,) * len(STAKES)
+
+    def settled(self, canary: tuple[int, int], stable: tuple[int, int], eta: float) -> "Excess":
+        """After one more interval; (errors, requests) of each, and eta = 1/phi."""
+        (bad_c, total_c), (bad_s, total_s) = canary, stable
+        if total_c <= 0 or total_s <= 0:
+            return self
+        odds = total_c / total_s
+        bets = [min(stake / odds, LARGEST_BET) for stake in STAKES]
+        return Excess(
+            sums=tuple(
+                [
+                    known + eta * (bad_c * math.log1p(bet) + bad_s * math.log1p(-odds * bet))
+                    for known, bet in zip(self.sums, bets, strict=True)
+                ]
+            ),
+            owed=tuple(
+                [known + eta * total_c * bet for known, bet in zip(self.owed, bets, strict=True)]
+            ),
+        )
+
+    def bound(self, beta: float) -> float:
+        """How much larger than stable's the canary's share of errors is at least: -1..1."""
+        if not all(self.owed):
+            return -1.0
+        needed = math.log(len(STAKES) / beta)
+        pairs = list(zip(self.sums, self.owed, strict=True))
+        # One bet alone refutes this margin; Newton's steps go up from there and never pass the one
+        # that all of them together refute, since the evidence is convex in the margin.
+        margin = max((known - needed) / owed for known, owed in pairs)
+        for _ in range(NEWTON_STEPS):
+            terms = [known - margin * owed - needed for known, owed in pairs]
+            top = max(terms)
+            parts = [math.exp(term - top) for term in terms]
+            total = sum(parts)
+            slope = sum(part * owed for part, (_, owed) in zip(parts, pairs, strict=True)) / total
+            margin += (top + math.log(total)) / slope
+        return min(max(margin, -1.0), 1.0)
+
+
+NONE: Final = Excess()
+"""Before the first request."""
