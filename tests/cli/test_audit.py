@@ -93,6 +93,7 @@ def test_a_touched_document_does_not(
     assert "1 of the documents do not hold" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from controller.cli import COMMANDS, main
@@ -93,6 +94,7 @@ def test_files_without_a_target_are_no_fault() -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_leaves_with_2() -> None:
     for text in ("a: [", "when: 2020-13-45", "[" * 20_000, "a: *nobody"):
         code, _, err = lint("-", text=text)

@@ -131,6 +131,7 @@ READS = [("get",), ("status", "shop/checkout"), ("explain", "shop/checkout"), ("
 ACTS = [("abort", "shop/checkout"), ("pause", "shop/checkout")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [*READS, *ACTS])
 def test_no_cluster_is_one_clear_message(words: tuple[str, ...], tmp_path: Path) -> None:
     """Exit 3: nobody there, no configuration, or a file that is none."""

@@ -69,6 +69,7 @@ def _as_killer(found: Room) -> None:
     found.world.api.before.append(judge)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["Judging", "Committing"])
 def test_kill_needs_no_more_than_the_role_for_it(phase: str, tmp_path: Path) -> None:
     """Which can write nothing into a Deployment: who may stop may not deploy."""
@@ -120,6 +121,7 @@ def test_kill_in_the_commit_brings_the_services_back(tmp_path: Path) -> None:
         assert found.selector() == {"app": "checkout", "pod-template-hash": state["stable_hash"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["Rolling", "HandingBack"])
 @pytest.mark.parametrize("words", [("kill",), ("abort", "shop/checkout")])
 def test_after_the_commit_it_says_what_is_pending(

@@ -105,6 +105,7 @@ def _mixed(seed: int) -> Plan:
     return plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_everything_together(seed: int) -> None:
     """A bad day; seeds 0 to 2 for every change."""

@@ -57,6 +57,7 @@ def test_a_bad_version_costs_no_more_than_the_budget(bad: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_a_small_budget_takes_its_time() -> None:
     async def story() -> None:
         notes = {**AUTO, "switchgear.dev/budget": "5"}

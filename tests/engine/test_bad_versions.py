@@ -140,6 +140,7 @@ def test_a_version_that_turns_bad_in_the_bake() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["Rolling", "HandingBack"])
 def test_a_version_that_crashes_after_the_commit(phase: str) -> None:
     """Stable comes back first, and no request fails by how traffic is moved back."""
@@ -156,6 +157,7 @@ def test_a_version_that_crashes_after_the_commit(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_both_versions_are_equally_bad() -> None:
     """Stable breaks the same limit: no reason to call the new one bad."""
 

@@ -175,6 +175,7 @@ def _sweep(story: str, nth: int, point: Point) -> None:
     assert crashed or writes < nth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("story", STORIES)
 def test_one_write(story: str) -> None:
     """A sample for every change; the whole sweep below is slower."""

@@ -29,6 +29,7 @@ def _damage(found: House, key: str, text: str) -> str:
     return name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "text"),
     quick(

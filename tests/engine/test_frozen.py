@@ -62,6 +62,7 @@ async def _kill(found: House, seconds: float) -> Halt:
     return await found.engine.killer.kill("all", actor="ada", reason="", wait_seconds=seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scene", "phase", "key"),
     quick(

@@ -25,6 +25,7 @@ def _made_anew(world: World) -> None:
     world.create(made)
 
 
+@pytest.mark.slow
 def test_the_route_is_deleted_and_created_again() -> None:
     """Its new uid is learned; the run goes on from weight 0 and ends well."""
 
@@ -46,6 +47,7 @@ def _lost(world: World, name: str) -> None:
 PHASES = ["Preparing", "Raising", "Judging", "Committing", "Rolling", "HandingBack", "Restoring"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", quick(PHASES, "Judging"))
 def test_the_document_is_lost_while_the_daemon_is_down(phase: str) -> None:
     """Tidied away before anything begins; then a clean run, or the version that rolled is told."""

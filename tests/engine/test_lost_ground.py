@@ -56,6 +56,7 @@ def test_a_cap_that_is_lowered_over_a_restart_only_takes_away() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", quick(["Committing", "Rolling", "HandingBack"], "Rolling"))
 def test_the_canary_is_deleted_while_it_carries_everything(phase: str) -> None:
     """It is made again at once; the version is not called bad, and the end is a good one."""
@@ -134,6 +135,7 @@ def test_a_foreign_weight_while_the_step_is_being_raised() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["Rolling", "HandingBack"])
 def test_the_version_turns_bad_after_the_commit(phase: str) -> None:
     """With no stable requests left to compare with, the absolute limit still speaks."""
@@ -153,6 +155,7 @@ def test_the_version_turns_bad_after_the_commit(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_only_the_rolled_pods_are_bad() -> None:
     """What the Deployment's own pods answer is the new version's word as soon as they are asked."""
 

@@ -100,6 +100,7 @@ def test_a_route_that_comes_back_with_the_canary_in_it_is_cleaned() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_the_commit_waits_for_a_service_that_is_gone() -> None:
     """Its clients reach nobody; what the canary serves by the route goes on being served."""
 

@@ -88,6 +88,7 @@ def test_before_the_first_step(trouble: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", quick(TROUBLES, "down", "empty", "frozen"))
 def test_in_a_step(trouble: str) -> None:
     """Five percent are out there, and nothing is heard any more; the weight does not rise."""

@@ -4,6 +4,8 @@
 import asyncio
 from collections import Counter
 
+import pytest
+
 from controller.sim import clock, manifests
 from controller.sim.world import World
 from tests.engine.house import POLICY, House, house
@@ -28,6 +30,7 @@ async def _rolled(found: House) -> None:
     found.world.virtual.behave("v2", error_rate=0.5)
 
 
+@pytest.mark.slow
 def test_without_room_the_failed_version_makes_way_pod_by_pod() -> None:
     """The namespace holds no pod more than there are: the canary goes first, then one at a time."""
 

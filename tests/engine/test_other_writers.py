@@ -183,6 +183,7 @@ def test_scaled_in_mid_run(phase: str, replicas: int) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_scaled_to_0_and_back() -> None:
     """The run ends without a verdict on the version; nothing of ours is left."""
 
@@ -266,6 +267,7 @@ def test_the_service_is_deleted_and_created_again(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["deployments", "services"])
 @pytest.mark.parametrize("phase", quick(["Scaling", "Judging"], "Judging"))
 def test_our_own_object_is_deleted(kind: str, phase: str) -> None:
@@ -303,6 +305,7 @@ def test_the_route_is_deleted(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["Judging", "Rolling"])
 def test_the_run_document_is_deleted(phase: str) -> None:
     """Written again from memory by the next write."""
@@ -321,6 +324,7 @@ def test_the_run_document_is_deleted(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_a_pause_of_the_users_own_is_respected() -> None:
     """Paused before the change by somebody else: nothing is begun, nothing is unpaused."""
 

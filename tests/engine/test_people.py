@@ -33,6 +33,7 @@ async def _submit(found: House, verb: Verb) -> str:
     return await found.engine.requests.submit(TARGET, verb, actor="ada", reason="because")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", quick(["Judging", *LATER, "Restoring"], "Judging"))
 def test_a_newer_template_takes_its_place(phase: str) -> None:
     """The newer one runs from 0 and is promoted; at no time does any request fail."""
@@ -242,6 +243,7 @@ def test_an_open_breaker_refuses_the_next_version_until_released() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_the_next_revision_may_close_the_breaker() -> None:
     """With `after-trip: next-revision` another template runs at once."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
@@ -171,6 +172,7 @@ def test_canaries_behind_the_same_service_are_told_from_stable() -> None:
     watched(body)
 
 
+@pytest.mark.slow
 def test_a_native_roll_under_traffic_loses_only_the_last_answers_of_the_dead() -> None:
     async def body(watch: Watch) -> None:
         world = watch.world
@@ -193,6 +195,7 @@ def test_a_native_roll_under_traffic_loses_only_the_last_answers_of_the_dead() -
     watched(body)
 
 
+@pytest.mark.slow
 def test_pods_of_stable_that_are_added_in_mid_run_bring_no_past() -> None:
     async def body(watch: Watch) -> None:
         add_canary(watch.world, 1)

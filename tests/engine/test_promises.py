@@ -210,6 +210,7 @@ def test_at_rest_nothing_is_asked() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "restarted", quick([False, True], True), ids=["one leader", "a restart in between"]
 )

@@ -251,6 +251,7 @@ def test_all_problems_of_the_annotations_at_once() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bounds", "most"),
     [

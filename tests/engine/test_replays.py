@@ -3,6 +3,8 @@
 
 import json
 
+import pytest
+
 from controller.core.evidence import judge
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import Interval, Tally
@@ -23,6 +25,7 @@ def _raises(request: Request) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_route_that_moved_since_it_was_read_is_not_raised() -> None:
     """Another hand comes between our read and our write: the write fails, and is decided anew."""
 

@@ -23,6 +23,7 @@ def _bare(found: dict[str, Any]) -> dict[str, Any]:
     return bare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error_rate", ["0", "0.5"])
 def test_everything_else_in_the_routes_is_restored(error_rate: str) -> None:
     """Other rules, backends, filters, weights and annotations; two kinds; several to a Service."""

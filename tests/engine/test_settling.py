@@ -81,6 +81,7 @@ def test_lint_expects_what_the_daemon_chooses_unless_it_is_told() -> None:
     assert lint.Timing().settle_seconds == max(shipped[name] for name in chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metrics", "least", "most"), [("traefik", 20, 24), ("auto", 2.5, 6)])
 def test_a_kill_is_in_force_when_the_gateways_of_its_runs_have_followed(
     metrics: str, least: float, most: float
@@ -111,6 +112,7 @@ def share(found: House) -> int:
     return found.world.weights("checkout").get("checkout-canary", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metrics", "least", "most"), [("traefik", 20, 25), ("auto", 2.3, 8)])
 def test_a_policy_that_names_a_slow_provider_waits_longer(
     metrics: str, least: float, most: float

@@ -7,6 +7,8 @@ The whole stories, with two targets in one namespace, each with a controller of 
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from controller.adapters.kube.cache import Only
 from controller.core.values import TargetRef
 from controller.sim import clock
@@ -43,6 +45,7 @@ def _adopted(world: World, name: str) -> bool:
     return "switchgear.dev/managed" in found
 
 
+@pytest.mark.slow
 def test_two_targets_with_a_controller_each() -> None:
     """A good and a bad version at once: neither controller minds the other's target or epoch."""
 

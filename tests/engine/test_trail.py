@@ -64,6 +64,7 @@ def _told(found: House, log: Sequence[Mapping[str, Any]]) -> None:
     assert set(records.values()) == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "outcome"), [(0.0, "promoted"), (0.5, "rolled-back"), (None, "killed")]
 )
@@ -87,6 +88,7 @@ def test_every_write_has_one_record_and_every_record_its_write(
         clock.run(story())
 
 
+@pytest.mark.slow
 def test_what_is_done_for_a_lost_run_has_its_record_in_the_log() -> None:
     """There is no journal any more: the log alone tells who took the weight away."""
 

@@ -51,6 +51,7 @@ def test_one_acts_and_the_other_stands_by() -> None:
 LED = ["Preparing", "Judging", "Rolling", "HandingBack"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", quick(LED, "Judging"))
 def test_a_clean_end_hands_over_within_two_seconds(phase: str) -> None:
     async def story() -> None:
@@ -67,6 +68,7 @@ def test_a_clean_end_hands_over_within_two_seconds(phase: str) -> None:
     play(story)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", quick(LED, "Judging"))
 @pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
 def test_a_dead_leader_is_replaced_within_fifteen_seconds(phase: str, *, bad: bool) -> None:

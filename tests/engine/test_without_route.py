@@ -47,6 +47,7 @@ async def tripped(found: House) -> None:
     assert found.world.answered()["v2"] == before
 
 
+@pytest.mark.slow
 def test_a_good_version_is_promoted() -> None:
     async def main() -> None:
         async with house(**SHOP) as found:
@@ -73,6 +74,7 @@ def test_a_bad_version_loses_its_pods_at_the_first_step() -> None:
     clock.run(main(), limit=7_200.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["RollingOut", "Baking"])
 def test_a_version_that_turns_bad_in_the_roll_or_after_it_is_undone(phase: str) -> None:
     async def main() -> None:

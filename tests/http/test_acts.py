@@ -32,6 +32,7 @@ async def _trip(front: Front) -> None:
     await front.house.ended("rolled-back")
 
 
+@pytest.mark.slow
 def test_release_of_a_kill_lets_the_next_version_run() -> None:
     """A killed version stays held; another one may try."""
 
@@ -112,6 +113,7 @@ def test_a_release_is_exact() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_release_closes_the_breaker_of_a_target() -> None:
     """Without it the next version is refused, with it promoted; the journal has the name."""
 

@@ -95,6 +95,7 @@ def test_a_strange_wait_is_the_usual_one() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["Rolling", "HandingBack"])
 def test_after_the_commit_it_waits_for_the_stable_pods(phase: str) -> None:
     """Weight 0 would send requests to pods that are going: 202 until stable is back."""
@@ -121,6 +122,7 @@ def test_after_the_commit_it_waits_for_the_stable_pods(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "scope", "others"),
     [

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+import pytest
 
 from controller.core.errors import Unavailable
 from controller.ports.peer import Reply
@@ -93,6 +94,7 @@ def test_after_the_commit_it_says_so_until_a_leader_has_brought_stable_back() ->
     play(story)
 
 
+@pytest.mark.slow
 def test_it_tells_what_the_leader_tells() -> None:
     """Both name the same runs and targets; the ended ones with the same words."""
 
@@ -118,6 +120,7 @@ def test_it_tells_what_the_leader_tells() -> None:
     play(story)
 
 
+@pytest.mark.slow
 def test_what_moves_toward_risk_goes_to_the_leader(tmp_path: Path) -> None:
     """With the caller's token, once; the journal has the caller's name."""
     token = tmp_path / "token"
