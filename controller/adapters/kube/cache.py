@@ -27,6 +27,7 @@ from controller.adapters.kube.pods import Slice
 from controller.adapters.kube.reflector import Reflector, Settings, Source
 from controller.adapters.kube.routes import RouteSeen
 from controller.adapters.kube.store import Key, Store
+from controller.core.errors import Forbidden, SwitchgearError
 from controller.core.observation import Deployment, Pod, ReplicaSet, Service
 from controller.core.values import CANARY_TRACK, TRACK_LABEL, TargetRef, canary_name
 
@@ -163,6 +164,33 @@ class Cache:
         async with asyncio.TaskGroup() as tasks:
             for reflector in self.reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector {reflector.source.path}")
+
+    async def fill(self, calls: Calls, namespace: str) -> tuple[SwitchgearError, ...]:
+        """List once what surrounds the targets of a namespace; the answers that were not lists.
+
+        Routes may stand in any namespace: all of them are looked at, or where the caller may not
+        the target's own, which is then among the answers too.
+        """
+        failed: list[SwitchgearError] = []
+
+        async def listed(watched: _Watched[Any], scope: str) -> None:
+            reflector = Reflector(calls, watched.source(scope), watched.store)
+            try:
+                await reflector.fill()
+            except Forbidden as error:
+                failed.append(error)
+                if not scope:
+                    await listed(watched, namespace)
+            except SwitchgearError as error:
+                failed.append(error)
+            else:
+                self.reflectors.append(reflector)
+
+        self.reflectors = []
+        await asyncio.gather(
+            *(listed(one, "" if one.optional else namespace) for one in self._watched())
+        )
+        return tuple(failed)
 
     def _sources(self, watched: _Watched[Any], namespaces: Sequence[str]) -> list[Source]:
         if self.only is None:

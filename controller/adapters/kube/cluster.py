@@ -17,7 +17,7 @@ from controller.adapters.kube.views import view_of
 from controller.adapters.kube.workloads import Workloads
 from controller.core import effects
 from controller.core.effects import Effect, SplitRef
-from controller.core.errors import Missing
+from controller.core.errors import Missing, SwitchgearError
 from controller.core.observation import Pod, Preflight, Route, Service, View
 from controller.core.values import (
     CANARY_TRACK,
@@ -53,6 +53,10 @@ class KubeCluster:
     async def run(self, settings: Settings | None = None) -> None:
         """Keep the caches in step until cancelled."""
         await self.cache.run(self._calls, self._namespaces, settings)
+
+    async def fill(self, namespace: str) -> tuple[SwitchgearError, ...]:
+        """See `Cache.fill`: for a look that is taken once."""
+        return await self.cache.fill(self._calls, namespace)
 
     @property
     def synced(self) -> bool:
