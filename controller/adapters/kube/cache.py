@@ -27,7 +27,7 @@ from controller.adapters.kube.pods import Slice
 from controller.adapters.kube.reflector import Reflector, Settings, Source
 from controller.adapters.kube.routes import RouteSeen
 from controller.adapters.kube.store import Key, Store
-from controller.core.errors import Forbidden, SwitchgearError
+from controller.core.errors import SwitchgearError
 from controller.core.observation import Deployment, Pod, ReplicaSet, Service
 from controller.core.values import CANARY_TRACK, TRACK_LABEL, TargetRef, canary_name
 
@@ -78,6 +78,15 @@ class Only:
                 return tuple(name for kind, name in self.routes if f"{kind.lower()}s" == plural)
             case _:
                 return ("",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlisted:
+    """What could not be listed, where (empty: in all namespaces), and why."""
+
+    plural: str
+    namespace: str
+    error: SwitchgearError
 
 
 class Cache:
@@ -165,24 +174,22 @@ class Cache:
             for reflector in self.reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector {reflector.source.path}")
 
-    async def fill(self, calls: Calls, namespace: str) -> tuple[SwitchgearError, ...]:
-        """List once what surrounds the targets of a namespace; the answers that were not lists.
+    async def fill(self, calls: Calls, namespace: str) -> tuple[Unlisted, ...]:
+        """List once what surrounds the targets of a namespace; says what could not be listed.
 
         Routes may stand in any namespace: all of them are looked at, or where the caller may not
-        the target's own, which is then among the answers too.
+        the target's own.
         """
-        failed: list[SwitchgearError] = []
+        failed: list[Unlisted] = []
 
         async def listed(watched: _Watched[Any], scope: str) -> None:
             reflector = Reflector(calls, watched.source(scope), watched.store)
             try:
                 await reflector.fill()
-            except Forbidden as error:
-                failed.append(error)
+            except SwitchgearError as error:
+                failed.append(Unlisted(plural=watched.plural, namespace=scope, error=error))
                 if not scope:
                     await listed(watched, namespace)
-            except SwitchgearError as error:
-                failed.append(error)
             else:
                 self.reflectors.append(reflector)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, assert_never
 
 from controller.adapters.kube import claims, paths, workloads
-from controller.adapters.kube.cache import Cache
+from controller.adapters.kube.cache import Cache, Unlisted
 from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.objects import ours_only
 from controller.adapters.kube.pods import parse_pods
@@ -17,7 +17,7 @@ from controller.adapters.kube.views import view_of
 from controller.adapters.kube.workloads import Workloads
 from controller.core import effects
 from controller.core.effects import Effect, SplitRef
-from controller.core.errors import Missing, SwitchgearError
+from controller.core.errors import Missing
 from controller.core.observation import Pod, Preflight, Route, Service, View
 from controller.core.values import (
     CANARY_TRACK,
@@ -54,7 +54,7 @@ class KubeCluster:
         """Keep the caches in step until cancelled."""
         await self.cache.run(self._calls, self._namespaces, settings)
 
-    async def fill(self, namespace: str) -> tuple[SwitchgearError, ...]:
+    async def fill(self, namespace: str) -> tuple[Unlisted, ...]:
         """See `Cache.fill`: for a look that is taken once."""
         return await self.cache.fill(self._calls, namespace)
 

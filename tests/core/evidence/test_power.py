@@ -9,12 +9,12 @@ import pytest
 
 from controller.core.evidence import power
 from controller.core.evidence.gates import Gate
+from controller.core.evidence.judge import observe
 from controller.core.evidence.power import Load
 from controller.core.evidence.reasons import Code
 from controller.core.evidence.safe import NOTHING
 from controller.core.evidence.settings import Limits, Settings
 from controller.core.evidence.state import start, weight_changed
-from controller.core.evidence.judge import observe
 from tests.core.evidence.traffic import Traffic, noticed
 
 CALM = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True)
@@ -161,15 +161,18 @@ def test_the_last_gate_waits_for_its_proof_as_long_as_the_judge_does() -> None:
 
 
 def test_a_budget_asks_for_more_the_less_it_allows() -> None:
+    settings = Settings(dispersion=1.0, cap_scrapes=2, min_requests=1)
     ways = [
         power.passage(
-            CALM,
+            settings,
             HUNDRED,
             Gate(dwell_seconds=10, budget=budget, next_share=0.5, next_seconds=60),
             whole=NOTHING,
             most=36_000,
-        ).seconds
-        for budget in (1000.0, 100.0, 30.0)
+        )
+        for budget in (1000.0, 12.0, 8.0, 4.0)
     ]
-    assert ways == sorted(ways)
-    assert ways[0] < ways[-1]
+    spans = [way.seconds for way in ways]
+    assert spans == sorted(spans)
+    assert len(set(spans)) > 2
+    assert [reason.code for reason in ways[-1].slowest] == [Code.OVER_BUDGET]
