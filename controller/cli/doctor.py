@@ -113,10 +113,11 @@ def _text(report: dict[str, Any]) -> str:
         lines += [f"            {note}" for note in finding["notes"]]
         if finding["advice"]:
             lines.append(f"          -> {finding['advice']}")
-    counts = {
-        level: sum(finding["level"] == level for finding in report["findings"])
-        for level in ("problem", "warning")
-    }
     told = "a run would work" if report["ok"] else "a run would not work"
-    lines += ["", f"{told}: {counts['problem']} problems, {counts['warning']} warnings"]
+    lines += ["", f"{told}: {_count(report, 'problem')}, {_count(report, 'warning')}"]
     return "\n".join(lines)
+
+
+def _count(report: dict[str, Any], level: str) -> str:
+    number = sum(finding["level"] == level for finding in report["findings"])
+    return f"{number} {level}" if number == 1 else f"{number} {level}s"

@@ -62,3 +62,10 @@ def warning(topic: str, message: str, **more: Any) -> Finding:
 def problem(topic: str, message: str, **more: Any) -> Finding:
     """A fact that stands in the way of a run."""
     return Finding(topic=topic, level=Level.PROBLEM, message=message, **more)
+
+
+def span(seconds: float) -> str:
+    """A planned time as people say it: `90 s`, `2 min`, `2.5 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

@@ -113,9 +113,10 @@ def _words(seen: Surroundings) -> str:
     if plan.observes_only:
         return plan.name
     ladder = ", ".join(
-        f"{percent(step.weight_bp)} {step.dwell_seconds:g} s" for step in trial.planned(run, plan)
+        f"{percent(step.weight_bp)} {checkup.span(step.dwell_seconds)}"
+        for step in trial.planned(run, plan)
     )
-    limits = [f"at most {plan.error_rate:.3g} of errors"] if plan.error_rate is not None else []
+    limits = [f"at most {plan.error_rate * 100:g} % errors"] if plan.error_rate is not None else []
     limits += [f"p{one.quantile * 100:g} below {one.seconds:g} s" for one in plan.latency]
     return (
         f"{plan.name}: {ladder} (the last is the bake); {', '.join(limits) or 'no limit'}; at "

@@ -78,7 +78,7 @@ def _rung(rung: Rung, situation: Situation) -> Finding:
         ],
     }
     head = (
-        f"{rung.name}: {weight(rung.step.weight_bp)} for {_span(rung.step.dwell_seconds)} at "
+        f"{rung.name}: {weight(rung.step.weight_bp)} for {checkup.span(rung.step.dwell_seconds)} at "
         f"{_rate(rung.per_second)} to the canary"
     )
     sees = _sees(rung)
@@ -87,16 +87,16 @@ def _rung(rung: Rung, situation: Situation) -> Finding:
         return checkup.problem(
             "steps",
             f"{head}: not passed within its deadline of "
-            f"{_span(situation.plan.deadline_seconds)} ({why}); {sees}",
+            f"{checkup.span(situation.plan.deadline_seconds)} ({why}); {sees}",
             advice="give it a larger share or a longer deadline, ask for fewer requests "
             "(min-requests), or wait for more traffic",
             facts=facts,
         )
     if passage.slowest:
         why = "; ".join(_awaited(reason.check) for reason in passage.slowest)
-        text = f"{head}: takes {_span(passage.seconds)} at least, for it waits for {why}; {sees}"
+        text = f"{head}: takes {checkup.span(passage.seconds)} at least, for it waits for {why}; {sees}"
     else:
-        text = f"{head}: takes {_span(passage.seconds)} at least; {sees}"
+        text = f"{head}: takes {checkup.span(passage.seconds)} at least; {sees}"
     if rung.smallest is None:
         return checkup.warning(
             "steps",
@@ -118,7 +118,7 @@ def _awaited(check: str) -> str:
 
 def _sees(rung: Rung) -> str:
     told = [
-        f"{percent(bad)} errors in {seconds(span)}"
+        f"{bad * 100:g} % errors in {seconds(span)}"
         for bad, span in rung.examples
         if math.isfinite(span)
     ]
@@ -128,13 +128,6 @@ def _sees(rung: Rung) -> str:
         else f"the least that it finds in that time is {percent(rung.smallest)} errors"
     )
     return "; ".join([*([f"finds {', '.join(told)}"] if told else []), least])
-
-
-def _span(value: float) -> str:
-    """Seconds as people say them, to two digits."""
-    if value < 120:
-        return f"{value:.0f} s"
-    return f"{value / 60:.3g} min" if value < 7200 else f"{value / 3600:.3g} h"
 
 
 def _rate(per_second: float) -> str:

@@ -174,5 +174,5 @@ def test_a_budget_asks_for_more_the_less_it_allows() -> None:
     ]
     spans = [way.seconds for way in ways]
     assert spans == sorted(spans)
-    assert len(set(spans)) > 2
+    assert spans[0] == 10 < spans[-1]
     assert [reason.code for reason in ways[-1].slowest] == [Code.OVER_BUDGET]
