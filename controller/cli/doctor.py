@@ -51,7 +51,8 @@ def _providers(
     default=("traefik", "application"),
     show_default=True,
     callback=_providers,
-    help="Whose metrics judge where the policy names none, as `switchgear run` is told; repeatable.",
+    help="Whose metrics judge where the policy names none, as `switchgear run` is told; "
+    "repeatable.",
 )
 @click.option(
     "--policy",

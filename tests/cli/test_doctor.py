@@ -85,7 +85,9 @@ def findings(told: dict[str, Any], topic: str = "", level: str = "") -> list[dic
 def facts(told: dict[str, Any]) -> dict[str, Any]:
     """Everything that is known of the metrics."""
     return {
-        key: value for finding in findings(told, "metrics") for key, value in finding["facts"].items()
+        key: value
+        for finding in findings(told, "metrics")
+        for key, value in finding["facts"].items()
     }
 
 

@@ -170,7 +170,7 @@ async def _measured(seen: Surroundings, asked: Asked) -> tuple[list[Finding], fl
     metrics = Prometheus(asked.prometheus_url, choice, now=clock.wall)
     situation = seen.situation
     try:
-        found = await counters.look(metrics, clock, choice, situation, seen.run)
+        found = await counters.look(metrics, choice, situation, seen.run, now=clock.wall())
         told = list(found.findings)
         if not found.past.rows:
             return told, Timing().scrape_seconds

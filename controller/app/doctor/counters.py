@@ -3,8 +3,8 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from controller.adapters.prometheus.client import Prometheus
 from controller.adapters.prometheus.providers import Choice, Provider
@@ -21,7 +21,6 @@ from controller.core.lifecycle.situation import Situation
 from controller.core.policy.model import LatencyLimit
 from controller.core.values import PREFIX
 from controller.engine.feed import joined
-from controller.ports.clock import Clock
 from controller.ports.metrics import Batch
 
 WINDOW_SECONDS: Final = 300.0
@@ -53,7 +52,7 @@ class Counters:
 
     findings: tuple[Finding, ...]
     run: Run
-    past: Past = Past()
+    past: Past = field(default_factory=Past)
 
     @property
     def stable_bad(self) -> float:
@@ -63,16 +62,20 @@ class Counters:
 
 
 async def look(
-    metrics: Prometheus, clock: Clock, choice: Choice, situation: Situation, run: Run
+    metrics: Prometheus, choice: Choice, situation: Situation, run: Run, *, now: float
 ) -> Counters:
-    """Ask for both tracks, and look further where stable has nothing."""
+    """Ask for both tracks, and look further where stable has nothing.
+
+    `now` is this machine's clock, in seconds since the epoch.
+    """
+    asked = run
     stable, canary = keys_of(situation, run)
     if not stable:
         message = "no Service to ask for: what Prometheus has on this target cannot be said"
         return Counters(findings=(checkup.problem("metrics", message),), run=run)
     try:
         batch = await metrics.samples(WINDOW_SECONDS, {*stable, *canary})
-        told = [_clocks(batch, clock)]
+        told = [_clocks(batch, now)]
         switched: list[Finding] = []
         if joined(batch, stable) is None:
             switched, run = await _elsewhere(metrics, choice, situation, run)
@@ -82,10 +85,10 @@ async def look(
         message = f"Prometheus gave no answer: {error.message}"
         advice = error.advice or "give its address, the part before /api/v1, with --prometheus"
         return Counters(findings=(checkup.problem("metrics", message, advice=advice),), run=run)
+    told += switched
     provider = choice.of(stable[0])
     if provider is not None:
-        told.append(_chosen(provider, choice, situation, run))
-    told += switched
+        told.append(_chosen(provider, choice, situation, asked, run))
     told += [checkup.warning("metrics", text) for text in batch.warnings]
     series = joined(batch, stable)
     queries = metrics.texts(WINDOW_SECONDS, stable)
@@ -105,8 +108,8 @@ def keys_of(situation: Situation, run: Run) -> tuple[tuple[TrackKey, ...], tuple
     return tracks.stable_of(run, names), tracks.tracks_of(run).canary
 
 
-def _clocks(batch: Batch, clock: Clock) -> Finding:
-    ahead = batch.evaluated_at - clock.wall()
+def _clocks(batch: Batch, now: float) -> Finding:
+    ahead = batch.evaluated_at - now
     facts = {"clock_difference_seconds": round(ahead, 1)}
     if abs(ahead) <= CLOCKS_SECONDS:
         return checkup.ok(
@@ -121,11 +124,14 @@ def _clocks(batch: Batch, clock: Clock) -> Finding:
     )
 
 
-def _chosen(provider: Provider, choice: Choice, situation: Situation, run: Run) -> Finding:
+def _chosen(
+    provider: Provider, choice: Choice, situation: Situation, asked: Run, run: Run
+) -> Finding:
     """Which provider, by what, and what one should know of it."""
     controllers = _controllers(situation)
-    named = tracks.named(run)
-    by = f"{PREFIX}metrics names it" if named else "the first that fits of --provider"
+    by = f"{PREFIX}metrics names it" if tracks.named(run) else "the first that fits of --provider"
+    if run != asked:
+        by = "by the series that there are"
     facts = {"provider": provider.name, "controllers": list(controllers)}
     fitting = sorted(
         item.name
@@ -208,22 +214,18 @@ async def _missing(metrics: Prometheus, provider: Provider, run: Run) -> tuple[s
         rows = await metrics.labels(f"{metric}{{}}", EXISTS_SECONDS)
         if not rows:
             return f": there is no {metric} at all", "have the gateway scraped by this Prometheus"
-        return (
-            f": {metric} exists ({len(rows)} series), but not for this Service",
-            "send a request through the route and look again; else compare its labels with the "
-            "query that is shown",
-        )
+        why = f": {metric} exists ({len(rows)} series), but not for this Service"
+        advice = "send a request through the route and look again"
+        return why, f"{advice}; else compare its labels with the query that is shown"
     for matcher, lacking in (
         (f'{pods.namespace}="{space}",{pods.pod}=""', pods.pod),
         (f'{pods.namespace}=""', pods.namespace),
     ):
         rows = await metrics.labels(f"{metric}{{{matcher}}}", EXISTS_SECONDS)
         if rows:
-            return (
-                f": {metric} exists ({len(rows)} series) without the label {lacking!r}",
-                f"label what is scraped with {pods.namespace!r} and {pods.pod!r}, as PodMonitor "
-                "and ServiceMonitor do",
-            )
+            why = f": {metric} exists ({len(rows)} series) without the label {lacking!r}"
+            advice = f"label what is scraped with {pods.namespace!r} and {pods.pod!r}"
+            return why, f"{advice}, as PodMonitor and ServiceMonitor do"
     rows = await metrics.labels(f'{metric}{{{pods.namespace}="{space}"}}', EXISTS_SECONDS)
     if rows:
         return (
@@ -241,7 +243,7 @@ def _stable(
     queries: tuple[str, ...],
 ) -> Finding:
     who = " and ".join(map(str, keys))
-    facts = {"track": "stable", "queries": list(queries)}
+    facts: dict[str, Any] = {"track": "stable", "queries": list(queries)}
     if series is None or not series.requests:
         return checkup.problem(
             "metrics",

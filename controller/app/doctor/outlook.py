@@ -7,7 +7,7 @@ from dataclasses import replace
 from controller.adapters.prometheus.client import Prometheus
 from controller.app.doctor.counters import Counters, keys_of
 from controller.core import checkup
-from controller.core.checkup import Finding
+from controller.core.checkup import Finding, span
 from controller.core.evidence.reasons import percent, seconds
 from controller.core.lifecycle import forecast
 from controller.core.lifecycle.forecast import Rung
@@ -73,12 +73,12 @@ def _rung(rung: Rung, situation: Situation) -> Finding:
         "seconds_at_least": passage.seconds if math.isfinite(passage.seconds) else None,
         "smallest_error_share": rung.smallest,
         "found_after_seconds": [
-            {"error_share": bad, "seconds": span if math.isfinite(span) else None}
-            for bad, span in rung.examples
+            {"error_share": bad, "seconds": after if math.isfinite(after) else None}
+            for bad, after in rung.examples
         ],
     }
     head = (
-        f"{rung.name}: {weight(rung.step.weight_bp)} for {checkup.span(rung.step.dwell_seconds)} at "
+        f"{rung.name}: {weight(rung.step.weight_bp)} for {span(rung.step.dwell_seconds)} at "
         f"{_rate(rung.per_second)} to the canary"
     )
     sees = _sees(rung)
@@ -87,21 +87,22 @@ def _rung(rung: Rung, situation: Situation) -> Finding:
         return checkup.problem(
             "steps",
             f"{head}: not passed within its deadline of "
-            f"{checkup.span(situation.plan.deadline_seconds)} ({why}); {sees}",
+            f"{span(situation.plan.deadline_seconds)} ({why}); {sees}",
             advice="give it a larger share or a longer deadline, ask for fewer requests "
             "(min-requests), or wait for more traffic",
             facts=facts,
         )
     if passage.slowest:
         why = "; ".join(_awaited(reason.check) for reason in passage.slowest)
-        text = f"{head}: takes {checkup.span(passage.seconds)} at least, for it waits for {why}; {sees}"
+        head = f"{head}: takes {span(passage.seconds)} at least, for it waits for {why}"
     else:
-        text = f"{head}: takes {checkup.span(passage.seconds)} at least; {sees}"
+        head = f"{head}: takes {span(passage.seconds)} at least"
+    text = f"{head}; {sees}"
     if rung.smallest is None:
         return checkup.warning(
             "steps",
             text,
-            advice="make the step longer or its share larger: what it lets pass, the next one meets",
+            advice="make it longer or its share larger: what it lets pass, the next one meets",
             facts=facts,
         )
     return checkup.ok("steps", text, facts=facts)
@@ -118,9 +119,9 @@ def _awaited(check: str) -> str:
 
 def _sees(rung: Rung) -> str:
     told = [
-        f"{bad * 100:g} % errors in {seconds(span)}"
-        for bad, span in rung.examples
-        if math.isfinite(span)
+        f"{bad * 100:g} % errors in {seconds(after)}"
+        for bad, after in rung.examples
+        if math.isfinite(after)
     ]
     least = (
         "it finds nothing in that time"

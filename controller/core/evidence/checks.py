@@ -166,9 +166,7 @@ def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evide
         structs.replace(
             evidence,
             bounds=bounds,
-            limit_bounds=tuple(
-                standing_for(asked, finite) for asked, _ in settings.limits.latency
-            ),
+            limit_bounds=tuple(standing_for(asked, finite) for asked, _ in settings.limits.latency),
             past=latency.cells(settings.past, bounds) or (0,) * len(bounds),
         ),
     )

@@ -8,8 +8,8 @@ the canary gets the share s, errors of rate p_c against stable's p_s, and the re
     growth per second = n (s p_c log a + (1 - s) p_s log b) / phi
 
 which for the best of the alternatives is the Kullback-Leibler divergence of the two splits of the
-errors. A rollback is due when that has made up for the threshold, for the weight of the errors check
-in the composite and for the part of the money that stands on that alternative::
+errors. A rollback is due when that has made up for the threshold, for the weight of the errors
+check in the composite and for the part of the money that stands on that alternative::
 
     seconds = (log 1/alpha + log 1/weight + log(alternatives / FIRST_BET)) / growth
 
@@ -66,7 +66,7 @@ class Load:
 
 
 def dispersion(settings: Settings, per_second: float) -> float:
-    """phi at so many requests a second: as measured, or more where there are more of them."""
+    """Phi at so many requests a second: as measured, or more where there are more of them."""
     busier = max(per_second / settings.volume, 1.0) if settings.volume else 1.0
     return 1 + (settings.dispersion - 1) * busier
 
@@ -127,7 +127,7 @@ class Passage:
 
     Attributes:
         seconds: At this weight, at least; infinite: it does not get through in the time it has.
-        slowest: What is waited for last, beyond the time that the step takes anyway; empty: nothing.
+        slowest: What is waited for last, beyond the time that it takes anyway; empty: nothing.
         whole: What has been seen in the canary's favour by then, for the next step.
     """
 
@@ -158,9 +158,7 @@ def passage(settings: Settings, load: Load, gate: Gate, *, whole: Proof, most: f
     short, enough = gate.dwell_seconds, most
     last = lacking(most)
     if last:
-        return Passage(
-            seconds=math.inf, slowest=last, whole=_grown(settings, load, most, whole)
-        )
+        return Passage(seconds=math.inf, slowest=last, whole=_grown(settings, load, most, whole))
     for _ in range(HALVINGS):
         middle = (short + enough) / 2
         if lacking(middle):

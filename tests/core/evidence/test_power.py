@@ -145,9 +145,7 @@ def test_the_last_gate_waits_for_its_proof_as_long_as_the_judge_does() -> None:
     gate = Gate(dwell_seconds=10, proven=True)
     way = power.passage(settings, bake, gate, whole=NOTHING, most=36_000)
     assert [reason.code for reason in way.slowest] == [Code.NOT_PROVEN]
-    traffic = Traffic(
-        per_second=20, share=0.95, canary_bad=0.002, stable_bad=0.002, scrape=5.0
-    )
+    traffic = Traffic(per_second=20, share=0.95, canary_bad=0.002, stable_bad=0.002, scrape=5.0)
     needed = -math.log(settings.beta)
     taken = []
     for seed in range(20):
