@@ -43,7 +43,7 @@ def measured(settings: Settings, traffic: Traffic, limit: int) -> float:
 @pytest.mark.parametrize("settings", [CALM, Settings()], ids=["known", "unknown"])
 @pytest.mark.parametrize("scrape", [5.0, 15.0])
 @pytest.mark.parametrize(
-    ("per_second", "share", "stable_bad", "canary_bad"),
+    "case",  # Requests/s, the canary's share of them, stable's errors, the canary's.
     [
         (40, 0.05, 0.001, 0.05),
         (100, 0.05, 0.001, 0.01),
@@ -57,14 +57,10 @@ def measured(settings: Settings, traffic: Traffic, limit: int) -> float:
     ],
 )
 def test_a_regression_takes_as_long_as_was_said(
-    settings: Settings,
-    scrape: float,
-    per_second: float,
-    share: float,
-    stable_bad: float,
-    canary_bad: float,
+    settings: Settings, scrape: float, case: tuple[float, float, float, float]
 ) -> None:
     """Within a factor of 1.5, or a scrape where it takes only a few of them."""
+    per_second, share, stable_bad, canary_bad = case
     traffic = Traffic(
         per_second=per_second,
         share=share,
