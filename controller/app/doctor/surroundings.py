@@ -19,7 +19,7 @@ from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.table import RESTING
 from controller.core.observation import Deployment, Latches, Preflight, View
 from controller.core.policy import keys
-from controller.core.policy.model import Traffic
+from controller.core.policy.model import Preset, Traffic
 from controller.core.values import PREFIX, TargetRef
 from controller.engine.observe import policy_of
 from controller.engine.records import Records
@@ -81,6 +81,8 @@ async def look(calls: Calls, controller: str, target: TargetRef, preset: str) ->
     findings += [*told, *more]
     policy = policy_of(annotations)
     if isinstance(policy, tuple):
+        if annotations["policy"].strip() in {known.value for known in Preset}:
+            preset = annotations["policy"].strip()
         findings.append(_assumed(preset))
         kept = {key: text for key, text in annotations.items() if key in keys.STATUS_KEYS}
         annotations = {**kept, "policy": preset}
