@@ -49,17 +49,23 @@ class Access:
 
 
 @contextlib.asynccontextmanager
-async def _open(access: Access) -> AsyncIterator[tuple[KubeCluster, KubeDocuments]]:
+async def connected(access: Access) -> AsyncIterator[Calls]:
+    """The API server, with the caller's own rights. Raises Unavailable without one."""
     try:
         connection = await transport.load(kubeconfig=access.kubeconfig, context=access.context)
     except errors.Refused as error:
         # To the caller no configuration and no answer are the same: no cluster was reached.
         raise errors.Unavailable(error.message, advice=error.advice) from error
-    calls = Calls(connection.wire, LoopClock())
     try:
-        yield KubeCluster(calls), KubeDocuments(calls, access.namespace)
+        yield Calls(connection.wire, LoopClock())
     finally:
         await connection.wire.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _open(access: Access) -> AsyncIterator[tuple[KubeCluster, KubeDocuments]]:
+    async with connected(access) as calls:
+        yield KubeCluster(calls), KubeDocuments(calls, access.namespace)
 
 
 async def stories(

@@ -51,7 +51,7 @@ class Asker:
         if card.calibration is None and card.memory is not None:
             names = [service.name for service in self._cluster.view(card.target).services]
             keys = tracks.stable_of(card.memory.run, names)
-            card.calibration = await self._feed.calibration(keys, _longest(card.memory.run))
+            card.calibration = await self._feed.calibration(keys, longest(card.memory.run))
 
     async def rolled(self, memory: Memory) -> tuple[Pod, ...] | None:
         """Rolled pods that get requests and what an undone roll left, which no cache follows."""
@@ -70,7 +70,7 @@ class Asker:
         return None
 
 
-def _longest(run: Run) -> float:
+def longest(run: Run) -> float:
     """How long evidence of the run may add up, in seconds."""
     policy = policy_of(dict(run.annotations))
     return math.inf if isinstance(policy, tuple) else HOLDS * trial.planned_seconds(policy)

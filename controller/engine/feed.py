@@ -230,8 +230,8 @@ class Feed:
             self._wake(follower.target)
 
     def _take(self, follower: _Follower, batch: Batch) -> None:
-        canary = _joined(batch, follower.tracks.canary)
-        stable = _joined(batch, follower.tracks.stable)
+        canary = joined(batch, follower.tracks.canary)
+        stable = joined(batch, follower.tracks.stable)
         stamps = _stamps((canary, stable))
         newest = max(stamps, default=None)
         follower.laggard = min(stamps, default=None)
@@ -296,7 +296,8 @@ class Feed:
             await self._clock.sleep(0)
 
 
-def _joined(batch: Batch, keys: Iterable[TrackKey]) -> TrackSeries | None:
+def joined(batch: Batch, keys: Iterable[TrackKey]) -> TrackSeries | None:
+    """The series of all keys of a track together; None where the store knows none."""
     found = [batch.series[key] for key in keys if key in batch.series]
     if not found:
         return None

@@ -27,6 +27,7 @@ from controller.adapters.kube.pods import Slice
 from controller.adapters.kube.reflector import Reflector, Settings, Source
 from controller.adapters.kube.routes import RouteSeen
 from controller.adapters.kube.store import Key, Store
+from controller.core.errors import SwitchgearError
 from controller.core.observation import Deployment, Pod, ReplicaSet, Service
 from controller.core.values import CANARY_TRACK, TRACK_LABEL, TargetRef, canary_name
 
@@ -77,6 +78,15 @@ class Only:
                 return tuple(name for kind, name in self.routes if f"{kind.lower()}s" == plural)
             case _:
                 return ("",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlisted:
+    """What could not be listed, where (empty: in all namespaces), and why."""
+
+    plural: str
+    namespace: str
+    error: SwitchgearError
 
 
 class Cache:
@@ -163,6 +173,31 @@ class Cache:
         async with asyncio.TaskGroup() as tasks:
             for reflector in self.reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector {reflector.source.path}")
+
+    async def fill(self, calls: Calls, namespace: str) -> tuple[Unlisted, ...]:
+        """List once what surrounds the targets of a namespace; says what could not be listed.
+
+        Routes may stand in any namespace: all of them are looked at, or where the caller may not
+        the target's own.
+        """
+        failed: list[Unlisted] = []
+
+        async def listed(watched: _Watched[Any], scope: str) -> None:
+            reflector = Reflector(calls, watched.source(scope), watched.store)
+            try:
+                await reflector.fill()
+            except SwitchgearError as error:
+                failed.append(Unlisted(plural=watched.plural, namespace=scope, error=error))
+                if not scope:
+                    await listed(watched, namespace)
+            else:
+                self.reflectors.append(reflector)
+
+        self.reflectors = []
+        await asyncio.gather(
+            *(listed(one, "" if one.optional else namespace) for one in self._watched())
+        )
+        return tuple(failed)
 
     def _sources(self, watched: _Watched[Any], namespaces: Sequence[str]) -> list[Source]:
         if self.only is None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, assert_never
 
 from controller.adapters.kube import claims, paths, workloads
-from controller.adapters.kube.cache import Cache
+from controller.adapters.kube.cache import Cache, Unlisted
 from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.objects import ours_only
 from controller.adapters.kube.pods import parse_pods
@@ -53,6 +53,10 @@ class KubeCluster:
     async def run(self, settings: Settings | None = None) -> None:
         """Keep the caches in step until cancelled."""
         await self.cache.run(self._calls, self._namespaces, settings)
+
+    async def fill(self, namespace: str) -> tuple[Unlisted, ...]:
+        """See `Cache.fill`: for a look that is taken once."""
+        return await self.cache.fill(self._calls, namespace)
 
     @property
     def synced(self) -> bool:

@@ -163,6 +163,19 @@ class Reflector(Generic[T]):
             finally:
                 self._at.touched = None
 
+    async def fill(self) -> None:
+        """One whole list and no watch, for somebody who looks once.
+
+        Raises what the API server said; a kind that the cluster does not have is an empty store.
+        """
+        try:
+            await self._list_all()
+        except Missing:
+            if not self.source.optional:
+                raise
+            self._at.absent = True
+            self.synced.set()
+
     # --- lists ---------------------------------------------------------------------------------
 
     async def _list_all(self) -> None:

@@ -117,6 +117,22 @@ class Prometheus:
 
     async def samples(self, since_seconds: float, keys: Collection[TrackKey]) -> Batch:
         """See the port. The queries run side by side, one per metric of each provider."""
+        return await self._look(*self._asked(since_seconds, keys))
+
+    def texts(self, since_seconds: float, keys: Collection[TrackKey]) -> tuple[str, ...]:
+        """The queries that `samples` sends for these keys, for people. Errors as `samples`."""
+        queries, _ = self._asked(since_seconds, keys)
+        return tuple(query.text for query in queries)
+
+    async def labels(self, selector: str, since_seconds: float) -> tuple[dict[str, str], ...]:
+        """The labels of every series that a selector finds. Errors as `samples`."""
+        window = f"[{max(math.ceil(since_seconds), 1)}s]"
+        rows, _, _ = await self._ask(selector + window, self._deadline)
+        return tuple(row.metric for row in rows)
+
+    def _asked(
+        self, since_seconds: float, keys: Collection[TrackKey]
+    ) -> tuple[list[_Query], dict[str, None]]:
         parts, warnings = self._parts(keys)
         window = f"[{max(math.ceil(since_seconds * 1000), 1)}ms]"
         queries = [part.query(None, window, self._deadline) for part in parts]
@@ -125,7 +141,7 @@ class Prometheus:
             for part in parts
             if part.provider.latency
         ]
-        return await self._look(queries, warnings)
+        return queries, warnings
 
     async def history(self, key: TrackKey, seconds: float) -> Batch:
         """See the port. A subquery thins the samples out at the store."""
@@ -171,7 +187,7 @@ class Prometheus:
         """Run the queries and sort their rows; one that fails fails the look, never half of it."""
         if not queries:
             return Batch(evaluated_at=self._now(), warnings=tuple(warnings))
-        answers = await _all(self._query(query) for query in queries)
+        answers = await _all(self._ask(query.text, query.deadline) for query in queries)
         sorters: dict[str, Sorter] = {}
         for query, (rows, told, _) in zip(queries, answers, strict=True):
             provider = query.part.provider
@@ -190,19 +206,19 @@ class Prometheus:
         evaluated = min(answered for _, _, answered in answers)
         return Batch(evaluated_at=evaluated, series=series, warnings=tuple(warnings))
 
-    async def _query(self, query: _Query) -> _Answer:
+    async def _ask(self, text: str, deadline: float) -> _Answer:
         """Ask.
 
         Raises:
             MetricsUnavailable: In every case but a proper answer.
         """
         try:
-            async with asyncio.timeout(query.deadline), self._slots:
+            async with asyncio.timeout(deadline), self._slots:
                 self.queries += 1
-                status, headers, body = await self._post(query)
+                status, headers, body = await self._post(text, deadline)
         except TimeoutError as error:
             raise MetricsUnavailable(
-                f"metrics store did not answer within {query.deadline:g} s"
+                f"metrics store did not answer within {deadline:g} s"
             ) from error
         except httpx.TimeoutException as error:
             raise MetricsUnavailable("metrics store did not answer in time") from error
@@ -213,12 +229,12 @@ class Prometheus:
         rows, warnings = wire.matrix(status, body)
         return rows, warnings, self._answered_at(headers)
 
-    async def _post(self, query: _Query) -> tuple[int, httpx.Headers, bytes]:
+    async def _post(self, text: str, deadline: float) -> tuple[int, httpx.Headers, bytes]:
         request = self._client.build_request(
             "POST",
             "api/v1/query",
-            data={"query": query.text, "timeout": f"{math.ceil(query.deadline)}s"},
-            timeout=query.deadline,
+            data={"query": text, "timeout": f"{math.ceil(deadline)}s"},
+            timeout=deadline,
         )
         response = await self._client.send(request, stream=True)
         try:

@@ -9,6 +9,7 @@ check is not asked for goes to the others before the run begins, never during it
 import enum
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from msgspec import structs
@@ -165,13 +166,15 @@ def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evide
         structs.replace(
             evidence,
             bounds=bounds,
-            limit_bounds=tuple(
-                next((bound for bound in finite if bound >= asked), 0.0)
-                for asked, _ in settings.limits.latency
-            ),
+            limit_bounds=tuple(standing_for(asked, finite) for asked, _ in settings.limits.latency),
             past=latency.cells(settings.past, bounds) or (0,) * len(bounds),
         ),
     )
+
+
+def standing_for(asked: float, bounds: Sequence[float]) -> float:
+    """The bucket bound, of ascending finite ones, that a latency limit is judged by; 0: none is."""
+    return next((bound for bound in bounds if bound >= asked), 0.0)
 
 
 def remembered(settings: Settings, evidence: Evidence, interval: Interval) -> Evidence:

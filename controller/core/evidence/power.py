@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much the judge can see with the traffic there is: said before a run, never used in one.
+
+A bet on errors is expected to grow in proportion to the time. With n requests a second, of which
+the canary gets the share s, errors of rate p_c against stable's p_s, and the relative bet of
+`eprocess` with its a and b (which depend on the split alone)::
+
+    growth per second = n (s p_c log a + (1 - s) p_s log b) / phi
+
+which for the best of the alternatives is the Kullback-Leibler divergence of the two splits of the
+errors. A rollback is due when that has made up for the threshold, for the weight of the errors
+check in the composite and for the part of the money that stands on that alternative::
+
+    seconds = (log 1/alpha + log 1/weight + log(alternatives / FIRST_BET)) / growth
+
+in whole scrapes, and never in fewer than k. (Source: Wald's identity for the expected length of a
+sequential test, less its overshoot; Lorden, 1971, for the best alternative of a mixture.) The real
+time scatters around it: half of the regressions of this size are found sooner.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import structs
+
+from controller.core.evidence import checks, eprocess, gates
+from controller.core.evidence.gates import Gate
+from controller.core.evidence.reasons import Reason
+from controller.core.evidence.safe import Proof
+from controller.core.evidence.settings import Settings
+from controller.core.evidence.state import Evidence, Window, start
+from controller.core.evidence.tally import Tally
+
+HALVINGS: Final = 40
+"""Of an interval in which something is looked for; more changes no digit that is shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What both tracks will serve.
+
+    Attributes:
+        per_second: Requests per second of both tracks together.
+        share: The canary's part of them, 0..1.
+        stable_bad: Share of stable's answers that fail, 0..1.
+        scrape_seconds: Between two scrapes.
+    """
+
+    per_second: float
+    share: float
+    stable_bad: float
+    scrape_seconds: float
+
+    def counts(self, span: float) -> tuple[Tally, Tally]:
+        """What canary and stable are expected to have answered after so many seconds, if healthy.
+
+        Whole requests and errors, as the judge counts them.
+        """
+        canary = self.per_second * self.share * span
+        stable = self.per_second * (1 - self.share) * span
+        return (
+            Tally(requests=round(canary), errors=round(canary * self.stable_bad)),
+            Tally(requests=round(stable), errors=round(stable * self.stable_bad)),
+        )
+
+
+def dispersion(settings: Settings, per_second: float) -> float:
+    """Phi at so many requests a second: as measured, or more where there are more of them."""
+    busier = max(per_second / settings.volume, 1.0) if settings.volume else 1.0
+    return 1 + (settings.dispersion - 1) * busier
+
+
+def growth(settings: Settings, load: Load, bad: float) -> float:
+    """By how much the best bet on errors grows in a second, as a natural logarithm.
+
+    `bad` is the share of the canary's answers that fail. Not above 0: there is nothing to be found.
+    """
+    share = load.share
+    if not 0 < share < 1:
+        return 0.0
+    best = 0.0
+    for ratio in eprocess.RATIOS:
+        scaled = share * settings.tolerance
+        loss = math.log((scaled + 1 - share) / (scaled * ratio + 1 - share))
+        gain = math.log(ratio) + loss
+        toll = share * settings.margin * math.expm1(gain)
+        best = max(best, share * bad * gain + (1 - share) * load.stable_bad * loss - toll)
+    return load.per_second * best / dispersion(settings, load.per_second)
+
+
+def detection_seconds(settings: Settings, load: Load, bad: float) -> float:
+    """Seconds at a weight until a canary with this share of failed answers is rolled back.
+
+    Infinite where it would not be: it is no worse than what counts as the same, or nobody calls.
+    """
+    pace = growth(settings, load, bad)
+    if pace <= 0:
+        return math.inf
+    stake = math.log(len(eprocess.RATIOS) / eprocess.FIRST_BET)
+    weight = checks.checks(settings, start(settings))[0].weight
+    slow = (settings.log_needed - math.log(weight) + stake) / pace
+    scrapes = max(math.ceil(slow / load.scrape_seconds), settings.cap_scrapes)
+    if bad >= max(settings.fast_error_rate, settings.fast_ratio * load.stable_bad):
+        fast = (math.log(settings.fast_evidence) + stake) / pace
+        scrapes = min(scrapes, max(math.ceil(fast / load.scrape_seconds), 1))
+    return scrapes * load.scrape_seconds
+
+
+def smallest(settings: Settings, load: Load, within: float) -> float | None:
+    """The smallest share of failed answers that is found within so many seconds; None: none is."""
+    if detection_seconds(settings, load, 1.0) > within:
+        return None
+    least, most = load.stable_bad, 1.0
+    for _ in range(HALVINGS):
+        middle = (least + most) / 2
+        if detection_seconds(settings, load, middle) <= within:
+            most = middle
+        else:
+            least = middle
+    return most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """How a healthy canary gets through a step.
+
+    Attributes:
+        seconds: At this weight, at least; infinite: it does not get through in the time it has.
+        slowest: What is waited for last, beyond the time that it takes anyway; empty: nothing.
+        whole: What has been seen in the canary's favour by then, for the next step.
+    """
+
+    seconds: float
+    slowest: tuple[Reason, ...]
+    whole: Proof
+
+
+def passage(settings: Settings, load: Load, gate: Gate, *, whole: Proof, most: float) -> Passage:
+    """How long a healthy canary takes to satisfy a gate, by the gate's own rules.
+
+    Args:
+        settings: The settings of the run.
+        load: What both tracks serve at this weight.
+        gate: What a PASS asks for.
+        whole: What has been seen in the canary's favour before this step.
+        most: Seconds that a step may take at most.
+    """
+
+    def lacking(span: float) -> tuple[Reason, ...]:
+        seen = _seen(settings, load, span, whole)
+        return tuple(gates.lacking(seen, settings, gate, alone=False))
+
+    begin = lacking(gate.dwell_seconds)
+    if not begin:
+        taken = _grown(settings, load, gate.dwell_seconds, whole)
+        return Passage(seconds=gate.dwell_seconds, slowest=(), whole=taken)
+    short, enough = gate.dwell_seconds, most
+    last = lacking(most)
+    if last:
+        return Passage(seconds=math.inf, slowest=last, whole=_grown(settings, load, most, whole))
+    for _ in range(HALVINGS):
+        middle = (short + enough) / 2
+        if lacking(middle):
+            short = middle
+        else:
+            enough = middle
+    taken = _grown(settings, load, enough, whole)
+    return Passage(seconds=enough, slowest=lacking(short) or begin, whole=taken)
+
+
+def _grown(settings: Settings, load: Load, span: float, before: Proof) -> Proof:
+    """A proof after so many more seconds of a healthy canary."""
+    canary, stable = load.counts(span)
+    return before.settled(
+        (canary.errors, canary.requests),
+        (stable.errors, stable.requests),
+        1 / dispersion(settings, load.per_second),
+    )
+
+
+def _seen(settings: Settings, load: Load, span: float, whole: Proof) -> Evidence:
+    """What the judge is expected to have of a healthy canary after so many seconds at a weight."""
+    canary, stable = load.counts(span)
+    return structs.replace(
+        start(settings),
+        window=Window(at=0.0, seconds=span, canary=canary, stable=stable),
+        proof=_grown(settings, load, span, Proof()),
+        whole=_grown(settings, load, span, whole),
+    )
