@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.adapters.clock import LoopClock
-from controller.adapters.kube import transport
+from controller.adapters.kube import elsewhere, transport
 from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.cluster import KubeCluster
 from controller.adapters.kube.documents import KubeDocuments
@@ -34,6 +34,14 @@ LATCH_SECONDS: Final = 5.0
 
 SERVICE_SECONDS: Final = 2.5
 """A changed Service reaches those who call it so soon, where no gateway is in between."""
+
+SEARCH_SECONDS: Final = 5.0
+"""Longest that a kill looks into other namespaces, which it does while the gateways follow."""
+
+SIDECARS: Final = "a sidecar's are in its own namespace: --controller-namespace"
+
+MOST_TOLD: Final = 20
+"""Other namespaces that are named; with more of them a list of all would hide the headline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +71,16 @@ async def connected(access: Access) -> AsyncIterator[Calls]:
 
 
 @contextlib.asynccontextmanager
-async def _open(access: Access) -> AsyncIterator[tuple[KubeCluster, KubeDocuments]]:
+async def _open(access: Access) -> AsyncIterator[tuple[KubeCluster, KubeDocuments, Calls]]:
     async with connected(access) as calls:
-        yield KubeCluster(calls), KubeDocuments(calls, access.namespace)
+        yield KubeCluster(calls), KubeDocuments(calls, access.namespace), calls
 
 
 async def stories(
     access: Access, target: TargetRef | None = None, *, journal: bool = False
 ) -> list[dict[str, Any]]:
     """Every run on record (of one target), oldest first. Errors as the documents."""
-    async with _open(access) as (_, documents):
+    async with _open(access) as (_, documents, _):
         found = await _read(documents)
     told: list[dict[str, Any]] = []
     for record in found.records:
@@ -89,9 +97,10 @@ async def stories(
 async def kill(access: Access, scope: str, *, actor: str, reason: str) -> dict[str, Any]:
     """Latch, weight 0 everywhere, read back; says what is not in force yet.
 
-    Raises Refused or Unavailable only if nothing at all could be done.
+    What controllers in other namespaces keep for themselves is not reached, and named where the
+    caller may see it. Raises Refused or Unavailable only if nothing at all could be done.
     """
-    async with _open(access) as (cluster, documents):
+    async with _open(access) as (cluster, documents, calls):
         problems: list[str] = []
         latched = await _latched(documents, scope, problems, actor=actor, reason=reason)
         runs: list[Run] = []
@@ -104,25 +113,66 @@ async def kill(access: Access, scope: str, *, actor: str, reason: str) -> dict[s
         else:
             runs = found.active
             problems += [unusable(name, target) for name, target in found.unreadable.items()]
-        zeroed, pending = await _zero(cluster, runs, problems, access)
+        (zeroed, pending), (beyond, searched) = await asyncio.gather(
+            _zero(cluster, runs, problems, access),
+            _beyond(calls, access.namespace, scope),
+        )
     return {
         "scope": scope,
         "latched": latched,
-        "in_force": latched and not pending and not problems,
+        "in_force": latched and not pending and not problems and not beyond,
         "zeroed": zeroed,
         "pending": pending,
         "problems": problems,
+        "not_covered": beyond,
+        "searched": searched,
     }
+
+
+async def _beyond(calls: Calls, own: str, scope: str) -> tuple[list[str], str]:
+    """Controllers elsewhere that this kill does not stop, and what was searched, for people."""
+    blind = (
+        f"namespace {own} alone, for want of rights or of an answer. Sidecars keep their runs in "
+        "their own namespace: `switchgear kill --controller-namespace NAMESPACE`"
+    )
+    try:
+        async with asyncio.timeout(SEARCH_SECONDS):
+            found = await elsewhere.look(calls, own, scope)
+            names = {space for space, _ in found.leases or ()} | set(found.runs or ())
+            told = [await _controller(calls, space, scope, found) for space in sorted(names)]
+    except TimeoutError:
+        return [], blind
+    if found.leases is None and found.runs is None:
+        return [], blind
+    beyond = [words for words in told if words]
+    if len(beyond) > MOST_TOLD:
+        beyond[MOST_TOLD:] = [f"{len(beyond) - MOST_TOLD} more namespaces"]
+    return beyond, f"namespace {own}; what other namespaces keep for themselves was looked for"
+
+
+async def _controller(calls: Calls, space: str, scope: str, found: elsewhere.Elsewhere) -> str:
+    """What a namespace keeps for itself and no kill stops; empty if there is nothing."""
+    if await elsewhere.latched(calls, space, scope):
+        return ""
+    parts = [f"Lease {name}" for where, name in sorted(found.leases or ()) if where == space]
+    if space in (found.runs or ()):
+        with contextlib.suppress(errors.SwitchgearError):
+            runs = (await _read(KubeDocuments(calls, space))).within(scope)
+            parts += [f"run of {run.target} in {run.phase.value}" for run in runs.active]
+            parts += [f"run document {name}" for name in runs.unreadable]
+    if not parts:
+        return ""
+    return f"namespace {space}: {', '.join(parts)}; the same with --controller-namespace {space}"
 
 
 async def abort(access: Access, target: TargetRef) -> dict[str, Any]:
     """Ask for the end of the target's run and take its weight to 0. Raises Refused without one."""
-    async with _open(access) as (cluster, documents):
+    async with _open(access) as (cluster, documents, _):
         active = (await _read(documents)).active
         runs = [run for run in active if run.target == target and run.phase not in RESTING]
         if not runs:
-            message = f"{target} has no run under way"
-            raise errors.Refused(message, advice="`switchgear get` lists the runs")
+            message = f"{target} has no run under way that namespace {access.namespace} knows of"
+            raise errors.Refused(message, advice=f"`switchgear get` lists the runs; {SIDECARS}")
         problems: list[str] = []
         for run in runs:
             effect = Annotate(target=target, uid=run.uid, annotations={"abort": run.name})
@@ -139,7 +189,7 @@ async def abort(access: Access, target: TargetRef) -> dict[str, Any]:
 
 async def pause(access: Access, target: TargetRef) -> None:
     """Let no weight of the target rise. Raises Missing if there is no such Deployment."""
-    async with _open(access) as (cluster, _):
+    async with _open(access) as (cluster, _, _):
         uid = await cluster.uid(target)
         effect = Annotate(target=target, uid=uid, annotations={"paused": "true"})
         await cluster.perform(effect)

@@ -32,7 +32,7 @@ def access_options(command: Command) -> Command:
             envvar="SWITCHGEAR_CONTROLLER_NAMESPACE",
             default="switchgear",
             show_default=True,
-            help="Namespace of the controller's documents.",
+            help="Namespace of the controller's documents; a sidecar's are in its own.",
         ),
         click.option("--context", envvar="SWITCHGEAR_CONTEXT", help="Context of the kubeconfig."),
         click.option(
@@ -58,17 +58,21 @@ def latest(access: Access, target: TargetRef, *, journal: bool = False) -> dict[
     """The newest run of a target; the command fails with exit 1 if none is on record."""
     runs = talk.ask(lambda: reading.stories(access, target, journal=journal))
     if not runs:
-        message = f"no run of {target} is on record; `switchgear get` lists what is"
+        message = (
+            f"no run of {target} is on record in namespace {access.namespace}; `switchgear get` "
+            f"lists what is; {reading.SIDECARS}"
+        )
         raise talk.fail(message, talk.NO)
     return runs[-1]
 
 
-def conclude(halt: dict[str, Any], output: str, headline: str, last: str = "") -> None:
+def conclude(halt: dict[str, Any], output: str, headline: str, *last: str) -> None:
     """Say how far a stop has come, with what is pending; exit 4 if it is not in force yet."""
 
     def text(told: dict[str, Any]) -> str:
-        missing = [f"  {words}" for key in ("pending", "problems") for words in told[key]]
-        return "\n".join([headline, *missing, *([f"  {last}"] if last else [])])
+        missing = [*told["pending"], *told["problems"]]
+        missing += [f"NOT COVERED: {words}" for words in told.get("not_covered", ())]
+        return "\n".join([headline, *(f"  {words}" for words in (*missing, *last))])
 
     talk.show(halt, output, text)
     if not halt["in_force"]:

@@ -31,8 +31,8 @@ def command(
     """Take all canaries off traffic, now: no arguments, no confirmation.
 
     Latches first, then writes weight 0 into the routes itself and reads it back. Exit 0: in force.
-    Exit 4: latched, not yet in force; what is missing is printed. Only `switchgear release` undoes
-    it.
+    Exit 4: latched, not yet in force; what is missing is printed, and so are controllers that keep
+    their runs in other namespaces, such as sidecars. Only `switchgear release` undoes it.
     """
     scope = "all"
     if target is not None:
@@ -44,4 +44,5 @@ def command(
     halt = talk.ask(lambda: reading.kill(patient, scope, actor=talk.actor(), reason=reason))
     state = "in force" if halt["in_force"] else "LATCHED, NOT YET IN FORCE"
     headline = f"kill {halt['scope']}: {state}; {halt['zeroed']} routes at weight 0"
-    direct.conclude(halt, output, headline, "released only by: switchgear release")
+    searched = f"searched: {halt['searched']}"
+    direct.conclude(halt, output, headline, searched, "released only by: switchgear release")

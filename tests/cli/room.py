@@ -17,6 +17,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
+from controller.adapters.kube.cache import Only
 from controller.cli import main
 from controller.sim import clock
 from controller.sim.apiserver.serve import serving
@@ -30,11 +31,14 @@ START_SECONDS = 10.0
 Serving = Callable[[], AbstractAsyncContextManager[str]]
 
 
-def standing(phase: str = "", *, outcome: str = "", **env: str) -> World:
-    """A world in which a new version has come to a phase, or to an outcome, and nothing moves."""
+def standing(phase: str = "", *, outcome: str = "", only: Only | None = None, **env: str) -> World:
+    """A world in which a new version has come to a phase, or to an outcome, and nothing moves.
+
+    With `only` the controller is a sidecar, whose documents are beside its target.
+    """
 
     async def story() -> World:
-        async with house(direct_rate=10.0) as found:
+        async with house(direct_rate=10.0, only=only) as found:
             if phase or outcome:
                 found.world.set_image("shop", "checkout", V2, env or None)
             if phase:

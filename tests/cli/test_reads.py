@@ -113,7 +113,8 @@ def test_a_target_without_a_run_is_the_answer_no(quiet: Room, command: str) -> N
     result = quiet.type(command, "shop/checkout")
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: no run of shop/checkout is on record; `switchgear get` lists what is\n"
+        "Error: no run of shop/checkout is on record in namespace switchgear; `switchgear get` "
+        "lists what is; a sidecar's are in its own namespace: --controller-namespace\n"
     )
 
 

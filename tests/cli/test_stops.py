@@ -53,7 +53,8 @@ def _as_killer(found: Room) -> None:
     async def judge(request: Request) -> Response | None:
         _, root, *rest = request.path.split("/")
         group = "" if root == "api" else rest.pop(0)
-        resource, *named = rest[rest.index("namespaces") + 2 :]
+        # What is asked of all namespaces has none in its path.
+        resource, *named = rest[rest.index("namespaces") + 2 :] if len(rest) > 2 else rest[1:]
         verb = verbs.get(request.method, "get" if named else "list")
         for rule in rules:
             names = rule.get("resourceNames")

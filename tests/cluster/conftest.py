@@ -30,12 +30,15 @@ QUICK = (
 
 STARTED = pytest.StashKey[list[float]]()
 
+LOST = "cluster/lost"
+"""Where pytest's cache keeps the names of failed tests that are marked `once`, over both tries."""
+
 _serial = itertools.count()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """`once`, and where the start times are gathered."""
-    told = "once: about requests or records that are lost; a failure is named, whatever follows"
+    told = "once: about requests or records that are lost; a second try mends no failure of it"
     config.addinivalue_line("markers", told)
     config.stash[STARTED] = []
 
@@ -54,19 +57,33 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker hands on what it noted."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["labs"] = session.config.stash[STARTED]
+    """A worker hands on what it noted; and a second try mends no test that is marked `once`."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["labs"] = config.stash[STARTED]
+        return
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    failed = reporter.stats.get("failed", []) if reporter else []
+    lost = {report.nodeid for report in failed if "once" in report.keywords}
+    if not config.pluginmanager.has_plugin("cacheprovider"):
+        return
+    if config.getoption("lf"):
+        before = set(config.cache.get(LOST, []))
+        if before and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        lost |= before
+    config.cache.set(LOST, sorted(lost))
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """How long the labs took to start, and in which tests something was lost."""
-    failed = terminalreporter.stats.get("failed", [])
-    lost = [report.nodeid for report in failed if "once" in report.keywords]
+    kept = config.pluginmanager.has_plugin("cacheprovider")
+    lost = config.cache.get(LOST, []) if kept else []
     if lost:
-        terminalreporter.line(f"LOST requests or records, perhaps: {', '.join(lost)}")
+        tries = "in one of two tries, which is one too many: " if config.getoption("lf") else ""
+        terminalreporter.line(f"LOST requests or records, {tries}{', '.join(lost)}")
     if config.stash[STARTED]:
         told = ", ".join(f"{seconds:.1f} s" for seconds in config.stash[STARTED])
         terminalreporter.line(f"start of the lab: {told}")

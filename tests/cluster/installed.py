@@ -40,8 +40,14 @@ class Installed:
 
 
 def sidecar_objects(namespace: str) -> dict[str, Json]:
-    """The objects of `overlays/sidecar` by kind, moved to another namespace."""
-    found = {item["kind"]: copy.deepcopy(item) for item in kustomized("overlays/sidecar")}
+    """The objects of `overlays/sidecar`, moved to another namespace.
+
+    By kind, but for the role that is for people, which is the `Killer`.
+    """
+    found: dict[str, Json] = {}
+    for item in kustomized("overlays/sidecar"):
+        people = item["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "people"
+        found["Killer" if people else item["kind"]] = copy.deepcopy(item)
     for item in found.values():
         item["metadata"]["namespace"] = namespace
     found["RoleBinding"]["subjects"][0]["namespace"] = namespace

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """People who write to an adopted Deployment: a developer, and one who holds our verbs as well."""
 
+import asyncio
 import json
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import yaml
 from tests.cluster.installed import Installed
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster
+from tests.support.realtime import ROOT
 
 Object = dict[str, Any]
 P = "switchgear.dev/"
@@ -117,6 +121,23 @@ def _binding(role: str, kind: str, *users: str) -> Object:
             for user in users
         ],
     }
+
+
+async def killed_by(kubeconfig: Path, namespace: str) -> tuple[int, str]:
+    """`switchgear kill` past the daemon, whose documents are there: exit status and words."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "controller", "kill"),
+        f"--kubeconfig={kubeconfig}",
+        f"--controller-namespace={namespace}",
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(kubeconfig.parent)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 120.0)
+    assert process.returncode is not None
+    return process.returncode, said.decode()
 
 
 def template(image: str) -> Object:

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs beside an autoscaler that does its work: followed where that is safe, refused where not."""
 
+import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, deployment, until
+from tests.cluster.scenes import shipped
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
@@ -64,9 +68,12 @@ async def _measured(app: App, least: int) -> None:
     await until(looked, 60.0, f"the autoscaler has metrics, and {least} pods by them")
 
 
-async def test_cpu_up_and_down_in_mid_run(lab: Lab, space: Space, app: Callable[..., App]) -> None:
+async def test_cpu_up_and_down_in_mid_run(
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
     """Stable and canary grow with the load, shrink with it, and nobody fails."""
-    shop, daemon = app(), lab.daemon(space)
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations=POLICY, env=DRAINS, replicas=3)
     await daemon.start()
     await shop.adopted(daemon.log)
@@ -75,7 +82,7 @@ async def test_cpu_up_and_down_in_mid_run(lab: Lab, space: Space, app: Callable[
     await shop.create("horizontalpodautoscalers", autoscaler(shop.name, CPU, 1, 8))
     await _measured(shop, 3)
     await shop.deploy("v2", DRAINS)
-    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    await records.reached(lab.api, own.system, "Judging", log=daemon.log)
     more = await lab.load(shop, direct_rate=1.0)
     least = 9
 
@@ -102,8 +109,11 @@ async def test_cpu_up_and_down_in_mid_run(lab: Lab, space: Space, app: Callable[
         return await _replicas(shop) < wanted
 
     await until(shrunk, 120.0, "the autoscaler has followed the load down")
-    await records.ended(lab.api, space.system, "promoted", daemon.log)
-    await records.journal(lab.api, space.system)
+    (run,) = await records.runs(lab.api, own.system)
+    assert run["phase"] not in records.AT_REST, "it shrank when the run was over"
+    sys.stderr.write(f"shrank to {await _replicas(shop)} of {wanted} in {run['phase']}\n")
+    await records.ended(lab.api, own.system, "promoted", daemon.log)
+    await records.journal(lab.api, own.system)
     await shop.complete()
     assert (await shop.ready()).keys() == {"v2"}
     assert load.failures == {}
@@ -111,10 +121,10 @@ async def test_cpu_up_and_down_in_mid_run(lab: Lab, space: Space, app: Callable[
 
 
 async def test_memory_and_one_service_alone_are_refused_for_a_shift(
-    lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """Each with its reason; stable serves on, and no canary was made."""
-    daemon = lab.daemon(space)
+    daemon, own = await shipped(gate, lab, space)
     apps = [app("greedy"), app("starved")]
     for shop, metric in zip(apps, (MEMORY, per_service("starved")), strict=True):
         await shop.start(annotations=POLICY, env={"MEMORY_MB": "80"}, replicas=1)
@@ -126,7 +136,7 @@ async def test_memory_and_one_service_alone_are_refused_for_a_shift(
     reasons: dict[str, str] = {}
 
     async def both() -> bool:
-        for run in await records.runs(lab.api, space.system):
+        for run in await records.runs(lab.api, own.system):
             if run["phase"] == "Held":
                 reasons[run["target"]["name"]] = run["reason"]
         return len(reasons) == 2
@@ -141,7 +151,9 @@ async def test_memory_and_one_service_alone_are_refused_for_a_shift(
         assert "v2" not in await shop.ready()
 
 
-async def test_on_memory_pods_beside_the_deployment_run_away(app: Callable[..., App]) -> None:
+async def test_on_memory_pods_beside_the_deployment_run_away(
+    gate: Installed, app: Callable[..., App]
+) -> None:
     """Why that is refused: pods with the canary's labels, made by hand, and no controller of ours.
 
     Each pod has less than the aim, so four alone stay four. Four more of the same labels are
@@ -154,10 +166,11 @@ async def test_on_memory_pods_beside_the_deployment_run_away(app: Callable[..., 
     assert await _replicas(shop) == 4
     beside = deployment(shop.name, version="v2", env=ENV, replicas=4)
     track = {PREFIX + "track": "canary"}
-    beside["metadata"]["name"] = f"{shop.name}-beside"
+    beside["metadata"] |= {"name": f"{shop.name}-beside", "namespace": shop.namespace}
     beside["spec"]["selector"]["matchLabels"] |= track
     beside["spec"]["template"]["metadata"]["labels"] |= track
-    await shop.create("deployments", beside)
+    # The policies let nobody else make pods with this label.
+    gate.cluster.kubectl("create", "-f", "-", stdin=json.dumps(beside), kubeconfig=gate.controller)
     seen: list[int] = []
 
     async def run_away() -> bool:

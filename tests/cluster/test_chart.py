@@ -59,8 +59,17 @@ def test_the_same_objects(settings: tuple[str, ...], folders: tuple[str, ...]) -
     expected = {key(item): item for folder in folders for item in kustomized(folder)}
     found = _rendered(*settings)
     assert found.keys() == expected.keys()
+    notes = found["v1", "Namespace", "", "switchgear"]["metadata"].pop("annotations")
+    assert notes == {"helm.sh/resource-policy": "keep"}, "the journals outlive the release"
     for name, item in expected.items():
         assert found[name] == item, name
+
+
+def test_a_single_replica_keeps_no_node_from_being_drained() -> None:
+    budget = ("policy/v1", "PodDisruptionBudget", "switchgear", "switchgear")
+    found = _rendered()
+    assert _rendered("--set=replicas=1").keys() == found.keys() - {budget}
+    assert budget in found
 
 
 def test_another_namespace_is_meant_everywhere() -> None:

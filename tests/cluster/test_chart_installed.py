@@ -58,14 +58,8 @@ def _upgrade(cluster: Cluster, *settings: str) -> str:
     )
 
 
-def _uninstall(cluster: Cluster, *, own_namespace: bool) -> None:
-    where = (f"--namespace={SYSTEM}", "--wait", "--timeout=80s")
-    try:
-        helm(cluster, "uninstall", "switchgear", *where)
-    except Refusal as error:
-        # Helm's record of the release stands in the namespace, and may go with it before its turn.
-        if not own_namespace or "release: not found" not in str(error):
-            raise
+def _uninstall(cluster: Cluster) -> None:
+    helm(cluster, "uninstall", "switchgear", f"--namespace={SYSTEM}", "--wait", "--timeout=80s")
 
 
 def _wanted(cluster: Cluster) -> list[Json]:
@@ -117,7 +111,8 @@ def _plain(item: Json) -> Json:
     for name in ("uid", "creationTimestamp"):
         meta.pop(name, None)
     notes = meta.pop("annotations", None) or {}
-    ours = {name: text for name, text in notes.items() if not name.startswith("meta.helm.sh/")}
+    marks = ("meta.helm.sh/", "helm.sh/")
+    ours = {name: text for name, text in notes.items() if not name.startswith(marks)}
     if ours:
         meta["annotations"] = ours
     if meta.get("labels", {}).get("app.kubernetes.io/managed-by") == "Helm":
@@ -180,24 +175,23 @@ async def test_installed_upgraded_and_taken_off(bare: Cluster, *, own_namespace:
     daemon["spec"]["replicas"] = 1
     gone = {name for name in expected if name[1].startswith("MutatingAdmissionPolicy")}
     assert gone
+    gone.add(("policy/v1", "PodDisruptionBudget", SYSTEM, "switchgear"))
     assert upgraded == {name: item for name, item in expected.items() if name not in gone}
     await _led(bare)
 
-    await asyncio.to_thread(_uninstall, bare, own_namespace=own_namespace)
+    await asyncio.to_thread(_uninstall, bare)
     await until(lambda: _left_nothing(bare), READY_SECONDS, lambda: str(_left(bare)))
     left = _live(bare)
-    if own_namespace:
-        assert left == {}
-    else:
-        assert left.keys() == {space}, "a namespace that Helm was not told to make stays"
-        inside = _names(bare, "-n", SYSTEM, namespaced=True) - MADE_FOR_EVERYBODY
-        assert inside == WRITTEN, "documents outlive the controller, and nothing else does"
+    assert left.keys() == {space}, "the namespace stays, whoever made it"
+    inside = _names(bare, "-n", SYSTEM, namespaced=True) - MADE_FOR_EVERYBODY
+    assert inside == WRITTEN, "documents outlive the controller, and nothing else does"
 
 
 def _left(cluster: Cluster) -> set[str]:
-    """What still bears our name anywhere, and pods that have not ended yet."""
+    """What still bears our name but for the namespace, and pods that have not ended yet."""
     try:
-        return _names(cluster, "-A", "-l", "app.kubernetes.io/name=switchgear")
+        found = _names(cluster, "-A", "-l", "app.kubernetes.io/name=switchgear")
+        return found - {f"namespace/{SYSTEM}"}
     except Refusal as error:
         return {str(error)}
 

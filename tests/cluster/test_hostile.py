@@ -5,18 +5,19 @@ In each case the run ends, the world is as it was or with the new version, and t
 """
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import QUICK, Lab, Space
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import SYSTEM, Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.worker import Refusal
-from tests.support.realtime import ROOT
+from tests.cluster.people import killed_by
+from tests.cluster.scenes import shipped
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -62,33 +63,32 @@ async def set_quota(app: App, pods: int) -> None:
 
 @pytest.mark.once
 async def test_a_quota_before_and_in_mid_run(
-    lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """Refused with the numbers; when there is room it begins; when that is taken away it ends."""
     shop = app()
-    options = (*(o for o in QUICK if "ready" not in o), "--ready-seconds=10")
-    daemon = lab.daemon(space, options=options)
+    daemon, own = await shipped(gate, lab, space, options=("--ready-seconds=10",))
     await shop.start(annotations=POLICY, replicas=2)
     await set_quota(shop, 3)
     await daemon.start()
     await shop.adopted(daemon.log)
     load = await lab.load(shop)
     await shop.deploy("v2")
-    state = await records.reached(lab.api, space.system, "Held", log=daemon.log)
+    state = await records.reached(lab.api, own.system, "Held", log=daemon.log)
     assert "needs 2 more pods and the quota leaves 1" in state["reason"]
     assert await untouched(shop)
 
     await set_quota(shop, 6)
-    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    await records.reached(lab.api, own.system, "Judging", log=daemon.log)
     # One canary pod is there; the second, for the bake, has no room any more.
     await set_quota(shop, 3)
-    state = await records.ended(lab.api, space.system, "inconclusive", daemon.log)
+    state = await records.ended(lab.api, own.system, "inconclusive", daemon.log)
     assert state["reason"].startswith("1 of 2 canary pods are ready after")
     await until(lambda: untouched(shop), 30.0, "nothing of ours is left")
     assert await shop.ready() == {"v1": 2}
     await load.until_answered(100)
     assert load.failures == {}
-    await records.journal(lab.api, space.system)
+    await records.journal(lab.api, own.system)
 
 
 async def scaled(app: App, replicas: int) -> None:
@@ -108,9 +108,12 @@ async def scaled(app: App, replicas: int) -> None:
     await until(so, 90.0, f"{replicas} pods are ready")
 
 
-async def test_scaled_to_0_and_back(lab: Lab, space: Space, app: Callable[..., App]) -> None:
+async def test_scaled_to_0_and_back(
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
     """At rest, in mid-run and while a failed version is held."""
-    shop, daemon = app(), lab.daemon(space)
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations=LONG, replicas=2)
     await daemon.start()
     await shop.adopted(daemon.log)
@@ -120,7 +123,7 @@ async def test_scaled_to_0_and_back(lab: Lab, space: Space, app: Callable[..., A
 
     load = await lab.load(shop)
     await shop.deploy("v2")
-    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    await records.reached(lab.api, own.system, "Judging", log=daemon.log)
     await scaled(shop, 0)
 
     async def empty() -> bool:
@@ -135,24 +138,25 @@ async def test_scaled_to_0_and_back(lab: Lab, space: Space, app: Callable[..., A
     await shop.deploy("v3", {"ERROR_RATE": "0.6"})
 
     async def overtaken() -> bool:
-        return len(await records.runs(lab.api, space.system)) == 2
+        return len(await records.runs(lab.api, own.system)) == 2
 
     await until(overtaken, 60.0, daemon.log)
-    state = await records.ended(lab.api, space.system, "rolled-back", daemon.log)
+    state = await records.ended(lab.api, own.system, "rolled-back", daemon.log)
     assert state["phase"] == "Held"
     await scaled(shop, 0)
     await scaled(shop, 2)
     assert await shop.ready() == {"v1": 2}
     assert (await shop.read("deployments"))["spec"]["paused"] is True
-    await records.journal(lab.api, space.system)
+    await records.journal(lab.api, own.system)
 
 
 @pytest.mark.once
 async def test_a_node_is_drained_in_mid_run(
-    lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """Pods of both tracks are evicted as the budget allows; the run goes on and ends well."""
-    shop, daemon = app(), lab.daemon(space)
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations=LONG, replicas=4, env=DRAINS)
     budget = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": shop.name}}}
     await shop.create("poddisruptionbudgets", {"metadata": {"name": "one"}, "spec": budget})
@@ -160,7 +164,7 @@ async def test_a_node_is_drained_in_mid_run(
     await shop.adopted(daemon.log)
     load = await lab.load(shop)
     await shop.deploy("v2", DRAINS)
-    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    await records.reached(lab.api, own.system, "Judging", log=daemon.log)
     before = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in await shop.pods()}
     evicted = {name for name, node in before.items() if node == "lab-1"}
     assert any(name.startswith(f"{shop.name}-canary-") for name in evicted)
@@ -173,20 +177,21 @@ async def test_a_node_is_drained_in_mid_run(
         )
     finally:
         await asyncio.to_thread(lab.cluster.kubectl, "uncordon", "lab-1")
-    await records.ended(lab.api, space.system, "promoted", daemon.log)
+    await records.ended(lab.api, own.system, "promoted", daemon.log)
     await shop.complete()
     assert await shop.ready() == {"v2": 4}
     await until(lambda: untouched(shop), 30.0, "nothing of ours is left")
     assert load.failures == {}
-    await records.journal(lab.api, space.system)
+    await records.journal(lab.api, own.system)
 
 
 @pytest.mark.once
 async def test_a_budget_that_allows_nothing_does_not_hinder_a_run(
-    lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """We evict nobody: a bad version goes although no pod may be disrupted."""
-    shop, daemon = app(), lab.daemon(space)
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations=POLICY, replicas=2)
     budget = {"maxUnavailable": 0, "selector": {"matchLabels": {"app": shop.name}}}
     await shop.create("poddisruptionbudgets", {"metadata": {"name": "none"}, "spec": budget})
@@ -194,7 +199,7 @@ async def test_a_budget_that_allows_nothing_does_not_hinder_a_run(
     await shop.adopted(daemon.log)
     load = await lab.load(shop)
     await shop.deploy("v2", {"ERROR_RATE": "0.6"})
-    await records.ended(lab.api, space.system, "rolled-back", daemon.log)
+    await records.ended(lab.api, own.system, "rolled-back", daemon.log)
     assert await shop.ready() == {"v1": 2}
     assert await untouched(shop)
     with pytest.raises(Refusal, match="disruption budget"):
@@ -212,19 +217,20 @@ def _evict(lab: Lab, shop: App, name: str) -> None:
 
 
 async def test_the_namespace_is_deleted_in_mid_run(
-    lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """The run ends, the daemon goes on, and the namespace made again is served like any other."""
-    shop, daemon = app(), lab.daemon(space)
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations=LONG, replicas=2)
     await daemon.start()
     await shop.adopted(daemon.log)
     await lab.load(shop)
     await shop.deploy("v2")
-    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    await records.reached(lab.api, own.system, "Judging", log=daemon.log)
     await asyncio.to_thread(lab.cluster.kubectl, "delete", "namespace", space.name, "--wait=true")
-    await records.ended(lab.api, space.system, "gone", daemon.log)
-    await records.journal(lab.api, space.system)
+    await records.ended(lab.api, own.system, "gone", daemon.log)
+    await records.journal(lab.api, own.system)
     await asyncio.to_thread(lab.cluster.kubectl, "create", "namespace", space.name)
 
     async def accounts() -> bool:
@@ -239,23 +245,25 @@ async def test_the_namespace_is_deleted_in_mid_run(
     assert daemon.process.returncode is None
 
 
-async def kill_by_hand(lab: Lab, space: Space) -> int:
-    """`switchgear kill` by an administrator, past the daemon; its exit status."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "controller", "kill"),
-        f"--kubeconfig={lab.cluster.kubeconfig}",
-        f"--controller-namespace={space.system}",
-        cwd=ROOT,
-        env={**os.environ, "HOME": str(lab.folder)},
-        stdin=asyncio.subprocess.DEVNULL,
-    )
-    return await asyncio.wait_for(process.wait(), 120.0)
+def oncall(lab: Lab) -> Path:
+    """A person who may stop everything: by the roles that are shipped for it, and no other."""
+    cluster = lab.cluster
+    whole = ("clusterrolebinding", "oncall-kill")
+    own = ("rolebinding", "oncall-kill", f"--namespace={SYSTEM}")
+    cluster.kubectl("create", *whole, "--clusterrole=switchgear-killer", "--user=oncall")
+    lab.stack.callback(cluster.kubectl, "delete", *whole)
+    cluster.kubectl("create", *own, "--role=switchgear-killer", "--user=oncall")
+    lab.stack.callback(cluster.kubectl, "delete", *own)
+    return cluster.kubeconfig_for("oncall")
 
 
 @pytest.mark.once
-async def test_a_frozen_daemon(lab: Lab, space: Space, app: Callable[..., App]) -> None:
+async def test_a_frozen_daemon(
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
     """The weight stays where it is; continued the run goes on, and a kill meanwhile is obeyed."""
-    shop, daemon = app(), lab.daemon(space)
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations={**POLICY, "steps": "5@6s,50@6s"}, replicas=2)
     before = (await shop.of_git())["httproutes"]["spec"]
     await daemon.start()
@@ -263,33 +271,37 @@ async def test_a_frozen_daemon(lab: Lab, space: Space, app: Callable[..., App]) 
     load = await lab.load(shop)
     assert daemon.process is not None
     await shop.deploy("v2")
-    await records.reached(lab.api, space.system, "Judging", log=daemon.log)
+    await records.reached(lab.api, own.system, "Judging", log=daemon.log)
     daemon.process.send_signal(signal.SIGSTOP)
     weights = await shop.weights()
     assert 0 < weights[f"{shop.name}-canary"] * 19 <= weights[shop.name]
     await load.until_answered(1000, within=90.0)
     assert await shop.weights() == weights
     daemon.process.send_signal(signal.SIGCONT)
-    await records.ended(lab.api, space.system, "promoted", daemon.log)
+    await records.ended(lab.api, own.system, "promoted", daemon.log)
     await shop.complete()
 
     await shop.deploy("v3")
     await until(lambda: _exposed(shop), 90.0, daemon.log())
     daemon.process.send_signal(signal.SIGSTOP)
     try:
-        # Before the commit it needs nobody's help: weight 0 is written and read back.
-        assert await kill_by_hand(lab, space) == 0
+        # Before the commit it needs nobody's help: weight 0 is written and read back. What the
+        # daemon had on its way cannot arrive any more, and the policies let that mark pass as well.
+        status, told = await killed_by(oncall(lab), own.system)
+        assert status == 0, told
+        notes = (await shop.read("httproutes"))["metadata"]["annotations"]
+        assert notes[PREFIX + "epoch"] == "0"
         assert (await shop.weights())[f"{shop.name}-canary"] == 0
         assert (await shop.ready())["v2"] >= 2
     finally:
         daemon.process.send_signal(signal.SIGCONT)
-    state = await records.ended(lab.api, space.system, "killed", daemon.log)
+    state = await records.ended(lab.api, own.system, "killed", daemon.log)
     assert state["phase"] == "Held"
     assert await shop.ready() == {"v2": 2}
     assert (await shop.of_git())["httproutes"]["spec"] == before
     assert await untouched(shop)
     assert load.failures == {}
-    await records.journal(lab.api, space.system)
+    await records.journal(lab.api, own.system)
 
 
 async def _exposed(app: App) -> bool:

@@ -11,9 +11,11 @@ import pytest
 from controller.demo.counts import Track
 from tests.cluster import scenes
 from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.traffic import Traffic
+from tests.cluster.scenes import shipped
 from tests.support.realtime import Daemon
 
 POLICY = {"policy": "fast", "traffic": "replicas", "steps": "20@3s", "bake": "3s"}
@@ -72,12 +74,13 @@ def _share(slots: list[dict[str, Track]]) -> tuple[float, int]:
 
 @pytest.mark.parametrize("drain", [False, True], ids=["dies-at-once", "drains"])
 async def test_not_more_requests_fail_than_in_a_native_roll(
-    lab: Lab, space: Space, app: Callable[..., App], drain: bool
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App], drain: bool
 ) -> None:
     """The same application rolls natively first, and then as a run."""
     # Longer than a busy gateway may be behind the endpoints.
     env = {"DRAIN_SECONDS": "6"} if drain else {}
-    shop, daemon = app(), lab.daemon(space)
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations={**POLICY, "steps": "20@8s"}, env=env)
     load = await lab.load(shop)
     await shop.deploy("v2", env)
@@ -87,8 +90,8 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
     await daemon.start()
     await shop.adopted()
     await shop.deploy("v3", env)
-    exposed_as_planned(load, *await step_over(lab, space, daemon))
-    state = await records.ended(lab.api, space.system, "promoted", daemon.log)
+    exposed_as_planned(load, *await step_over(lab, own, daemon))
+    state = await records.ended(lab.api, own.system, "promoted", daemon.log)
     await load.until_answered(300)
     assert (state["traffic"], state["promotion"]) == ("replicas", "roll")
     assert await shop.ready() == {"v3": 4}
@@ -100,15 +103,16 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
 
 
 async def test_a_bad_version_meets_a_step_of_whole_pods_and_goes(
-    lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
-    shop, daemon = app(), lab.daemon(space)
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations=POLICY)
     await daemon.start()
     await shop.adopted()
     load = await lab.load(shop)
     await shop.deploy("v2", {"ERROR_RATE": "0.5"})
-    state = await records.ended(lab.api, space.system, "rolled-back", daemon.log)
+    state = await records.ended(lab.api, own.system, "rolled-back", daemon.log)
     assert state["phase"] == "Held"
     await load.until_answered(200)
     assert load.failures == {}
@@ -118,16 +122,17 @@ async def test_a_bad_version_meets_a_step_of_whole_pods_and_goes(
 
 
 async def test_a_version_that_turns_bad_when_it_has_rolled_is_undone(
-    lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """Its stable pods are gone by then; they come back before the bad ones go."""
-    shop, daemon = app(), lab.daemon(space)
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations={**POLICY, "bake": "120s"})
     await daemon.start()
     await shop.adopted()
     load = await lab.load(shop)
     await shop.deploy("v2", {"ERROR_RATE": "0.5", "ERROR_SECONDS": "30"})
-    await records.reached(lab.api, space.system, "Baking", log=daemon.log)
+    await records.reached(lab.api, own.system, "Baking", log=daemon.log)
 
     async def quiet() -> bool:
         """The gateway has forgotten the last pod of the roll that is over."""
@@ -135,7 +140,7 @@ async def test_a_version_that_turns_bad_when_it_has_rolled_is_undone(
 
     await until(quiet, 20.0, "the roll costs nothing any more")
     failed = load.failures.total()
-    state = await records.ended(lab.api, space.system, "rolled-back", daemon.log)
+    state = await records.ended(lab.api, own.system, "rolled-back", daemon.log)
     assert state["tripped"]
     await load.until_answered(200)
     assert await shop.ready() == {"v1": 4}
@@ -148,14 +153,15 @@ async def test_a_version_that_turns_bad_when_it_has_rolled_is_undone(
 
 
 async def test_a_step_that_whole_pods_cannot_make_is_refused_with_the_numbers(
-    lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
-    shop, daemon = app(), lab.daemon(space)
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations={**POLICY, "steps": "5@3s"})
     await daemon.start()
     await shop.adopted()
     await shop.deploy("v2")
-    state = await records.ended(lab.api, space.system, "", daemon.log)
+    state = await records.ended(lab.api, own.system, "", daemon.log)
     assert "1 canary pod beside 4 gets 20 %" in state["reason"]
     assert "19 pods" in state["reason"]
     assert await shop.ready() == {"v1": 4}

@@ -18,8 +18,9 @@ import yaml
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import sidecar_objects
 from tests.cluster.lab import application, records
-from tests.cluster.lab.application import App, Object, until
+from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.worker import Refusal
+from tests.cluster.people import killed_by
 from tests.manifests.rendered import own_containers
 
 POLICY = {"policy": "fast", "steps": "5@5s,50@5s", "bake": "3s"}
@@ -136,8 +137,10 @@ async def stable_hash(shop: App) -> str:
 async def test_a_good_version_is_promoted_by_the_pods_that_it_replaces(
     lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
-    """Every pod that could lead is replaced in the roll, and the lead is handed on."""
-    del space
+    """Every pod that could lead is replaced in the roll, and the lead is handed on.
+
+    And the next version is killed, by a person whom the overlay's role for that is bound to.
+    """
     shop = app()
     async with started(lab, shop) as leaders:
         stable = await stable_hash(shop)
@@ -148,7 +151,33 @@ async def test_a_good_version_is_promoted_by_the_pods_that_it_replaces(
         assert await shop.ready() == {"v2": 2}
         assert load.failures == {}
         await until(_led_by(leaders, await stable_hash(shop)), 30.0, "a new pod leads")
+        judge(leaders, stable)
+        leaders.seen.clear()
+        stable = await stable_hash(shop)
+        await stopped(lab, space, shop)
+        assert load.failures == {}
     judge(leaders, stable)
+
+
+async def stopped(lab: Lab, space: Space, shop: App) -> None:
+    """A kill from another namespace names the sidecars, and one from theirs stops them."""
+    bind = ("create", "rolebinding", "oncall", "--user=oncall", "-n", shop.namespace)
+    role = "--role=switchgear-killer-checkout"
+    await asyncio.to_thread(lab.cluster.kubectl, *bind, role)
+    await shop.deploy("v3")
+    await records.reached(lab.api, shop.namespace, "Judging", within=120.0)
+    stay = {"metadata": {"annotations": {PREFIX + "paused": "true"}}}
+    assert (await shop.patch("deployments", stay)).status == 200
+    status, told = await killed_by(lab.cluster.kubeconfig, space.system)
+    assert status == 4, told
+    there = f"NOT COVERED: namespace {shop.namespace}: Lease switchgear.checkout, run of "
+    assert there in told
+    assert (await shop.weights())["checkout-canary"] > 0
+    status, told = await killed_by(lab.cluster.kubeconfig_for("oncall"), shop.namespace)
+    assert status == 0, told
+    assert (await shop.weights())["checkout-canary"] == 0
+    await records.ended(lab.api, shop.namespace, "killed")
+    assert await shop.ready() == {"v2": 2}
 
 
 def _led_by(leaders: Leaders, hash_: str) -> Callable[[], Any]:

@@ -189,7 +189,10 @@ async def test_a_stopped_leader_that_wakes_up_writes_nothing_toward_risk(
     woken = now()
     first.signal(signal.SIGCONT)
     await ends_well(lab, space, shop, second, load)
+    # A replica that died, or never woke, would write nothing either.
+    await first.daemon.answers("/readyz", within=60.0)
     assert not await first.leads()
+    assert lab.cluster.audited(lambda event: event["user"]["username"] == first.user, since=woken)
 
     def late(event: dict[str, Any]) -> bool:
         ref = event.get("objectRef", {})

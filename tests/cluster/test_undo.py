@@ -7,6 +7,7 @@ Nothing is measured either, so a person lets the steps pass.
 
 import asyncio
 import contextlib
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -122,6 +123,17 @@ async def come_to(moment: str, own: Space, shop: App, daemon: Daemon, replicas: 
         await records.reached(shop.port, own.system, "Baking", log=daemon.log)
 
 
+def begun_in(moment: str, replicas: int, watch: Watch) -> None:
+    """The undo began where the test says: from there on no pod of the new version was added."""
+    most = max(found["v2"] for found in watch.seen)
+    sys.stderr.write(f"undone {moment}: from {most} of {replicas} pods\n")
+    least, *later = [part for part in MOMENTS.values() if part >= MOMENTS[moment]]
+    if replicas > 1:
+        assert max(1, int(replicas * least)) <= most <= replicas
+        # The last two moments of eight pods are one pod apart.
+        assert moment not in {"at 5 %", "half-way"} or most < replicas * later[0]
+
+
 async def abort(shop: App) -> None:
     """As a person does it with kubectl."""
     asked = {"metadata": {"annotations": {"switchgear.dev/abort": "true"}}}
@@ -170,6 +182,7 @@ async def test_undone_from_every_moment(
         await come_to(moment, own, shop, daemon, replicas)
         await abort(shop)
         await held_on_stable(lab, own, shop, daemon, replicas)
+    begun_in(moment, replicas, watch)
     # maxUnavailable is 0: a native roll never has fewer ready pods of any version than wanted.
     assert watch.least >= replicas, watch.seen
 

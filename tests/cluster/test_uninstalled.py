@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The controller is taken away in mid-run, and a person ends the run with the runbook's commands.
 
-They are typed word for word, as an administrator, with the admission policies still there or not.
+They are typed word for word, with the admission policies still there or not. While the shipped
+roles are there too, the way back is taken by somebody who has no other rights than these; whatever
+comes after the uninstallation, which takes them along, is an administrator's.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 import yaml
@@ -36,6 +39,14 @@ def uninstall(cluster: Cluster, *, policies: bool) -> None:
     for folder in ("admission", "base") if policies else ("base",):
         text = yaml.safe_dump_all(without_pods(kustomized(folder)))
         cluster.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=text)
+
+
+def hand(cluster: Cluster, namespace: str) -> Path:
+    """A person with the roles that `docs/kubernetes.md` names for the runbook, in a namespace."""
+    for role in ("hand", "releaser"):
+        bind = ("create", "rolebinding", f"oncall-{role}", f"--clusterrole=switchgear-{role}")
+        cluster.kubectl(*bind, "--user=oncall", "-n", namespace)
+    return cluster.kubeconfig_for("oncall")
 
 
 async def stopped_in(phase: str, lab: Lab, shop: App, daemon: Daemon) -> None:
@@ -92,8 +103,8 @@ async def test_a_person_ends_the_run_by_the_runbook(
         "APP": f"app={shop.name}",
     }
 
-    async def type_in(*names_of_blocks: str) -> None:
-        await typed(blocks(*names_of_blocks), cluster.kubeconfig, names, BLOCK_SECONDS)
+    async def type_in(*names_of_blocks: str, user: Path = cluster.kubeconfig) -> None:
+        await typed(blocks(*names_of_blocks), user, names, BLOCK_SECONDS)
 
     async with installed(cluster, "base", "admission") as gate:
         own = Space(name=space.name, system=SYSTEM)
@@ -104,11 +115,17 @@ async def test_a_person_ends_the_run_by_the_runbook(
         await shop.adopted(daemon.log)
         load = await lab.load(shop)
         await stopped_in(phase, lab, shop, daemon)
-        await asyncio.to_thread(uninstall, cluster, policies=policies_go)
+        user = cluster.kubeconfig
+        if policies_go:
+            await asyncio.to_thread(uninstall, cluster, policies=True)
+        else:
+            user = await asyncio.to_thread(hand, cluster, space.name)
         weights = await shop.weights()
         await load.until_answered(300)
         assert await shop.weights() == weights, "traffic stays where it was"
-        await type_in(way)
+        await type_in(way, user=user)
+        if not policies_go:
+            await asyncio.to_thread(uninstall, cluster, policies=False)
         assert (await shop.ready())["v1"] == 2
         await until(lambda: _stands_still(load), 30.0, "nobody is sent to the new version")
         await type_in("detach", "restore")

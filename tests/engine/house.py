@@ -241,6 +241,7 @@ async def house(
     seed: int = 1,
     start: bool = True,
     route: bool = True,
+    only: Only | None = None,
     **how: Any,
 ) -> AsyncIterator[House]:
     """The usual scene with a controller that has adopted the target `shop/checkout`.
@@ -254,7 +255,7 @@ async def house(
         await world.shop(
             rate=rate, direct_rate=direct_rate, route=route, annotations=annotations, **how
         )
-        found = House(world, routed=route)
+        found = House(world, routed=route, only=only)
         if start:
             await found.start()
             await found.until(

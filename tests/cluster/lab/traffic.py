@@ -29,8 +29,16 @@ class Traffic:
 
     @property
     def failures(self) -> Counter[str]:
-        """Requests that nobody answered well or badly, by what went wrong."""
-        return self.seen.failures()
+        """Requests that nobody answered well or badly, by what went wrong.
+
+        A generator that hangs, or a gateway, fails nothing because hardly anything is sent: where
+        more was left out than sent, that is what went wrong.
+        """
+        found = self.seen.failures()
+        skipped = sum(slot.skipped for slot in self.seen.slots)
+        if skipped > self.sent:
+            found["due, but not sent"] = skipped
+        return found
 
     @property
     def sent(self) -> int:
