@@ -280,6 +280,7 @@ def test_latency_limits_and_their_buckets(tmp_path: Path) -> None:
         assert told == [("ok", 0.3), ("warning", 1.2), ("problem", None)]
 
 
+@pytest.mark.slow
 def test_pods_without_their_labels(tmp_path: Path) -> None:
     """Where pods judge, their series must say whose they are."""
 

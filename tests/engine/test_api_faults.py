@@ -129,6 +129,7 @@ def test_more_bad_days(seed: int) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_the_api_server_is_gone_for_two_minutes_in_the_bake() -> None:
     """Nothing moves while it is gone, and the run goes on afterwards."""
 

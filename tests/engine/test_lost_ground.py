@@ -77,6 +77,7 @@ def test_the_canary_is_deleted_while_it_carries_everything(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_the_canary_is_scaled_to_0_by_somebody() -> None:
     """Weight 0 until it is back; not the version's fault."""
 
@@ -114,6 +115,7 @@ def test_the_metrics_store_is_silent_after_a_restart() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_a_foreign_weight_while_the_step_is_being_raised() -> None:
     """50 % while 25 % is asked for: back to the step at once, not at the deadline."""
 

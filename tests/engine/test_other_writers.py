@@ -66,6 +66,7 @@ def test_the_route_is_reset(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_the_service_is_reset(phase: str) -> None:
     """The pin comes back; the run ends well."""
@@ -103,6 +104,7 @@ def test_the_route_is_reset_every_30_seconds() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", quick(["Scaling", "Judging"], "Judging"))
 def test_the_weight_is_raised_above_the_cap(phase: str) -> None:
     """By somebody else; it goes back to the rung at once."""
@@ -249,6 +251,7 @@ def test_the_deployment_is_deleted_and_created_with_another_template(phase: str)
     clock.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", quick(["Judging", "Committing", "Rolling"], "Judging"))
 def test_the_service_is_deleted_and_created_again(phase: str) -> None:
     """Pinned again before the run goes on."""

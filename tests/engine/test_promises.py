@@ -181,6 +181,7 @@ def test_the_older_of_two_engines_raises_nothing() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_at_rest_nothing_is_asked() -> None:
     """No query of metrics, and no request but watches and their lists anew once a minute."""
 

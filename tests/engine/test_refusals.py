@@ -227,6 +227,7 @@ def test_a_singleton_with_a_volume_for_one_node() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_all_problems_of_the_annotations_at_once() -> None:
     """With suggestions, in the Events; corrected, the same change runs."""
 

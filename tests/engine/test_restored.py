@@ -73,6 +73,7 @@ def _rich_routes(world: World) -> None:
     )
 
 
+@pytest.mark.slow
 def test_two_services_in_front_of_the_same_pods() -> None:
     """Both are pinned, both get a twin where a route leads to them, both are themselves again."""
 

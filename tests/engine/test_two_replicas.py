@@ -120,6 +120,7 @@ def _gone(request: Sent) -> None:
     raise Unavailable(f"{request.path}: nobody is there any more")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
 def test_the_leader_dies_at_one_write(*, bad: bool) -> None:
     """A sample for every change; the whole sweep below is slower. Renewals are writes as well."""
@@ -141,6 +142,7 @@ def test_the_leader_dies_at_every_eighth_write(nth: int, point: Point, *, bad: b
     _died_at(nth, point, bad=bad)
 
 
+@pytest.mark.slow
 def test_a_leader_that_is_cut_off_stops_before_the_other_begins() -> None:
     """And when the network is back it stands by in the same process."""
 
@@ -171,6 +173,7 @@ def _spoil(lease: dict[str, Any], how: str) -> None:
         lease["spec"]["holderIdentity"] = "mallory"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", quick(["deleted", "given away", "emptied"], "given away"))
 def test_a_lease_under_another_hand_ends_the_leading_cleanly(how: str) -> None:
     """Whoever touches it gets a new leader, never a second one."""

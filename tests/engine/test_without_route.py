@@ -125,6 +125,7 @@ def test_a_kill_in_a_step_confines_the_services_at_once() -> None:
     clock.run(main(), limit=7_200.0)
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_roll_is_in_force_when_stable_serves() -> None:
     """Until then it is latched, and says what is pending."""
 

@@ -75,6 +75,7 @@ def test_a_kill_needs_no_leader_at_all() -> None:
     play(story)
 
 
+@pytest.mark.slow
 def test_after_the_commit_it_says_so_until_a_leader_has_brought_stable_back() -> None:
     async def story() -> None:
         async with pair() as found:

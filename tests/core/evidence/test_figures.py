@@ -25,12 +25,14 @@ def test_half_the_requests_failing_is_seen_within_scrapes(
     assert taken[98] <= ninety_nine
 
 
+@pytest.mark.slow
 def test_fifty_runs_of_two_equal_versions_end_without_a_rollback() -> None:
     source = random.Random(50)
     runs = [healthy_run(source, Settings(), Traffic(), 60) for _ in range(50)]
     assert runs.count(True) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "per_second"), [(0.0005, 100.0), (0.02, 10.0), (0.2, 50.0)])
 def test_false_rollbacks_stay_below_the_promise(rate: float, per_second: float) -> None:
     source = random.Random(5)
