@@ -30,6 +30,7 @@ class Calibration:
         cap_scrapes: k, the least number of scrapes to a rollback that goes with it.
         known: Whether phi was measured.
         volume: Requests per second then; 0: unknown.
+        rate: Share of failed answers then; 0: unknown.
         buckets: Stable's histogram: (upper bound in seconds, requests not slower).
         words: What it rests on, for people.
     """
@@ -39,6 +40,7 @@ class Calibration:
     cap_scrapes: int = DEFAULT_CAP
     known: bool = False
     volume: float = 0.0
+    rate: float = 0.0
     buckets: tuple[tuple[float, int], ...] = ()
     words: str = "nothing is known of stable's past; assuming phi = 3 and k = 3"
 
@@ -51,6 +53,7 @@ class Calibration:
             cap_scrapes=self.cap_scrapes,
             dispersion_known=self.known,
             volume=self.volume,
+            past_rate=self.rate,
             past=self.buckets,
         )
 
@@ -62,6 +65,7 @@ class Calibration:
             "capScrapes": self.cap_scrapes,
             "known": int(self.known),
             "volume": repr(self.volume),
+            "rate": repr(self.rate),
             "buckets": [[repr(bound), count] for bound, count in self.buckets],
             "words": self.words,
         }
@@ -80,6 +84,7 @@ class Calibration:
                 cap_scrapes=int(told["capScrapes"]),
                 known=bool(told["known"]),
                 volume=float(told["volume"]),
+                rate=float(told["rate"]),
                 buckets=tuple((float(bound), int(count)) for bound, count in told["buckets"]),
                 words=str(told["words"]),
             )
@@ -107,6 +112,7 @@ def of(known: Past, run_seconds: float = math.inf) -> Calibration:
         found,
         latency_phi=max(slow, default=DEFAULT_PHI),
         volume=known.volume if found.known else 0.0,
+        rate=known.rate if found.known else 0.0,
         buckets=known.buckets,
     )
 

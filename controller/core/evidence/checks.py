@@ -154,13 +154,15 @@ def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evide
         return evidence
     common = {bound for bound, _ in interval.canary.buckets}
     common &= {bound for bound, _ in interval.stable.buckets}
-    remembered_bounds = {bound for bound, _ in settings.past}
-    if len(common & remembered_bounds) > 1:
-        common &= remembered_bounds
-    finite = sorted(bound for bound in common if bound != INFINITE)
+    # Some libraries have a bound of 0, which no answer is within and no logarithm knows.
+    finite = sorted(bound for bound in common if 0 < bound < INFINITE)
     if not finite or INFINITE not in common:
         return evidence
-    bounds = latency.thinned((*finite, INFINITE))
+    known = {bound for bound, _ in settings.past}
+    compared = [bound for bound in finite if bound in known]
+    # A past with other bounds is worth less than the bounds that there are now.
+    compared = compared if 2 * len(compared) >= len(finite) else finite
+    bounds = latency.thinned((*compared, INFINITE))
     return _grown(
         settings,
         structs.replace(

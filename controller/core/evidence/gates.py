@@ -105,7 +105,7 @@ def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reas
     window = evidence.window
     if not window.seconds:
         return  # The dwell is not over then, which says enough.
-    worst = evidence.whole.bound(settings.beta)
+    worst = evidence.proof.bound(settings.beta)
     per_second = (window.canary.requests + window.stable.requests) / window.seconds
     harm = _harm(worst * gate.next_share * per_second, settings, gate)
     if harm <= gate.budget:

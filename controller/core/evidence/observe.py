@@ -7,7 +7,6 @@ stays so: the promise is about the first crossing.
 """
 
 import math
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -17,6 +16,7 @@ from controller.core.evidence.eprocess import Process
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence, Trip, Window
 from controller.core.evidence.tally import Interval, Tally
+from controller.core.evidence.tempering import Tempered, tempered
 
 SLACK_SECONDS = 1e-3
 """Two neighbouring intervals may seem to overlap by this much, from rounding."""
@@ -37,19 +37,24 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     if interval.at <= evidence.last_at or interval.begins < evidence.last_at - SLACK_SECONDS:
         return evidence
     known = checks.learned(settings, evidence, interval)
-    tempered = _tempered(settings, interval)
-    processes, fast = _settled(known, settings, interval, tempered)
-    canary = (interval.canary.errors, interval.canary.requests)
-    stable = (interval.stable.errors, interval.stable.requests)
+    served = interval.canary.requests + interval.stable.requests
+    worth = tempered(settings, served / interval.seconds if interval.seconds > 0 else 0.0)
+    processes, fast = _settled(known, settings, interval, worth)
+    window, counts = _counted(known, settings, interval), {}
+    if window is not known.window and interval.stable.reported:
+        canary = (interval.canary.errors, interval.canary.requests)
+        stable = (interval.stable.errors, interval.stable.requests)
+        counts = {
+            "proof": known.proof.settled(canary, stable, worth.proof),
+            "excess": known.excess.settled(canary, stable, worth.errors),
+        }
     grown = replace(
         checks.remembered(settings, replace(known, processes=processes), interval),
         fast=fast,
-        proof=known.proof.settled(canary, stable, tempered.errors),
-        whole=known.whole.settled(canary, stable, tempered.errors),
-        excess=known.excess.settled(canary, stable, tempered.errors),
-        window=_counted(known, settings, interval),
+        window=window,
         recent=_faded(known.recent, interval),
         last_at=interval.at,
+        **counts,
         canary_at=interval.at if interval.canary.reported else known.canary_at,
         stable_at=interval.at if interval.stable.reported else known.stable_at,
     )
@@ -58,7 +63,7 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
 
 
 def _settled(
-    evidence: Evidence, settings: Settings, interval: Interval, tempered: "_Tempered"
+    evidence: Evidence, settings: Settings, interval: Interval, worth: Tempered
 ) -> tuple[tuple[Process, ...], Process]:
     """The checks' processes and the one of the fast trip after this interval.
 
@@ -72,7 +77,7 @@ def _settled(
     for check, process in zip(checks.checks(settings, evidence), evidence.processes, strict=True):
         scores = None if cold and check.timed else check.scores(interval, settings, tolerance)
         if scores is not None:
-            eta = tempered.latency if check.timed else tempered.errors
+            eta = worth.latency if check.timed else worth.errors
             settled.append(eprocess.advance(process, scores, eta, settings.restart_rate))
         else:
             settled.append(process)
@@ -80,32 +85,8 @@ def _settled(
             if cold:
                 scores = check.scores(interval, settings, settings.tolerance)
             if scores is not None:
-                fast = eprocess.advance(fast, scores, tempered.errors, settings.restart_rate)
+                fast = eprocess.advance(fast, scores, worth.errors, settings.restart_rate)
     return tuple(settled), fast
-
-
-class _Tempered(NamedTuple):
-    """What a count is worth: 1/phi, for errors and for slow answers."""
-
-    errors: float
-    latency: float
-
-
-def _tempered(settings: Settings, interval: Interval) -> _Tempered:
-    """1/phi, where phi - 1 grows with the requests beyond those that it was measured on.
-
-    Noise that moves whole shares, as a bad minute of one pod does, makes the counts' variance grow
-    with their square: phi = 1 + kappa n (specification, 1.5). With fewer requests it is left as
-    measured, since clustered errors do not thin out.
-    """
-    busier = 1.0
-    if settings.volume and interval.seconds > 0:
-        now = (interval.canary.requests + interval.stable.requests) / interval.seconds
-        busier = max(now / settings.volume, 1.0)
-    return _Tempered(
-        errors=1 / (1 + (settings.dispersion - 1) * busier),
-        latency=1 / (1 + (settings.latency_dispersion - 1) * busier),
-    )
 
 
 def _capped(evidence: Evidence, settings: Settings) -> Evidence:

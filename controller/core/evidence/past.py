@@ -45,6 +45,12 @@ class Past:
         requests = sum(count[0] for row in self.rows.values() for count in row[-self.intervals :])
         return requests / (self.intervals * self.gap) if self.intervals and self.gap else 0.0
 
+    @property
+    def rate(self) -> float:
+        """Share of failed answers; 0 without any request."""
+        counts = [count for row in self.rows.values() for count in row]
+        return sum(count[1] for count in counts) / max(sum(count[0] for count in counts), 1)
+
 
 def read(stable: TrackSeries | None, timed: TrackSeries | None = None) -> Past:
     """From raw series of stable's past.

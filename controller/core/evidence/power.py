@@ -31,6 +31,7 @@ from controller.core.evidence.safe import Proof
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence, Window, start
 from controller.core.evidence.tally import Tally
+from controller.core.evidence.tempering import tempered
 
 HALVINGS: Final = 40
 """Of an interval in which something is looked for; more changes no digit that is shown."""
@@ -65,12 +66,6 @@ class Load:
         )
 
 
-def dispersion(settings: Settings, per_second: float) -> float:
-    """Phi at so many requests a second: as measured, or more where there are more of them."""
-    busier = max(per_second / settings.volume, 1.0) if settings.volume else 1.0
-    return 1 + (settings.dispersion - 1) * busier
-
-
 def growth(settings: Settings, load: Load, bad: float) -> float:
     """By how much the best bet on errors grows in a second, as a natural logarithm.
 
@@ -86,7 +81,7 @@ def growth(settings: Settings, load: Load, bad: float) -> float:
         gain = math.log(ratio) + loss
         toll = share * settings.margin * math.expm1(gain)
         best = max(best, share * bad * gain + (1 - share) * load.stable_bad * loss - toll)
-    return load.per_second * best / dispersion(settings, load.per_second)
+    return load.per_second * best * tempered(settings, load.per_second).errors
 
 
 def detection_seconds(settings: Settings, load: Load, bad: float) -> float:
@@ -128,63 +123,51 @@ class Passage:
     Attributes:
         seconds: At this weight, at least; infinite: it does not get through in the time it has.
         slowest: What is waited for last, beyond the time that it takes anyway; empty: nothing.
-        whole: What has been seen in the canary's favour by then, for the next step.
     """
 
     seconds: float
     slowest: tuple[Reason, ...]
-    whole: Proof
 
 
-def passage(settings: Settings, load: Load, gate: Gate, *, whole: Proof, most: float) -> Passage:
+def passage(settings: Settings, load: Load, gate: Gate, *, most: float) -> Passage:
     """How long a healthy canary takes to satisfy a gate, by the gate's own rules.
 
     Args:
         settings: The settings of the run.
         load: What both tracks serve at this weight.
         gate: What a PASS asks for.
-        whole: What has been seen in the canary's favour before this step.
         most: Seconds that a step may take at most.
     """
 
     def lacking(span: float) -> tuple[Reason, ...]:
-        seen = _seen(settings, load, span, whole)
+        seen = _seen(settings, load, span)
         return tuple(gates.lacking(seen, settings, gate, alone=False))
 
     begin = lacking(gate.dwell_seconds)
     if not begin:
-        taken = _grown(settings, load, gate.dwell_seconds, whole)
-        return Passage(seconds=gate.dwell_seconds, slowest=(), whole=taken)
+        return Passage(seconds=gate.dwell_seconds, slowest=())
     short, enough = gate.dwell_seconds, most
     last = lacking(most)
     if last:
-        return Passage(seconds=math.inf, slowest=last, whole=_grown(settings, load, most, whole))
+        return Passage(seconds=math.inf, slowest=last)
     for _ in range(HALVINGS):
         middle = (short + enough) / 2
         if lacking(middle):
             short = middle
         else:
             enough = middle
-    taken = _grown(settings, load, enough, whole)
-    return Passage(seconds=enough, slowest=lacking(short) or begin, whole=taken)
+    return Passage(seconds=enough, slowest=lacking(short) or begin)
 
 
-def _grown(settings: Settings, load: Load, span: float, before: Proof) -> Proof:
-    """A proof after so many more seconds of a healthy canary."""
-    canary, stable = load.counts(span)
-    return before.settled(
-        (canary.errors, canary.requests),
-        (stable.errors, stable.requests),
-        1 / dispersion(settings, load.per_second),
-    )
-
-
-def _seen(settings: Settings, load: Load, span: float, whole: Proof) -> Evidence:
+def _seen(settings: Settings, load: Load, span: float) -> Evidence:
     """What the judge is expected to have of a healthy canary after so many seconds at a weight."""
     canary, stable = load.counts(span)
     return structs.replace(
         start(settings),
         window=Window(at=0.0, seconds=span, canary=canary, stable=stable),
-        proof=_grown(settings, load, span, Proof()),
-        whole=_grown(settings, load, span, whole),
+        proof=Proof().settled(
+            (canary.errors, canary.requests),
+            (stable.errors, stable.requests),
+            tempered(settings, load.per_second).proof,
+        ),
     )

@@ -23,8 +23,8 @@ LADDER: Final = ((1, 2), (1, 3), (1, 4), (1, 6), (2, 6), (4, 6), (4, 10))
 """(factor of phi, k), from the quickest to the most careful (source: the specification, 1.6)."""
 
 MOST_REPLAYS: Final = 60
-MOST_INTERVALS: Final = 120
-"""Of one replay; of longer runs some neighbouring intervals are taken together."""
+MOST_INTERVALS: Final = 240
+"""Of one replay; of a longer run its first part is played."""
 
 CANARY_SHARE: Final = 0.1
 LEAST_PODS: Final = 3
@@ -75,7 +75,7 @@ def certified(
 def _cases(past: Past, run: int | None) -> Iterator[_Case]:
     """Groups of pods by windows of the run's length, evenly chosen among all of them."""
     length = past.intervals
-    span = min(run or length, length)
+    span = min(run or length, length, MOST_INTERVALS)
     if len(past.rows) < LEAST_PODS or span < 2:
         return
     size = max(round(len(past.rows) * CANARY_SHARE), 1)
@@ -89,18 +89,15 @@ def _cases(past: Past, run: int | None) -> Iterator[_Case]:
 
 def _rolled_back(case: _Case, past: Past, settings: Settings) -> bool:
     evidence = weight_changed(start(settings), 0.0)
-    together = math.ceil((case.end - case.begin) / MOST_INTERVALS)
     rows = {pod: row[-past.intervals :] for pod, row in past.rows.items()}
     canary = [row for pod, row in rows.items() if pod in case.canary]
     stable = [row for pod, row in rows.items() if pod not in case.canary]
-    seconds = together * past.gap
-    for number, at in enumerate(range(case.begin, case.end, together), start=1):
-        end = min(at + together, case.end)
+    for number, at in enumerate(range(case.begin, case.end), start=1):
         interval = Interval(
-            at=number * seconds,
-            seconds=seconds,
-            canary=_tally(canary, at, end),
-            stable=_tally(stable, at, end),
+            at=number * past.gap,
+            seconds=past.gap,
+            canary=_tally(canary, at),
+            stable=_tally(stable, at),
         )
         evidence = observe(evidence, settings, interval)
         if evidence.trip is not None:
@@ -108,6 +105,6 @@ def _rolled_back(case: _Case, past: Past, settings: Settings) -> bool:
     return False
 
 
-def _tally(rows: Sequence[Sequence[Count]], begin: int, end: int) -> Tally:
-    counts = [count for row in rows for count in row[begin:end]]
+def _tally(rows: Sequence[Sequence[Count]], at: int) -> Tally:
+    counts = [row[at] for row in rows]
     return Tally(requests=sum(c[0] for c in counts), errors=sum(c[1] for c in counts))

@@ -20,7 +20,11 @@ from msgspec.structs import replace
 
 from controller.core.evidence.eprocess import log_sum
 
-BETS: Final = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+BETS: Final = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98)
+"""The last ones are for the bake, where stable's few errors stand for many."""
+
+MOST_OPEN: Final = 12
+"""So many intervals of the canary wait for stable; what is older may be of another time of day."""
 
 NEWTON_STEPS: Final = 4
 """More would change the bound by less than anybody reads."""
@@ -32,13 +36,13 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         sums: For each bet the logarithms settled so far, without the margin's term.
         requests: The canary's requests behind them, tempered as they are.
-        open: (errors, requests) of the canary that wait for a first request of stable, with which
-            they are settled: late in a run stable answers few.
+        open: (errors, requests, intervals) of the canary that wait for a next request of stable,
+            with which they are settled: late in a run stable answers few.
     """
 
     sums: tuple[float, ...] = (0.0,) * len(BETS)
     requests: float = 0.0
-    open: tuple[int, int] = (0, 0)
+    open: tuple[int, int, int] = (0, 0, 0)
 
     def settled(self, canary: tuple[int, int], stable: tuple[int, int], eta: float) -> "Proof":
         """After one more interval.
@@ -53,7 +57,10 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         if total_c <= 0:
             return self
         if total_s <= 0:
-            return replace(self, open=(bad_c, total_c))
+            waited = self.open[2] + 1
+            return replace(
+                self, open=(bad_c, total_c, waited) if waited <= MOST_OPEN else (0, 0, 0)
+            )
         odds = total_c / total_s
         return Proof(
             sums=tuple(

@@ -55,6 +55,7 @@ class Settings:
         latency_dispersion: The same as phi for slow answers.
         volume: Requests per second that stable answered when phi was measured; 0: unknown. Where
             noise moves whole shares, phi - 1 grows with the requests.
+        past_rate: Share of failed answers that stable had then; 0: unknown.
         past: Stable's histogram before the run: (upper bound in seconds, requests not slower),
             bounds ascending; empty: learnt from the first intervals.
         beta: Largest probability that a version worse by more than `safe_margin` is promoted.
@@ -81,6 +82,7 @@ class Settings:
     dispersion_known: bool = False
     latency_dispersion: float = 3.0
     volume: float = 0.0
+    past_rate: float = 0.0
     past: tuple[tuple[float, int], ...] = ()
     beta: float = 0.05
     safe_margin: float = 0.005
@@ -109,6 +111,7 @@ class Settings:
             ("dispersion", 1 <= self.dispersion < math.inf),
             ("latency_dispersion", 1 <= self.latency_dispersion < math.inf),
             ("volume", 0 <= self.volume < math.inf),
+            ("past_rate", 0 <= self.past_rate <= 1),
             ("beta", 0 < self.beta < 1),
             ("safe_margin", 0 < self.safe_margin < 1),
             ("cold_tolerance", 1 <= self.cold_tolerance < math.inf),

@@ -85,7 +85,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         warm_until: End of the warm-up.
         trip: Set once the evidence sufficed; it stays, for that is what the promise is about.
         proof: In favour of the canary, at the present weight.
-        whole: The same since the run began.
         excess: By how much the canary is worse at least, at the present weight.
     """
 
@@ -103,7 +102,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     warm_until: float = NEVER
     trip: Trip | None = None
     proof: Proof = NOTHING
-    whole: Proof = NOTHING
     excess: Excess = NONE
 
     def to_json(self) -> dict[str, Any]:
@@ -127,7 +125,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
                 repr(at) for at in (self.last_at, self.canary_at, self.stable_at, self.warm_until)
             ],
             "trip": [] if self.trip is None else _trip(self.trip),
-            "proofs": [_proof(self.proof), _proof(self.whole)],
+            "proof": _proof(self.proof),
             "excess": [repr(figure) for figure in (*self.excess.sums, *self.excess.owed)],
         }
 
@@ -216,7 +214,6 @@ def _read(told: Mapping[str, Any]) -> Evidence:
     window = told["window"]
     last_at, canary_at, stable_at, warm_until = (float(at) for at in told["times"])
     recent = tuple(float(figure) for figure in told["recent"])
-    proof, whole = (_read_proof(one) for one in told["proofs"])
     return Evidence(
         fast=_read_process(told["fast"]),
         processes=tuple(_read_process(process) for process in told["processes"]),
@@ -236,8 +233,7 @@ def _read(told: Mapping[str, Any]) -> Evidence:
         stable_at=stable_at,
         warm_until=warm_until,
         trip=_read_trip(told["trip"]),
-        proof=proof,
-        whole=whole,
+        proof=_read_proof(told["proof"]),
         excess=Excess(
             sums=tuple(float(figure) for figure in told["excess"][: len(NONE.sums)]),
             owed=tuple(float(figure) for figure in told["excess"][len(NONE.sums) :]),
@@ -251,11 +247,11 @@ def _read_process(told: list[str]) -> Process:
 
 
 def _read_proof(told: list[str]) -> Proof:
-    bad, total, requests, *sums = told
+    bad, total, waited, requests, *sums = told
     return Proof(
         sums=tuple(float(known) for known in sums),
         requests=float(requests),
-        open=(int(bad), int(total)),
+        open=(int(bad), int(total), int(waited)),
     )
 
 

@@ -112,6 +112,7 @@ def scale(situation: Situation, memory: Memory) -> Decision:
         return _resized(situation, memory, canary, count)
     if canary.replicas < count:
         start = effects.StartCanary(target=run.target, uid=canary.uid, replicas=count)
+        memory = trial.warming(situation, memory)
         return Decision(memory=memory, why=f"starting {count} canary pods", effects=(start,))
     ready = ready_pods(situation.view, run)
     if ready < count:
@@ -257,6 +258,7 @@ def judge(situation: Situation, memory: Memory) -> Decision:
     more = grown(situation, run) if canary is not None and canary.replicas else None
     if more is not None:
         message = f"the Deployment has grown, the canary follows; {why}"
+        memory = trial.warming(situation, memory)
         return Decision(memory=memory, why=message, effects=(more,), verdict=found)
     waited = situation.now - memory.moments.entered
     limit = step.dwell_seconds + situation.plan.deadline_seconds

@@ -7,7 +7,6 @@ from typing import Final
 
 from controller.core.evidence import power
 from controller.core.evidence.power import Load, Passage
-from controller.core.evidence.safe import NOTHING
 from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
@@ -51,7 +50,6 @@ def rungs(
         stable_bad: Share of them that fail, 0..1.
     """
     found: list[Rung] = []
-    whole = NOTHING
     chosen = trial.settings(situation, run)
     steps = trial.rungs(situation, run)
     for index in range(trial.final(situation, run)):
@@ -64,8 +62,7 @@ def rungs(
             scrape_seconds=max(situation.scrape_seconds, 1.0),
         )
         most = gate.dwell_seconds + situation.plan.deadline_seconds
-        passage = power.passage(chosen, load, gate, whole=whole, most=most)
-        whole = passage.whole
+        passage = power.passage(chosen, load, gate, most=most)
         within = passage.seconds if math.isfinite(passage.seconds) else most
         found.append(
             Rung(

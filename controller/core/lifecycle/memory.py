@@ -14,7 +14,7 @@ import msgspec
 
 from controller.core.effects import SplitRef
 from controller.core.evidence.state import Evidence
-from controller.core.lifecycle.table import EXPOSED, Event, Phase, advance
+from controller.core.lifecycle.table import EXPOSED, RESTING, Event, Phase, advance
 from controller.core.observation import Backend, Pairs
 from controller.core.policy.model import Promotion, Traffic
 from controller.core.values import RouteRef, TargetRef, canary_name
@@ -190,7 +190,9 @@ class Memory:
 def recalled(text: str, now: float) -> Memory:
     """The memory of a run found in its document after a restart. Raises ValueError."""
     run = decode(text)
-    evidence = Evidence.from_json(run.evidence) if run.evidence else None
+    # What an ended run was judged on is of no use any more, in whatever form it was written.
+    asked = run.evidence if run.phase not in RESTING else None
+    evidence = Evidence.from_json(asked) if asked else None
     return Memory(run=run, moments=Moments(entered=now), evidence=evidence)
 
 

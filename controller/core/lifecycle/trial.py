@@ -8,6 +8,8 @@ turns bad while the next pods start is caught at the same scrape as one that doe
 import math
 from dataclasses import replace
 
+from msgspec import structs
+
 from controller.core.evidence import judge as evidence
 from controller.core.evidence import pods
 from controller.core.evidence.calibration import UNKNOWN, Calibration
@@ -27,6 +29,9 @@ CHECKPOINT_SECONDS = 30.0
 
 WARM_UP_SECONDS = 60.0
 """So long pods are cold (specification, 1.12), but never for more than half of a step."""
+
+BETA = 0.05
+"""Largest probability that a version which is worse by the margin is promoted."""
 
 LEAST_MARGIN = 0.005
 """What is proven before a promotion is no finer than this: it would take a day of requests."""
@@ -103,6 +108,8 @@ def settings(situation: Situation, run: Run) -> Settings:
         restart_rate=restart_rate(int(total / scrape)),
         fast_error_rate=policy.breaker_share,
         safe_margin=max((policy.error_rate or 0.0) / 2, LEAST_MARGIN),
+        # A step that begins again is another chance to be wrong: all together stay near the first.
+        beta=BETA / (run.slips + 1) ** 2,
     )
     return calibration(run).applied(chosen)
 
@@ -128,7 +135,11 @@ def gate(situation: Situation, run: Run) -> Gate:
         proven=index == final(situation, run) - 1,
         budget=policy.budget if steered and policy.budget is not None else math.inf,
         next_share=after.weight_bp / WHOLE_BP,
-        next_seconds=max(after.dwell_seconds, LEAST_SCRAPES * scrape),
+        # Rolled natively, the new version is watched with all requests for as long as it bakes.
+        next_seconds=max(
+            after.dwell_seconds if after.weight_bp < WHOLE_BP else policy.bake.seconds,
+            LEAST_SCRAPES * scrape,
+        ),
         reaction_seconds=chosen.cap_scrapes * scrape + situation.settle_seconds,
     )
 
@@ -143,6 +154,19 @@ def watched(situation: Situation, memory: Memory) -> Memory:
     return replace(memory, evidence=evidence.start(settings(situation, memory.run)))
 
 
+def warming(situation: Situation, memory: Memory) -> Memory:
+    """Pods are being started: they are cold from their first answer on, at whatever weight."""
+    found = memory.evidence
+    if found is None or not situation.clock:
+        return memory
+    until = max(found.warm_until, situation.clock + _warm_up_seconds(situation, memory.run))
+    return replace(memory, evidence=structs.replace(found, warm_until=until))
+
+
+def _warm_up_seconds(situation: Situation, run: Run) -> float:
+    return min(WARM_UP_SECONDS, rung(situation, run, run.step).dwell_seconds / 2)
+
+
 def begun(situation: Situation, memory: Memory, *, cold: bool = False) -> Memory:
     """The present weight is in force: open the window now, by the metrics store's own clock.
 
@@ -151,8 +175,7 @@ def begun(situation: Situation, memory: Memory, *, cold: bool = False) -> Memory
     """
     chosen = settings(situation, memory.run)
     found = memory.evidence or evidence.start(chosen)
-    step = rung(situation, memory.run, memory.run.step)
-    warm_up = min(WARM_UP_SECONDS, step.dwell_seconds / 2) if cold else 0.0
+    warm_up = _warm_up_seconds(situation, memory.run) if cold else 0.0
     opened = evidence.weight_changed(found, situation.clock, warm_up_seconds=warm_up)
     return replace(memory, evidence=opened)
 

@@ -9,8 +9,10 @@ from controller.core.evidence.judge import (
     Code,
     Evidence,
     Gate,
+    Interval,
     Outcome,
     Settings,
+    Tally,
     Verdict,
     judge,
     observe,
@@ -33,6 +35,7 @@ def said(evidence: Evidence, gate: Gate, settings: Settings = CALM) -> Verdict:
     return judge(evidence, settings, evidence.last_at, gate=gate)
 
 
+GOOD = Tally(requests=100, errors=0)
 PROVEN = Gate(dwell_seconds=5, proven=True)
 
 
@@ -62,7 +65,8 @@ def test_the_proof_begins_anew_at_each_weight() -> None:
     assert evidence.proof.bound(0.05) < 0.01
     fresh = weight_changed(evidence, evidence.last_at)
     assert fresh.proof.bound(0.05) == 1.0
-    assert fresh.whole == evidence.whole
+    early = Interval(at=fresh.last_at + 1, seconds=2, canary=GOOD, stable=GOOD)
+    assert observe(fresh, CALM, early).proof == fresh.proof, "it began before the weight"
 
 
 @pytest.mark.parametrize(("budget", "outcome"), [(5.0, Outcome.HOLD), (500.0, Outcome.PASS)])

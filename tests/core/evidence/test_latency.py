@@ -8,6 +8,15 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from controller.core.evidence import latency
+from controller.core.evidence.judge import (
+    Interval,
+    Limits,
+    Settings,
+    Tally,
+    observe,
+    start,
+    weight_changed,
+)
 
 INF = math.inf
 BOUNDS = (0.1, 0.3, INF)
@@ -117,3 +126,25 @@ def test_no_answers_are_no_evidence() -> None:
     bets = latency.family(BOUNDS, (600, 300, 100), 1.25)
     assert latency.scores(bets, (0, 0, 0), (5, 5, 5), 1.25) is None
     assert latency.scores(bets, (5, 5, 5), (0, 0, 0), 1.25) is None
+
+
+def test_a_bound_of_zero_is_no_bound() -> None:
+    buckets = ((0.0, 30), (0.1, 300), (0.3, 390), (INF, 400))
+    tally = Tally(requests=400, buckets=buckets)
+    evidence = weight_changed(start(Settings()), 0.0)
+    for number in range(1, 5):
+        interval = Interval(at=float(number), seconds=1.0, canary=tally, stable=tally)
+        evidence = observe(evidence, Settings(), interval)
+    assert evidence.bounds == (0.1, 0.3, INF)
+    assert len(evidence.processes) == 2
+
+
+def test_limits_are_judged_by_the_bounds_there_are_whatever_the_past_had() -> None:
+    limits = Limits(latency=((0.2, 0.05),))
+    for past in (((0.1, 90), (INF, 300)), ((0.7, 90), (INF, 300))):
+        settings = Settings(limits=limits, past=past)
+        tally = Tally(requests=400, buckets=((0.1, 300), (0.2, 350), (0.5, 390), (INF, 400)))
+        interval = Interval(at=1.0, seconds=1.0, canary=tally, stable=tally)
+        evidence = observe(weight_changed(start(settings), 0.0), settings, interval)
+        assert evidence.limit_bounds == (0.2,)
+        assert evidence.bounds == (0.1, 0.2, 0.5, INF)

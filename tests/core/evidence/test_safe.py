@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from controller.core.evidence.safe import BETS, NOTHING, Proof
+from controller.core.evidence.safe import BETS, MOST_OPEN, NOTHING, Proof
 from tests.core.evidence.traffic import Traffic
 
 ROUNDING = 1e-9
@@ -69,7 +69,7 @@ def test_the_bound_is_right_at_every_look_in_nearly_all_runs() -> None:
 
 def test_what_waits_for_stable_is_settled_with_its_first_request() -> None:
     waiting = NOTHING.settled((1, 50), (0, 0), 1.0).settled((0, 40), (0, 0), 1.0)
-    assert (waiting.requests, waiting.open) == (0.0, (1, 90))
+    assert (waiting.requests, waiting.open) == (0.0, (1, 90, 2))
     settled = waiting.settled((0, 10), (0, 4), 1.0)
     assert settled == NOTHING.settled((1, 100), (0, 4), 1.0)
 
@@ -78,3 +78,10 @@ def test_tempering_is_patience() -> None:
     traffic = Traffic(canary_bad=0.001, stable_bad=0.001)
     assert after(traffic, 20, eta=1 / 3).bound(0.05) > 2 * after(traffic, 20).bound(0.05)
     assert len(NOTHING.sums) == len(BETS)
+
+
+def test_what_has_waited_for_too_long_says_nothing_of_now() -> None:
+    proof = NOTHING
+    for _ in range(MOST_OPEN + 1):
+        proof = proof.settled((0, 500), (0, 0), 1.0)
+    assert proof == NOTHING
