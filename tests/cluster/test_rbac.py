@@ -40,8 +40,12 @@ NOT_BY_A_RUN: dict[tuple[str, str, str], str] = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rights(cluster: Cluster) -> AsyncIterator[Installed]:
-    """The roles alone: without the admission policies the controller needs all that it may do."""
+    """The roles alone: without the admission policies the controller needs all that it may do.
+
+    Nothing is bound in the whole cluster, as where only some namespaces are watched.
+    """
     async with installed(cluster, "base") as found:
+        cluster.kubectl("delete", "clusterrolebinding", "switchgear")
         yield found
 
 
@@ -96,6 +100,9 @@ async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
     rights: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """Good, held and reverted; behind both kinds of route; with a claim; killed and released."""
+    bind = ("create", "rolebinding", "switchgear", "--clusterrole=switchgear")
+    account = f"--serviceaccount={SYSTEM}:switchgear"
+    lab.cluster.kubectl(*bind, account, "-n", space.name)
     since = lab.cluster.audit()[-1]["requestReceivedTimestamp"]
     daemon = lab.daemon(
         Space(name=space.name, system=SYSTEM), kubeconfig=rights.controller, options=QUICK
