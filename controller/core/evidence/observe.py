@@ -40,21 +40,20 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     served = interval.canary.requests + interval.stable.requests
     worth = tempered(settings, served / interval.seconds if interval.seconds > 0 else 0.0)
     processes, fast = _settled(known, settings, interval, worth)
-    window, counts = _counted(known, settings, interval), {}
+    window, proof = _counted(known, settings, interval), known.proof
+    canary = (interval.canary.errors, interval.canary.requests)
+    stable = (interval.stable.errors, interval.stable.requests)
+    # What speaks for the canary counts from the weight in force on, what speaks against it at once.
     if window is not known.window and interval.stable.reported:
-        canary = (interval.canary.errors, interval.canary.requests)
-        stable = (interval.stable.errors, interval.stable.requests)
-        counts = {
-            "proof": known.proof.settled(canary, stable, worth.proof),
-            "excess": known.excess.settled(canary, stable, worth.errors),
-        }
+        proof = known.proof.settled(canary, stable, worth.proof)
     grown = replace(
         checks.remembered(settings, replace(known, processes=processes), interval),
         fast=fast,
         window=window,
         recent=_faded(known.recent, interval),
         last_at=interval.at,
-        **counts,
+        proof=proof,
+        excess=known.excess.settled(canary, stable, worth.errors),
         canary_at=interval.at if interval.canary.reported else known.canary_at,
         stable_at=interval.at if interval.stable.reported else known.stable_at,
     )
