@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each rung asks for, how strict the judge is, and what is read back after a restart."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from controller.core.evidence.calibration import Calibration
+from controller.core.evidence.state import start
+from controller.core.lifecycle import trial
+from controller.core.lifecycle.memory import Memory, Moments, Run, encode, recalled
+from controller.core.lifecycle.table import Phase
+from controller.core.policy.caps import Ceilings
+from controller.core.policy.model import Promotion
+from tests.core.lifecycle.paper import Paper, begun
+
+AUTO = {"policy": "fast", "steps": "auto", "bake": "60s", "error-rate": "2%"}
+
+
+def memory(annotations: dict[str, str], **run: object) -> tuple[Paper, Memory]:
+    paper = Paper(annotations=annotations)
+    found = begun(paper)
+    return paper, replace(found, run=replace(found.run, **run))  # type: ignore[arg-type]
+
+
+def proven(promotion: Promotion, annotations: dict[str, str]) -> list[bool]:
+    """For each rung before the Deployment may roll whether it asks for the proof."""
+    paper, found = memory(annotations, promotion=promotion)
+    situation = paper.situation(found)
+    return [
+        trial.gate(situation, replace(found.run, step=index)).proven
+        for index in range(trial.final(situation, found.run))
+    ]
+
+
+@pytest.mark.parametrize("annotations", [AUTO, {"policy": "standard"}, {"policy": "cautious"}])
+def test_the_last_rung_before_everything_asks_for_proof_and_no_other(
+    annotations: dict[str, str],
+) -> None:
+    for promotion in Promotion:
+        found = proven(promotion, annotations)
+        assert found == [False] * (len(found) - 1) + [True]
+
+
+def test_the_budget_is_about_the_next_rung_and_ends_with_the_ladder() -> None:
+    paper, found = memory(AUTO)
+    situation = paper.situation(found)
+    gates = [trial.gate(situation, replace(found.run, step=index)) for index in range(4)]
+    assert [gate.next_share for gate in gates] == [0.10, 0.50, 0.95, 1.0]
+    assert [gate.budget for gate in gates] == [100.0, 100.0, 100.0, math.inf]
+    assert gates[2].next_seconds == 60
+    assert gates[0].dwell_seconds >= 10
+
+
+def test_a_native_roll_costs_as_long_as_it_bakes() -> None:
+    paper, found = memory({**AUTO, "bake": "300s"}, promotion=Promotion.ROLL, step=2)
+    gate = trial.gate(paper.situation(found), found.run)
+    assert (gate.next_share, gate.next_seconds, gate.proven) == (1.0, 300, True)
+
+
+def test_caps_shorten_the_automatic_ladder_and_leave_its_budget() -> None:
+    paper, found = memory(AUTO)
+    situation = replace(paper.situation(found), ceilings=Ceilings(cluster_bp=500))
+    assert [step.weight_bp for step in trial.ladder(situation, found.run)] == [100, 500]
+    gate = trial.gate(situation, replace(found.run, step=1))
+    assert (gate.next_share, gate.budget) == (0.95, 100.0)
+
+
+def test_the_margin_is_half_of_the_limit_and_a_step_that_slipped_is_judged_more_strictly() -> None:
+    paper, found = memory(AUTO)
+    first = trial.settings(paper.situation(found), found.run)
+    assert (first.safe_margin, first.beta) == (0.01, trial.BETA)
+    paper, found = memory({**AUTO, "error-rate": "0.1%"}, slips=2)
+    later = trial.settings(paper.situation(found), found.run)
+    assert (later.safe_margin, later.beta) == (trial.LEAST_MARGIN, trial.BETA / 9)
+
+
+def test_a_run_is_judged_by_what_its_document_says_of_the_past() -> None:
+    known = Calibration(phi=4.5, cap_scrapes=3, known=True, volume=50.0, rate=0.01)
+    paper, found = memory(AUTO, calibration=known.to_json())
+    again = recalled(encode(found.run), 0.0)
+    settings = trial.settings(paper.situation(again), again.run)
+    assert (settings.dispersion, settings.cap_scrapes, settings.past_rate) == (4.5, 3, 0.01)
+
+
+def written(phase: Phase, evidence: dict[str, object]) -> str:
+    run: Run = begun(Paper()).run
+    return encode(replace(run, phase=phase, evidence=evidence))
+
+
+def test_evidence_that_cannot_be_read_matters_while_it_is_needed_and_not_afterwards() -> None:
+    strange: dict[str, object] = {"v": 1}
+    for phase in (Phase.HELD, Phase.ENDED):
+        assert recalled(written(phase, strange), 0.0).evidence is None
+    with pytest.raises(ValueError, match="version"):
+        recalled(written(Phase.JUDGING, strange), 0.0)
+
+
+def test_pods_that_start_are_cold_at_once_and_for_no_more_than_half_of_the_step() -> None:
+    paper, found = memory({"policy": "standard"})
+    situation = paper.situation(found)
+    fresh = start(trial.settings(situation, found.run))
+    watched = Memory(run=found.run, moments=Moments(entered=0.0), evidence=fresh)
+    warm = trial.warming(situation, watched).evidence
+    assert warm is not None
+    assert warm.warm_until == situation.clock + 60
+    paper, found = memory({"policy": "fast", "steps": "5@20s"})
+    quick = trial.warming(paper.situation(found), replace(watched, run=found.run)).evidence
+    assert quick is not None
+    assert quick.warm_until == paper.scraped + 10
