@@ -15,7 +15,7 @@ from controller.demo.stories import NAMES
 
 pytestmark = pytest.mark.slow
 
-STORY_SECONDS = 90.0
+STORY_SECONDS = 110.0
 GONE_SECONDS = 20.0
 
 
