@@ -50,7 +50,7 @@ def settle_option(command: Command) -> Command:
         envvar="SWITCHGEAR_SETTLE_SECONDS",
         type=click.FloatRange(0.0, 60.0),
         help="How long the gateway may take from a written route to one in force; by default what "
-        "the file of the provider says that the policy names, else the slowest of all.",
+        "the provider's file says of the controller that took the route in, else the slowest.",
     )(command)
 
 

@@ -16,7 +16,7 @@ from controller.core import errors
 from controller.core.evidence import calibration, past, replay
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.samples import difference
-from controller.core.evidence.series import Cursor, Series, TrackKey, TrackSeries
+from controller.core.evidence.series import Cursor, TrackKey, TrackSeries
 from controller.core.evidence.tally import Interval
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.tracks import Tracks, tracks_of
@@ -241,7 +241,9 @@ class Feed:
             # After a restart: what was counted before the checkpoint opens the cursor, and the
             # tail since then is counted now, by the scrapes' own time stamps.
             until = follower.replay_from
-            opening = difference(Cursor(), _until(canary, until), _until(stable, until))
+            opening = difference(
+                Cursor(), canary and canary.until(until), stable and stable.until(until)
+            )
             follower.cursor = opening.cursor
         follower.opened = True
         follower.replay_from = None
@@ -308,21 +310,6 @@ def joined(batch: Batch, keys: Iterable[TrackKey]) -> TrackSeries | None:
         requests=tuple(series for item in found for series in item.requests),
         errors=tuple(series for item in found for series in item.errors),
         buckets=tuple(bucket for item in found for bucket in item.buckets),
-    )
-
-
-def _until(track: TrackSeries | None, at: float) -> TrackSeries | None:
-    if track is None:
-        return None
-
-    def early(series: Series) -> Series:
-        return replace(series, samples=tuple(one for one in series.samples if one.at <= at))
-
-    return replace(
-        track,
-        requests=tuple(early(series) for series in track.requests),
-        errors=tuple(early(series) for series in track.errors),
-        buckets=tuple((bound, early(series)) for bound, series in track.buckets),
     )
 
 

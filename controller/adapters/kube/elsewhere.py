@@ -13,7 +13,8 @@ from controller.adapters.kube import latch, paths
 from controller.adapters.kube.calls import CALL_SECONDS, Calls, Query, decode
 from controller.adapters.kube.documents import RUN, label_value
 from controller.adapters.kube.wire import Request
-from controller.core.errors import Missing, SwitchgearError
+from controller.core.errors import SwitchgearError
+from controller.core.observation import Latches
 from controller.core.values import MANAGED_BY, MANAGED_BY_LABEL, TARGET_NAME
 
 Json: TypeAlias = dict[str, Any]
@@ -63,15 +64,11 @@ async def latched(calls: Calls, namespace: str, scope: str) -> bool:
     """Whether the latch of another namespace stops this scope already, as far as we may read it."""
     try:
         found = await calls.get(paths.core(namespace, "configmaps", latch.NAME))
-    except Missing:
-        return False
     except SwitchgearError:
         return False
-    kind, _, rest = scope.partition(".")
-    wider = {latch.ALL, scope}
-    if kind == "target":
-        wider.add(f"namespace.{rest.partition('.')[0]}")
-    return not wider.isdisjoint(latch.scopes(found.get("data") or {}))
+    # Of a kill of everything or of a namespace the parts that are missing match nothing.
+    within, _, name = scope.partition(".")[2].partition(".")
+    return bool(Latches(kills=latch.scopes(found.get("data") or {})).kill_for(within, name))
 
 
 async def _names(

@@ -136,11 +136,7 @@ class Prometheus:
         parts, warnings = self._parts(keys)
         window = f"[{max(math.ceil(since_seconds * 1000), 1)}ms]"
         queries = [part.query(None, window, self._deadline) for part in parts]
-        queries += [
-            part.query(part.provider.latency, window, self._deadline)
-            for part in parts
-            if part.provider.latency
-        ]
+        queries += _timed(parts, window, self._deadline)
         return queries, warnings
 
     async def history(self, key: TrackKey, seconds: float) -> Batch:
@@ -155,12 +151,7 @@ class Prometheus:
         """See the port."""
         parts, warnings = self._parts([key])
         window = f"[{math.ceil(seconds)}s:{LATENCY_STEP}s]"
-        queries = [
-            part.query(part.provider.latency, window, HISTORY_DEADLINE_SECONDS)
-            for part in parts
-            if part.provider.latency
-        ]
-        return await self._look(queries, warnings)
+        return await self._look(_timed(parts, window, HISTORY_DEADLINE_SECONDS), warnings)
 
     def _parts(self, keys: Collection[TrackKey]) -> tuple[list[_Part], dict[str, None]]:
         """The keys by provider, and what is to be said of those that get no data."""
@@ -261,6 +252,15 @@ class Prometheus:
             return email.utils.parsedate_to_datetime(told).timestamp()
         except ValueError:
             return self._now()
+
+
+def _timed(parts: Iterable[_Part], window: str, deadline: float) -> list[_Query]:
+    """The queries for the histograms of those providers that have one."""
+    return [
+        part.query(part.provider.latency, window, deadline)
+        for part in parts
+        if part.provider.latency
+    ]
 
 
 async def _all(queries: Iterable[Coroutine[None, None, _Answer]]) -> list[_Answer]:

@@ -6,7 +6,7 @@ a new field here, never a branch on a provider's name.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Annotated, Final, assert_never
@@ -104,6 +104,10 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return self.pods is not None
             case _:
                 assert_never(key)
+
+    def takes(self, controllers: Iterable[str]) -> bool:
+        """Whether one of these controllers of Gateways is one whose metrics it reads."""
+        return not set(self.recognise.controllers).isdisjoint(controllers)
 
     def is_error(self, labels: Mapping[str, str]) -> bool:
         """Whether an answer counted under these labels failed."""

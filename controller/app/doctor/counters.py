@@ -15,7 +15,7 @@ from controller.core.evidence.past import Past
 from controller.core.evidence.reasons import percent
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey, TrackSeries
 from controller.core.evidence.tally import INFINITE
-from controller.core.lifecycle import tracks
+from controller.core.lifecycle import tracks, trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.policy.model import LatencyLimit
@@ -31,10 +31,6 @@ EXISTS_SECONDS: Final = 120.0
 
 CLOCKS_SECONDS: Final = 5.0
 """A difference of clocks that is worth a word; the store tells whole seconds."""
-
-OLD_SECONDS: Final = 15.0
-OLD_SCRAPES: Final = 3
-"""Samples older than the longer of the two count as none; the judge has the same bounds."""
 
 COARSE: Final = 1.5
 """A bucket that ends so many times beyond a latency limit stands for it badly."""
@@ -57,8 +53,8 @@ class Counters:
     @property
     def stable_bad(self) -> float:
         """Share of stable's answers that failed, with half an error more: none is not never."""
-        counts = [count for row in self.past.rows.values() for count in row]
-        return (sum(bad for _, bad in counts) + 0.5) / (sum(total for total, _ in counts) + 1)
+        total, bad = self.past.total
+        return (bad + 0.5) / (total + 1)
 
 
 async def look(
@@ -133,11 +129,7 @@ def _chosen(
     if run != asked:
         by = "by the series that there are"
     facts = {"provider": provider.name, "controllers": list(controllers)}
-    fitting = sorted(
-        item.name
-        for item in choice.known.values()
-        if set(item.recognise.controllers) & set(controllers)
-    )
+    fitting = sorted(item.name for item in choice.known.values() if item.takes(controllers))
     text = f"provider {provider.name}: {provider.title} ({by})"
     if provider.pods is None and fitting and provider.name not in fitting:
         return checkup.warning(
@@ -172,8 +164,8 @@ async def _elsewhere(
     others = _candidates(choice, situation, run)
     batch = await metrics.samples(WINDOW_SECONDS, {key for keys in others.values() for key in keys})
     having = [name for name, keys in others.items() if joined(batch, keys) is not None]
-    controllers = set(_controllers(situation))
-    having.sort(key=lambda name: not controllers & set(choice.known[name].recognise.controllers))
+    controllers = _controllers(situation)
+    having.sort(key=lambda name: not choice.known[name].takes(controllers))
     if asked is None:
         text = f"no provider that is chosen by --provider ({', '.join(choice.auto)}) fits"
     else:
@@ -254,8 +246,7 @@ def _stable(
         )
     newest = max((one.samples[-1].at for one in series.requests if one.samples), default=0.0)
     age = batch.evaluated_at - newest
-    counts = [count for row in known.rows.values() for count in row]
-    total, bad = sum(one for one, _ in counts), sum(two for _, two in counts)
+    total, bad = known.total
     share = percent(bad / total) if total else "no"
     text = (
         f"stable ({who}): {known.volume * 60:.0f} requests/min, {share} errors, "
@@ -266,7 +257,7 @@ def _stable(
         "error_share": bad / total if total else None,
         "newest_sample_seconds": round(age, 1),
     }
-    if age > max(OLD_SECONDS, OLD_SCRAPES * known.gap):
+    if age > trial.oldest(known.gap):
         advice = "see why it is not scraped any more: the targets' page of Prometheus shows it"
         return checkup.problem(
             "metrics", f"{text}: too old to judge by", advice=advice, notes=queries, facts=facts

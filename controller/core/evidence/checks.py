@@ -213,26 +213,23 @@ def composite(
         without_limits: Leave the absolute checks out: when stable breaks a limit too, the cause is
             shared and the limit must not blame the canary.
     """
-    named = checks(settings, evidence)
-    parts: list[float] = []
-    deciding, most = named[0], -math.inf
-    for check, process in zip(named, evidence.processes, strict=True):
-        if without_limits and check.absolute:
-            continue
-        part = math.log(check.weight) + eprocess.value(process)
-        parts.append(part)
-        if part > most:
-            deciding, most = check, part
+    counted = [
+        (check, part)
+        for check, part in shares(settings, evidence)
+        if not (without_limits and check.absolute)
+    ]
+    deciding = max(counted, key=lambda one: one[1])[0]
+    parts = [part for _, part in counted]
     waiting = waiting_weight(settings, evidence)
     if waiting > 1e-12:
         parts.append(math.log(waiting))
     return eprocess.log_sum(parts), deciding
 
 
-def shares(settings: Settings, evidence: Evidence) -> tuple[tuple[str, float], ...]:
-    """Each check by its name with the logarithm of what it adds to the composite."""
+def shares(settings: Settings, evidence: Evidence) -> tuple[tuple[Check, float], ...]:
+    """Each check with the logarithm of what it adds to the composite."""
     return tuple(
-        (check.name, math.log(check.weight) + eprocess.value(process))
+        (check, math.log(check.weight) + eprocess.value(process))
         for check, process in zip(checks(settings, evidence), evidence.processes, strict=True)
     )
 

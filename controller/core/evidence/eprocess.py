@@ -130,6 +130,29 @@ def _put(bets: Sequence[float], scale: float, cash: float, rate: float) -> Proce
     )
 
 
+NEWTON_STEPS = 4
+"""More would change a margin by less than anybody reads."""
+
+
+def edge(sums: Sequence[float], slopes: Sequence[float], needed: float) -> float:
+    """The margin m at which sum_j exp(sums_j + slopes_j m) is exp(needed).
+
+    All slopes have one sign. One term alone gets there at the margin that is begun with; Newton's
+    steps go from it toward the one of all of them together and never pass it, since the logarithm
+    of the sum is convex in the margin: what is returned errs on the cautious side.
+    """
+    alone = [(needed - known) / slope for known, slope in zip(sums, slopes, strict=True)]
+    margin = min(alone) if slopes[0] > 0 else max(alone)
+    for _ in range(NEWTON_STEPS):
+        terms = [known + slope * margin for known, slope in zip(sums, slopes, strict=True)]
+        top = max(terms)
+        parts = [math.exp(term - top) for term in terms]
+        total = sum(parts)
+        steep = sum(part * slope for part, slope in zip(parts, slopes, strict=True)) / total
+        margin -= (top + math.log(total) - needed) / steep
+    return margin
+
+
 def shrunk(process: Process, log_factor: float) -> Process:
     """Give money on bets away; the reserve stays. Losing money never breaks the promise."""
     return Process(bets=process.bets, scale=process.scale + log_factor, cash=process.cash)
@@ -145,7 +168,7 @@ class Odds:
 
 
 @functools.lru_cache(maxsize=16)  # All checks of an interval ask for the same counts.
-def odds(canary: int, stable: int, tolerance: float, margin: float) -> Odds | None:
+def odds(canary: float, stable: float, tolerance: float, margin: float) -> Odds | None:
     """The relative bet's terms; None where one arm has no requests and nothing can be compared."""
     if canary <= 0 or stable <= 0:
         return None
@@ -159,7 +182,7 @@ def odds(canary: int, stable: int, tolerance: float, margin: float) -> Odds | No
     return Odds(canary=gains, stable=losses, toll=toll)
 
 
-def relative(terms: Odds, canary_bad: int, stable_bad: int) -> tuple[float, ...]:
+def relative(terms: Odds, canary_bad: float, stable_bad: float) -> tuple[float, ...]:
     """Log e of the relative bet for each alternative ratio."""
     return tuple(
         [

@@ -16,11 +16,12 @@ from typing import Final
 
 import msgspec
 
+from controller.core.evidence.eprocess import edge
+
 STAKES: Final = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 """Bets are so large a part of what the split allows, 1/o."""
 
 LARGEST_BET: Final = 60.0
-NEWTON_STEPS: Final = 4
 
 
 class Excess(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,18 +58,8 @@ class Excess(msgspec.Struct, frozen=True, kw_only=True):
         """How much larger than stable's the canary's share of errors is at least: -1..1."""
         if not all(self.owed):
             return -1.0
-        needed = math.log(len(STAKES) / beta)
-        pairs = list(zip(self.sums, self.owed, strict=True))
-        # One bet alone refutes this margin; Newton's steps go up from there and never pass the one
-        # that all of them together refute, since the evidence is convex in the margin.
-        margin = max((known - needed) / owed for known, owed in pairs)
-        for _ in range(NEWTON_STEPS):
-            terms = [known - margin * owed - needed for known, owed in pairs]
-            top = max(terms)
-            parts = [math.exp(term - top) for term in terms]
-            total = sum(parts)
-            slope = sum(part * owed for part, (_, owed) in zip(parts, pairs, strict=True)) / total
-            margin += (top + math.log(total)) / slope
+        slopes = [-owed for owed in self.owed]
+        margin = edge(self.sums, slopes, math.log(len(STAKES) / beta))
         return min(max(margin, -1.0), 1.0)
 
 

@@ -84,7 +84,7 @@ def _unripe(
 
 def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """Nothing speaks against it, and too little for it yet."""
-    proof, needed = evidence.proof.log_evidence(settings.safe_margin), -math.log(settings.beta)
+    proof, needed = evidence.proof.log_evidence(settings.safe_margin), settings.log_proven
     if proof >= needed:
         return
     wait = _wait(proof, needed, evidence.window.seconds)
@@ -146,12 +146,13 @@ def _wait(have: float, need: float, span: float) -> float | None:
 
 def seconds_to_go(evidence: Evidence, settings: Settings, gate: Gate) -> float | None:
     """When to expect that nothing is lacking if all goes on as it does; None if unknown."""
-    window = evidence.window
-    proof = evidence.proof.log_evidence(settings.safe_margin)
+    window, proof = evidence.window, evidence.proof
     waits = (
         _wait(window.canary.requests, settings.min_requests, window.seconds),
         _wait(window.stable.requests, settings.min_stable_requests, window.seconds),
-        _wait(proof, -math.log(settings.beta), window.seconds) if gate.proven else 0.0,
+        _wait(proof.log_evidence(settings.safe_margin), settings.log_proven, window.seconds)
+        if gate.proven
+        else 0.0,
         max(gate.dwell_seconds - window.seconds, 0.0),
     )
     known = [wait for wait in waits if wait is not None]

@@ -168,7 +168,7 @@ def _verdict(
         at_most=evidence.proof.bound(settings.beta),
         margin=settings.safe_margin,
         parts=tuple(
-            (name, part / math.log(10)) for name, part in checks.shares(settings, evidence)
+            (check.name, part / math.log(10)) for check, part in checks.shares(settings, evidence)
         ),
         seconds_to_go=seconds_to_go,
     )

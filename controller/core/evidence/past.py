@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controller.core.evidence.dispersion import Count
-from controller.core.evidence.samples import Cursor, Sample, Series, TrackSeries, difference
+from controller.core.evidence.samples import Cursor, Series, TrackSeries, difference
 from controller.core.evidence.samples import usual_gap as gap_of
 from controller.core.evidence.tally import Interval, Tally
 
@@ -46,10 +46,16 @@ class Past:
         return requests / (self.intervals * self.gap) if self.intervals and self.gap else 0.0
 
     @property
+    def total(self) -> Count:
+        """(requests, errors) of all of it."""
+        counts = [count for row in self.rows.values() for count in row]
+        return sum(count[0] for count in counts), sum(count[1] for count in counts)
+
+    @property
     def rate(self) -> float:
         """Share of failed answers; 0 without any request."""
-        counts = [count for row in self.rows.values() for count in row]
-        return sum(count[1] for count in counts) / max(sum(count[0] for count in counts), 1)
+        requests, errors = self.total
+        return errors / max(requests, 1)
 
 
 def read(stable: TrackSeries | None, timed: TrackSeries | None = None) -> Past:
@@ -110,20 +116,8 @@ def _intervals(track: TrackSeries) -> Iterator[Interval]:
     """Counts per scrape interval. The oldest scrape only serves as the first predecessor."""
     series = (*track.requests, *track.errors, *(one for _, one in track.buckets))
     first = min((one.samples[0].at for one in series if one.samples), default=0.0)
-    opening = TrackSeries(
-        requests=tuple(_until(one, first) for one in track.requests),
-        errors=tuple(_until(one, first) for one in track.errors),
-        buckets=tuple((bound, _until(one, first)) for bound, one in track.buckets),
-        target_labels=track.target_labels,
-        pod_label=track.pod_label,
-    )
-    cursor: Cursor = difference(Cursor(), None, opening).cursor
+    cursor: Cursor = difference(Cursor(), None, track.until(first)).cursor
     yield from difference(cursor, None, track).intervals
-
-
-def _until(series: Series, at: float) -> Series:
-    early: tuple[Sample, ...] = tuple(one for one in series.samples if one.at <= at)
-    return Series(labels=series.labels, samples=early)
 
 
 def _pod(track: TrackSeries, series: Series) -> str:

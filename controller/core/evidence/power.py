@@ -19,6 +19,7 @@ time scatters around it: half of the regressions of this size are found sooner.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,15 +73,10 @@ def growth(settings: Settings, load: Load, bad: float) -> float:
     `bad` is the share of the canary's answers that fail. Not above 0: there is nothing to be found.
     """
     share = load.share
-    if not 0 < share < 1:
+    terms = eprocess.odds(share, 1 - share, settings.tolerance, settings.margin)
+    if terms is None:
         return 0.0
-    best = 0.0
-    for ratio in eprocess.RATIOS:
-        scaled = share * settings.tolerance
-        loss = math.log((scaled + 1 - share) / (scaled * ratio + 1 - share))
-        gain = math.log(ratio) + loss
-        toll = share * settings.margin * math.expm1(gain)
-        best = max(best, share * bad * gain + (1 - share) * load.stable_bad * loss - toll)
+    best = max(0.0, *eprocess.relative(terms, share * bad, (1 - share) * load.stable_bad))
     return load.per_second * best * tempered(settings, load.per_second).errors
 
 
@@ -106,14 +102,18 @@ def smallest(settings: Settings, load: Load, within: float) -> float | None:
     """The smallest share of failed answers that is found within so many seconds; None: none is."""
     if detection_seconds(settings, load, 1.0) > within:
         return None
-    least, most = load.stable_bad, 1.0
+    _, found = _halved(
+        load.stable_bad, 1.0, lambda bad: detection_seconds(settings, load, bad) <= within
+    )
+    return found
+
+
+def _halved(least: float, most: float, enough: Callable[[float], bool]) -> tuple[float, float]:
+    """Neighbours between which `enough` begins to hold, which it does at `most`."""
     for _ in range(HALVINGS):
         middle = (least + most) / 2
-        if detection_seconds(settings, load, middle) <= within:
-            most = middle
-        else:
-            least = middle
-    return most
+        least, most = (least, middle) if enough(middle) else (middle, most)
+    return least, most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,16 +146,10 @@ def passage(settings: Settings, load: Load, gate: Gate, *, most: float) -> Passa
     begin = lacking(gate.dwell_seconds)
     if not begin:
         return Passage(seconds=gate.dwell_seconds, slowest=())
-    short, enough = gate.dwell_seconds, most
     last = lacking(most)
     if last:
         return Passage(seconds=math.inf, slowest=last)
-    for _ in range(HALVINGS):
-        middle = (short + enough) / 2
-        if lacking(middle):
-            short = middle
-        else:
-            enough = middle
+    short, enough = _halved(gate.dwell_seconds, most, lambda span: not lacking(span))
     return Passage(seconds=enough, slowest=lacking(short) or begin)
 
 

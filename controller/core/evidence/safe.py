@@ -18,16 +18,13 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from controller.core.evidence.eprocess import log_sum
+from controller.core.evidence.eprocess import edge, log_sum
 
 BETS: Final = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98)
 """The last ones are for the bake, where stable's few errors stand for many."""
 
 MOST_OPEN: Final = 12
 """So many intervals of the canary wait for stable; what is older may be of another time of day."""
-
-NEWTON_STEPS: Final = 4
-"""More would change the bound by less than anybody reads."""
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,24 +82,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not self.requests:
             return 1.0
-        needed = math.log(len(BETS) / beta)
-        # One bet alone refutes this margin. Newton's steps come down from there to the one that all
-        # of them together refute and never pass it, since the evidence is convex in the margin.
-        margin = min(
-            (needed - known) / (self.requests * left)
-            for known, (_, left) in zip(self.sums, _TERMS, strict=True)
-        )
-        for _ in range(NEWTON_STEPS):
-            owed = self.requests * margin
-            terms = [
-                known + owed * left - needed
-                for known, (_, left) in zip(self.sums, _TERMS, strict=True)
-            ]
-            top = max(terms)
-            parts = [math.exp(term - top) for term in terms]
-            total = sum(parts)
-            slope = sum(part * left for part, (_, left) in zip(parts, _TERMS, strict=True)) / total
-            margin -= (top + math.log(total)) / (self.requests * slope)
+        slopes = [self.requests * left for _, left in _TERMS]
+        margin = edge(self.sums, slopes, math.log(len(BETS) / beta))
         return min(max(margin, 0.0), 1.0)
 
 

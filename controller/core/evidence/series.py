@@ -6,7 +6,7 @@ track's: the Service behind which the gateway counted them, or the pods that cou
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 _LONGEST_STEM: Final = 58
@@ -94,6 +94,19 @@ class TrackSeries:
     buckets: tuple[tuple[float, Series], ...] = ()
     target_labels: tuple[str, ...] = ("instance", "job", "pod")
     pod_label: str = ""
+
+    def until(self, at: float) -> "TrackSeries":
+        """What had been scraped by then."""
+
+        def early(series: Series) -> Series:
+            return replace(series, samples=tuple(one for one in series.samples if one.at <= at))
+
+        return replace(
+            self,
+            requests=tuple(early(series) for series in self.requests),
+            errors=tuple(early(series) for series in self.errors),
+            buckets=tuple((bound, early(series)) for bound, series in self.buckets),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,11 @@ class Settings:
         return self.log_needed / self.cap_scrapes
 
     @property
+    def log_proven(self) -> float:
+        """Natural logarithm of the evidence that proves a canary good enough: 1/beta."""
+        return -math.log(self.beta)
+
+    @property
     def log_doubt(self) -> float:
         """Evidence from which on nothing passes any more: 1/sqrt(alpha)."""
         return self.log_needed / 2

@@ -104,7 +104,7 @@ def settings(situation: Situation, run: Run) -> Settings:
             max_error_rate=policy.error_rate,
             latency=tuple((limit.seconds, limit.slow_share) for limit in policy.latency[:3]),
         ),
-        max_age_seconds=max(15.0, OLD_SCRAPES * scrape),
+        max_age_seconds=oldest(scrape),
         restart_rate=restart_rate(int(total / scrape)),
         fast_error_rate=policy.breaker_share,
         safe_margin=max((policy.error_rate or 0.0) / 2, LEAST_MARGIN),
@@ -112,6 +112,11 @@ def settings(situation: Situation, run: Run) -> Settings:
         beta=BETA / (run.slips + 1) ** 2,
     )
     return calibration(run).applied(chosen)
+
+
+def oldest(scrape_seconds: float) -> float:
+    """So old data may be, in seconds; older ones are none."""
+    return max(15.0, OLD_SCRAPES * scrape_seconds)
 
 
 def calibration(run: Run) -> Calibration:

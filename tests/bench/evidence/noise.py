@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controller.core.evidence import calibration, replay
+from controller.core.evidence import calibration
 from controller.core.evidence.judge import Interval, Settings, Tally
 from controller.core.evidence.past import Past
 from tests.bench.evidence.table import Share
-from tests.core.evidence.traffic import around, binomial, noticed
+from tests.core.evidence.traffic import around, binomial, certified, noticed
 
 Count = tuple[int, int]
 
@@ -178,15 +178,8 @@ def history(source: random.Random, noise: Noise, fleet: Fleet) -> calibration.Ca
     steps = [world.step(fleet.scrape) for _ in range(int(HISTORY_SECONDS / fleet.scrape))]
     rows = {str(pod): [step[pod] for step in steps] for pod in range(fleet.stable)}
     past = Past(rows=rows, gap=fleet.scrape)
-    replays = replay.certified(
-        calibration.of(past, RUN_SECONDS), past, int(RUN_SECONDS / fleet.scrape)
-    )
-    while True:
-        try:
-            next(replays)
-        except StopIteration as ended:
-            found: calibration.Calibration = ended.value
-            return found
+    run = int(RUN_SECONDS / fleet.scrape)
+    return certified(calibration.of(past, RUN_SECONDS), past, run)[0]
 
 
 def _stable(fleet: Fleet) -> float:

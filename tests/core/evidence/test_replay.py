@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from controller.core.evidence import calibration, replay
+from controller.core.evidence import calibration
 from controller.core.evidence.calibration import UNKNOWN, Calibration
 from controller.core.evidence.dispersion import Count
 from controller.core.evidence.past import Past
 from controller.core.evidence.settings import Settings
-from tests.core.evidence.traffic import around, binomial
+from tests.core.evidence.traffic import around, binomial, certified
 
 SCRAPE = 15.0
 
@@ -29,21 +29,17 @@ def past(source: random.Random, pods: int, *, incident: float = 1.0, count: int 
     return Past(rows=rows, gap=SCRAPE)
 
 
-def certified(known: Past, run: int = 60) -> tuple[Calibration, int]:
-    """What comes out, and how often the event loop was let through meanwhile."""
-    turns = replay.certified(calibration.of(known, run * SCRAPE), known, run)
-    number = 0
-    while True:
-        try:
-            next(turns)
-        except StopIteration as ended:
-            found: Calibration = ended.value
-            return found, number
-        number += 1
+RUN = 60
+"""Intervals."""
+
+
+def measured(known: Past) -> Calibration:
+    return calibration.of(known, RUN * SCRAPE)
 
 
 def test_a_calm_past_needs_no_more_care_and_says_how_often_it_was_tried() -> None:
-    found, turns = certified(past(random.Random(1), 5))
+    known = past(random.Random(1), 5)
+    found, turns = certified(measured(known), known, RUN)
     assert found.phi <= 2.0
     assert found.cap_scrapes == calibration.KNOWN_CAP
     assert turns == 40
@@ -52,26 +48,18 @@ def test_a_calm_past_needs_no_more_care_and_says_how_often_it_was_tried() -> Non
 
 def test_pods_with_bad_minutes_ask_for_more_care_than_phi_alone() -> None:
     known = past(random.Random(2), 5, incident=40.0)
-    alone = calibration.of(known, 60 * SCRAPE)
     reckless = Calibration(phi=1.0, cap_scrapes=2, known=True, words="as if errors were alone")
-    turns = replay.certified(reckless, known, 60)
-    found = reckless
-    while True:
-        try:
-            next(turns)
-        except StopIteration as ended:
-            found = ended.value
-            break
+    found, _ = certified(reckless, known, RUN)
     assert (found.phi, found.cap_scrapes) > (reckless.phi, reckless.cap_scrapes)
-    assert alone.phi > 3
+    assert measured(known).phi > 3
 
 
 @pytest.mark.parametrize("pods", [0, 1, 2])
 def test_where_nobody_can_play_the_canary_nothing_is_claimed(pods: int) -> None:
     known = past(random.Random(3), pods)
-    found, turns = certified(known)
+    found, turns = certified(measured(known), known, RUN)
     assert turns == 0
-    assert found == calibration.of(known, 60 * SCRAPE)
+    assert found == measured(known)
 
 
 def test_a_calibration_survives_being_written_down_and_is_taken_over() -> None:

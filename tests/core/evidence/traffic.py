@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from controller.core.evidence import replay
+from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.judge import (
     Gate,
     Interval,
@@ -18,6 +20,7 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
+from controller.core.evidence.past import Past
 
 MANY = 400.0
 """Variance from which on a binomial count is drawn as a normal one: its tails differ by little."""
@@ -76,6 +79,18 @@ class Traffic:
         requests = around(source, self.per_second * self.scrape * share)
         bursts = binomial(source, requests, bad / self.burst)
         return Tally(requests=requests, errors=min(bursts * self.burst, requests))
+
+
+def certified(found: Calibration, past: Past, run: int | None) -> tuple[Calibration, int]:
+    """What the replays make of a calibration, and how often they let other work through."""
+    turns, number = replay.certified(found, past, run), 0
+    while True:
+        try:
+            next(turns)
+        except StopIteration as ended:
+            told: Calibration = ended.value
+            return told, number
+        number += 1
 
 
 LADDER = (0.01, 0.05, 0.10, 0.25, 0.50)
