@@ -28,6 +28,21 @@ class Batch:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One value of a user check.
+
+    Attributes:
+        at: When the store evaluated it, by its own clock.
+        value: None without a series, where the value is no number, or with more than one series.
+        warnings: What the store or the mapping found odd, and why there is no single value.
+    """
+
+    at: float
+    value: float | None
+    warnings: tuple[str, ...] = ()
+
+
 class Metrics(Protocol):
     """Errors of every method: `MetricsUnavailable`. Each has a deadline of its own."""
 
@@ -46,4 +61,22 @@ class Metrics(Protocol):
 
     async def latency_history(self, key: TrackKey, seconds: float) -> Batch:
         """The same of its histogram alone; nothing where its provider has none."""
+        ...
+
+    async def value(self, expression: str, keys: Collection[TrackKey]) -> Measured:
+        """What the expression of a user check says now of the one track that all keys name.
+
+        Services and pods may both be among the keys: a gateway's metrics are narrowed down to the
+        Services, all others to the pods.
+        """
+        ...
+
+    async def value_history(
+        self, expression: str, keys: Collection[TrackKey], seconds: float, step_seconds: float
+    ) -> tuple[float, ...]:
+        """The same over the past, oldest first, finite values only.
+
+        None where there were several series. The step is made longer where there would be more
+        points than a store answers with.
+        """
         ...

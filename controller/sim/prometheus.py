@@ -2,8 +2,9 @@
 """A Prometheus that scrapes the simulated proxy and pods and answers instant queries about them.
 
 It understands plain selectors only, instant or with a range, because raw samples with their scrape
-times are all that is asked for.  Everything around the samples is as the real one does it: births,
-staleness, number formats, error bodies, and the ways in which it fails.
+times are what evidence is made of; what is computed from them is told beforehand.  Everything
+around the samples is as the real one does it: births, staleness, number formats, error bodies, and
+the ways in which it fails.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import parse_qs
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from controller.sim.clock import WallClock, parse_rfc3339
+from controller.sim.computed import Computed, computes
 from controller.sim.counters import Labels
 from controller.sim.promql import QueryError, Selector, parse
 
@@ -100,6 +102,7 @@ class Prometheus:
         self.faults = Faults()
         self.queries = 0
         """How many queries were received, failed ones included."""
+        self.computed = Computed()
         self._scrape = scrape
         self._wall = wall
         self._target = (("instance", "127.0.0.1:8082"), ("job", job))
@@ -163,15 +166,16 @@ class Prometheus:
             return 200, {"content-type": "text/plain; charset=utf-8"}, b"Prometheus is Ready.\n"
         if path == "/api/v1/status/buildinfo":
             return _json(200, {"status": "success", "data": {"version": "3.7.0"}})
-        if path != "/api/v1/query" or method not in {"GET", "POST"}:
+        if path not in {"/api/v1/query", "/api/v1/query_range"} or method not in {"GET", "POST"}:
             return 404, {"content-type": "text/plain; charset=utf-8"}, b"404 page not found\n"
         self.queries += 1
         if self.faults.trouble is Trouble.STATUS:
             return self._failure()
         parameters = _parameters(query, body if method == "POST" else b"")
         try:
-            moment = _moment(parameters.get("time"), self._wall.timestamp())
-            return self._evaluate(parse(parameters.get("query", "")), moment)
+            if path.endswith("_range"):
+                return self._over_time(parameters)
+            return self._at_once(parameters)
         except QueryError as error:
             return _error(400, "bad_data", f'invalid parameter "query": {error}')
         except ValueError as error:
@@ -190,6 +194,30 @@ class Prometheus:
                 plain = {"content-type": "text/plain; charset=utf-8"}
                 return status, plain, b"Service Unavailable\n"
 
+    def _at_once(self, parameters: Mapping[str, str]) -> Answer:
+        text = parameters.get("query", "")
+        moment = _moment(parameters.get("time"), self._wall.timestamp())
+        return (
+            self._computed(text, moment) if computes(text) else self._evaluate(parse(text), moment)
+        )
+
+    def _computed(self, text: str, moment: float) -> Answer:
+        value = self._said(text, moment)
+        found = [] if value is None else [{"metric": {}, "value": [_time(moment), value]}]
+        return self._reply("vector", found)
+
+    def _over_time(self, parameters: Mapping[str, str]) -> Answer:
+        text = parameters.get("query", "")
+        begin, end, step = (float(parameters[name]) for name in ("start", "end", "step"))
+        moments = [begin + step * n for n in range(int((end - begin) / step) + 1)]
+        values = [[_time(at), value] for at in moments if (value := self._said(text, at))]
+        return self._reply("matrix", [{"metric": {}, "values": values}] if values else [])
+
+    def _said(self, text: str, moment: float) -> str | None:
+        value = self.computed.at(text, moment)
+        empty = value is None or self.faults.trouble is Trouble.EMPTY
+        return None if empty or value is None else self._value(value)
+
     def _evaluate(self, selector: Selector, moment: float) -> Answer:
         result: list[dict[str, object]] = []
         at = moment - selector.offset
@@ -204,7 +232,9 @@ class Prometheus:
                 value = self._instant(series, at, moment)
                 if value is not None:
                     result.append({"metric": series.labels, "value": value})
-        kind = "vector" if selector.window is None else "matrix"
+        return self._reply("vector" if selector.window is None else "matrix", result)
+
+    def _reply(self, kind: str, result: Sequence[object]) -> Answer:
         reply: dict[str, object] = {
             "status": "success",
             "data": {"resultType": kind, "result": result},

@@ -189,7 +189,7 @@ def test_a_frozen_store_answers_with_old_samples() -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["", "{}", "rate(requests_total[5m])", 'a{b="c"', 'a{b=~"("}', "a[5x]", "a offset", "a{b=c}"],
+    ["", "{}", "requests_total[5m] / 2", 'a{b="c"', 'a{b=~"("}', "a[5x]", "a offset", "a{b=c}"],
 )
 def test_what_is_not_a_plain_selector_is_bad_data(query: str) -> None:
     with pytest.raises(QueryError):
@@ -198,6 +198,28 @@ def test_what_is_not_a_plain_selector_is_bad_data(query: str) -> None:
     async def body(prometheus: Prometheus, _source: Source) -> None:
         status, reply = await ask(prometheus, query)
         assert (status, reply["errorType"]) == (400, "bad_data")
+
+    run(body)
+
+
+def test_what_is_computed_was_told_by_expression_and_track() -> None:
+    """And nothing is a series less, now and over the past."""
+
+    async def body(prometheus: Prometheus, _source: Source) -> None:
+        prometheus.computed.say("failed_total", "shop", 0.1)
+        prometheus.computed.say("failed_total", "shop-canary", lambda at: at - START)
+        found = []
+        for track in ("shop", "shop-canary", "other"):
+            _, reply = await ask(prometheus, f'sum(rate(failed_total{{pod=~"{track}-.+"}}[1m]))')
+            assert reply["data"]["resultType"] == "vector"
+            found.append([row["value"][1] for row in reply["data"]["result"]])
+        assert found == [["0.1"], ["0"], []]
+        span = {"start": str(START), "end": str(START + 10), "step": "5"}
+        form = {"query": 'sum(failed_total{pod=~"shop-canary-.+"})', **span}
+        _, _, raw = await prometheus.handle("GET", "/api/v1/query_range", form, {}, b"")
+        data = json.loads(raw)["data"]
+        assert data["resultType"] == "matrix"
+        assert data["result"][0]["values"] == [[START, "0"], [START + 5, "5"], [START + 10, "10"]]
 
     run(body)
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import httpx
 
-from controller.adapters.prometheus import wire
+from controller.adapters.prometheus import checks, wire
 from controller.adapters.prometheus.mapping import Sorter
 from controller.adapters.prometheus.names import Names, names_of
 from controller.adapters.prometheus.providers import Choice, Latency, Provider
 from controller.adapters.prometheus.wire import Row
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.series import TrackKey, TrackSeries
-from controller.ports.metrics import Batch
+from controller.ports.metrics import Batch, Measured
 
 MOST_IN_FLIGHT = 32
 """More would only queue up inside the store, whose own default is 20 at a time."""
@@ -197,16 +197,53 @@ class Prometheus:
         evaluated = min(answered for _, _, answered in answers)
         return Batch(evaluated_at=evaluated, series=series, warnings=tuple(warnings))
 
+    async def value(self, expression: str, keys: Collection[TrackKey]) -> Measured:
+        """See the port."""
+        asked = checks.resolve(self._providers, expression, keys)
+        if not asked.text:
+            return Measured(at=self._now(), value=None, warnings=asked.warnings)
+        status, headers, body = await self._sent("query", {"query": asked.text}, self._deadline)
+        points, told = wire.points(status, body)
+        return checks.one(points, self._answered_at(headers), (*asked.warnings, *told[:10]))
+
+    async def value_history(
+        self, expression: str, keys: Collection[TrackKey], seconds: float, step_seconds: float
+    ) -> tuple[float, ...]:
+        """See the port."""
+        asked = checks.resolve(self._providers, expression, keys)
+        if not asked.text:
+            return ()
+        now = self._now()
+        span = {"start": f"{now - seconds:.3f}", "end": f"{now:.3f}"}
+        step = {"step": f"{checks.step(seconds, step_seconds)}"}
+        status, _, body = await self._sent(
+            "query_range", {"query": asked.text, **span, **step}, HISTORY_DEADLINE_SECONDS
+        )
+        rows, _ = wire.matrix(status, body)
+        return checks.past(rows)
+
+    def resolved(self, expression: str, keys: Collection[TrackKey]) -> str:
+        """The query that `value` sends, for people; empty if there is none. Errors as `value`."""
+        return checks.resolve(self._providers, expression, keys).text
+
     async def _ask(self, text: str, deadline: float) -> _Answer:
-        """Ask.
+        """Ask for raw samples. Raises MetricsUnavailable in every case but a proper answer."""
+        status, headers, body = await self._sent("query", {"query": text}, deadline)
+        rows, warnings = wire.matrix(status, body)
+        return rows, warnings, self._answered_at(headers)
+
+    async def _sent(
+        self, path: str, asked: dict[str, str], deadline: float
+    ) -> tuple[int, httpx.Headers, bytes]:
+        """Status, headers and body of an answer.
 
         Raises:
-            MetricsUnavailable: In every case but a proper answer.
+            MetricsUnavailable: None came in time, or it was too large.
         """
         try:
             async with asyncio.timeout(deadline), self._slots:
                 self.queries += 1
-                status, headers, body = await self._post(text, deadline)
+                return await self._post(path, asked, deadline)
         except TimeoutError as error:
             raise MetricsUnavailable(
                 f"metrics store did not answer within {deadline:g} s"
@@ -217,14 +254,14 @@ class Prometheus:
             raise MetricsUnavailable(
                 f"metrics store cannot be reached: {type(error).__name__} {error}".rstrip()
             ) from error
-        rows, warnings = wire.matrix(status, body)
-        return rows, warnings, self._answered_at(headers)
 
-    async def _post(self, text: str, deadline: float) -> tuple[int, httpx.Headers, bytes]:
+    async def _post(
+        self, path: str, asked: dict[str, str], deadline: float
+    ) -> tuple[int, httpx.Headers, bytes]:
         request = self._client.build_request(
             "POST",
-            "api/v1/query",
-            data={"query": text, "timeout": f"{math.ceil(deadline)}s"},
+            f"api/v1/{path}",
+            data={**asked, "timeout": f"{math.ceil(deadline)}s"},
             timeout=deadline,
         )
         response = await self._client.send(request, stream=True)

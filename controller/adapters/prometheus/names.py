@@ -49,8 +49,11 @@ class Names(Protocol):
         """The keys among those asked for to which a series with these labels belongs."""
         ...
 
-    def matchers(self) -> str:
-        """What stands in the braces of a PromQL selector for all keys."""
+    def matchers(self, *, exact: bool = False) -> str:
+        """What stands in the braces of a PromQL selector for all keys.
+
+        Where that would be long it takes in others as well, unless it has to be `exact`.
+        """
         ...
 
 
@@ -126,7 +129,7 @@ class ServiceNames:
                 return found
         return ()
 
-    def matchers(self) -> str:
+    def matchers(self, *, exact: bool = False) -> str:
         """See `Names`. Services are listed where that is short, else all of them are taken."""
         services = {key.service for same in self._asked.values() for key in same}
         spaces = {key.namespace for same in self._asked.values() for key in same}
@@ -139,7 +142,7 @@ class ServiceNames:
                 _filled(pattern.replace(JOINED, f"(?:{joined})"), space, service)
                 for pattern in self._texts
             )
-            if len(text) <= LONGEST_SERVICES:
+            if exact or len(text) <= LONGEST_SERVICES:
                 break
         return f'{self._label}=~"{_quoted(text)}"'
 
@@ -167,11 +170,11 @@ class LabelledServices:
         pair = labels.get(self._labels.namespace, ""), labels.get(self._labels.service, "")
         return tuple(self._asked.get(pair, ()))
 
-    def matchers(self) -> str:
+    def matchers(self, *, exact: bool = False) -> str:
         """See `Names`. Services are listed where that is short, else by namespace."""
         spaces = _listed({space for space, _ in self._asked})
         names = _listed({name for _, name in self._asked})
-        if len(names) > LONGEST_SERVICES:
+        if not exact and len(names) > LONGEST_SERVICES:
             names = ".+"
         return f'{self._labels.namespace}=~"{spaces}",{self._labels.service}=~"{names}"'
 
@@ -209,10 +212,10 @@ class PodNames:
             *self._asked.get((space, deployment, ""), ()),
         )
 
-    def matchers(self) -> str:
+    def matchers(self, *, exact: bool = False) -> str:
         """See `Names`. Pods are listed by ReplicaSet where that is short, else by namespace."""
         stems = _listed({f"{key.deployment}-{key.hash or _HASH}" for key in self._pods})
-        if len(stems) > LONGEST_PODS:
+        if not exact and len(stems) > LONGEST_PODS:
             stems = f".+-{_HASH}"
         spaces = _listed({key.namespace for key in self._pods})
         return (

@@ -118,8 +118,12 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def selector(self, metric: str, names: str) -> str:
         """A PromQL selector of those series of a metric that count, narrowed down by `names`."""
+        return f"{metric}{{{self.counted(names)}}}"
+
+    def counted(self, names: str) -> str:
+        """What stands in the braces of such a selector."""
         rest = "".join(f',{label}=~"{"|".join(words)}"' for label, words in self.only.items())
-        return f"{metric}{{{names}{rest}}}"
+        return names + rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The query API's answers: decoding them, and refusing everything that is not one.
 
-Only what an instant query with a range selector returns is read: a matrix of raw samples with the
-scrapes' time stamps. Native histograms in the same answer are passed over.
+Of an instant query with a range selector that is a matrix of raw samples with the scrapes' time
+stamps, of a user check a vector or a scalar. Native histograms in the same answer are passed over.
 """
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -17,6 +17,13 @@ class Row(msgspec.Struct, frozen=True):
 
     metric: dict[str, str]
     values: list[tuple[float, str]] = []
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One series of a vector, with its value as [seconds, "value"]; histograms have none."""
+
+    metric: dict[str, str] = {}
+    value: tuple[float, str] | None = None
 
 
 class Data(msgspec.Struct, frozen=True, rename="camel"):
@@ -36,8 +43,12 @@ class Answer(msgspec.Struct, frozen=True, rename="camel"):
     warnings: list[str] = []
 
 
+Decoded = TypeVar("Decoded")
+
 _ANSWERS = msgspec.json.Decoder(Answer)
 _ROWS = msgspec.json.Decoder(list[Row])
+_POINTS = msgspec.json.Decoder(list[Point])
+_SCALAR = msgspec.json.Decoder(tuple[float, str])
 
 
 def matrix(status: int, body: bytes) -> tuple[list[Row], list[str]]:
@@ -46,6 +57,30 @@ def matrix(status: int, body: bytes) -> tuple[list[Row], list[str]]:
     Raises:
         MetricsUnavailable: It is an error, no JSON, not of that form, or no matrix.
     """
+    answer = _answer(status, body)
+    if answer.data.result_type != "matrix":
+        raise _refusal(status, f"expected a matrix and got {answer.data.result_type!r}")
+    return _decoded(_ROWS, answer, status), answer.warnings
+
+
+def points(status: int, body: bytes) -> tuple[list[Point], list[str]]:
+    """The values and warnings of an answer; a scalar is a series without labels.
+
+    Raises:
+        MetricsUnavailable: It is an error, no JSON, not of that form, or neither of the two.
+    """
+    answer = _answer(status, body)
+    match answer.data.result_type:
+        case "vector":
+            found = _decoded(_POINTS, answer, status)
+        case "scalar":
+            found = [Point(value=_decoded(_SCALAR, answer, status))]
+        case other:
+            raise _refusal(status, f"expected a vector and got {other!r}")
+    return found, answer.warnings
+
+
+def _answer(status: int, body: bytes) -> Answer:
     try:
         answer = _ANSWERS.decode(body)
     except msgspec.DecodeError as error:
@@ -55,12 +90,15 @@ def matrix(status: int, body: bytes) -> tuple[list[Row], list[str]]:
     if answer.status != "success" or status >= 400:
         told = answer.error[:300] or "no reason given"
         raise _refusal(status, f"{answer.error_type or 'error'}: {told}")
-    if answer.data.result_type != "matrix":
-        raise _refusal(status, f"expected a matrix and got {answer.data.result_type!r}")
+    return answer
+
+
+def _decoded(decoder: msgspec.json.Decoder[Decoded], answer: Answer, status: int) -> Decoded:
     try:
-        return _ROWS.decode(answer.data.result), answer.warnings
+        return decoder.decode(answer.data.result)
     except msgspec.DecodeError as error:
-        raise _refusal(status, "the matrix is not of the documented form") from error
+        said = f"the {answer.data.result_type} is not of the documented form"
+        raise _refusal(status, said) from error
 
 
 def _refusal(status: int, said: str) -> MetricsUnavailable:

@@ -50,6 +50,25 @@ def stable_of(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
     return tuple(ServiceKey(space, name, provider) for name in services)
 
 
+def checked_by(run: Run) -> Tracks:
+    """Everything that names the tracks of a run, whichever of it judges: what user checks read.
+
+    A gateway's own metrics are told apart by Service and all others by pod, and one query may read
+    both.
+    """
+    space, name = run.target.namespace, named(run)
+    by_service = name if name in keys.SERVICE_PROVIDERS else ""
+    by_pod = name if name in keys.POD_PROVIDERS else ""
+    stable: list[TrackKey] = [PodsKey(space, run.target.name, run.stable_hash, by_pod)]
+    canary: list[TrackKey] = [PodsKey(space, run.target.canary, "", by_pod)]
+    if run.new_hash:
+        canary.append(PodsKey(space, run.target.name, run.new_hash, by_pod))
+    for service in dict.fromkeys(lane.service for lane in run.lanes):
+        stable.append(ServiceKey(space, service, by_service))
+        canary.append(ServiceKey(space, canary_name(service), by_service))
+    return Tracks(canary=tuple(canary), stable=tuple(stable))
+
+
 def by_pods(run: Run) -> bool:
     """Whether the pods' own counters judge: there is no other choice, or a policy that says so."""
     return run.traffic is Traffic.REPLICAS or named(run) in keys.POD_PROVIDERS

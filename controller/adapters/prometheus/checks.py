@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""User checks: the query for one track, and the one value that its answer is.
+
+A gateway's metrics are narrowed down to the Services of the track, by the labels that its provider
+file names, and everything else to its pods.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from controller.adapters.prometheus.names import PodNames, names_of
+from controller.adapters.prometheus.providers import Choice, PodLabels
+from controller.adapters.prometheus.wire import Point, Row
+from controller.core.errors import MetricsUnavailable
+from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
+from controller.core.policy import families, promql
+from controller.ports.metrics import Measured
+
+MOST_POINTS: Final = 11_000
+"""Points of one series with which a store answers a range query."""
+
+SCRAPED: Final = PodLabels(namespace="namespace", pod="pod")
+"""What the discovery of pods or endpoints calls them, where no chosen provider says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A query as it is sent; empty if the keys cannot name the track in it. And what is odd."""
+
+    text: str
+    warnings: tuple[str, ...] = ()
+
+
+def resolve(choice: Choice, expression: str, keys: Collection[TrackKey]) -> Resolved:
+    """The expression of a check for the one track that all these keys name.
+
+    Raises:
+        MetricsUnavailable: A name is none that Kubernetes would have accepted, or the expression
+            was never read as a check.
+    """
+    pods = sorted(key for key in keys if isinstance(key, PodsKey))
+    services = sorted(key for key in keys if isinstance(key, ServiceKey))
+    try:
+        provider, by_service = _by_service(choice, services)
+        by_pod, warnings = _by_pod(choice, pods)
+        known = families.FAMILIES.get(provider)
+        own = ((known.prefix, by_service),) if known else ()
+        wrong = tuple(_unanswered(promql.metrics(expression), provider))
+        left = [
+            metric
+            for metric in promql.metrics(expression)
+            if known is None or not known.has(metric)
+        ]
+        if left and not by_pod:
+            text = f"no pods are known to this track, so {', '.join(left)} cannot be asked for"
+            return Resolved(text="", warnings=(text, *wrong))
+        return Resolved(text=promql.inject(expression, by_pod, own), warnings=(*warnings, *wrong))
+    except ValueError as error:
+        raise MetricsUnavailable(f"cannot ask for metrics: {error}") from error
+
+
+def _by_service(choice: Choice, services: Sequence[ServiceKey]) -> tuple[str, str]:
+    """The provider of the Services, and its matchers; empty without one."""
+    provider = choice.of(services[0]) if services else None
+    if provider is None:
+        return "", ""
+    return provider.name, provider.counted(names_of(provider, services).matchers(exact=True))
+
+
+def _by_pod(choice: Choice, pods: Sequence[PodsKey]) -> tuple[str, tuple[str, ...]]:
+    if not pods:
+        return "", ()
+    provider = choice.of(pods[0])
+    labels = provider.pods if provider and provider.pods else SCRAPED
+    names = PodNames(labels, pods)
+    return names.matchers(exact=True), names.unreadable
+
+
+def _unanswered(metrics: Iterable[str], provider: str) -> Iterator[str]:
+    """What gateways count that are not the one of this run."""
+    mine = families.FAMILIES.get(provider)
+    for metric in metrics:
+        whose = families.family(metric)
+        if whose is not None and whose != mine:
+            names = [name for name, one in families.FAMILIES.items() if one == whose]
+            told = f"this run's gateway is read by {provider}" if provider else "it has no gateway"
+            yield f"{metric} is counted by {' or '.join(names)}, and {told}"
+
+
+def one(points: Sequence[Point], at: float, warnings: Iterable[str]) -> Measured:
+    """The single value of an answer, or None with the reason where it is not simply no data."""
+    told = tuple(dict.fromkeys(warnings))
+    if len(points) > 1:
+        return Measured(at=at, value=None, warnings=(*told, _several([p.metric for p in points])))
+    values = [_number(point.value[1]) for point in points if point.value is not None]
+    if points and not values:
+        told = (*told, "the value is a histogram and no number; take a quantile of it")
+    value = values[0] if values else math.nan
+    return Measured(at=at, value=None if math.isnan(value) else value, warnings=told)
+
+
+def past(rows: Sequence[Row]) -> tuple[float, ...]:
+    """The finite values of an answer with one series, oldest first."""
+    if len(rows) != 1:
+        return ()
+    values = (_number(text) for _, text in rows[0].values)
+    return tuple(value for value in values if math.isfinite(value))
+
+
+def step(seconds: float, wished: float) -> int:
+    """Whole seconds between two points, so that there are not more than a store answers with."""
+    return max(math.ceil(wished), math.ceil(seconds / (MOST_POINTS - 1)), 1)
+
+
+def _several(found: Sequence[dict[str, str]]) -> str:
+    names = sorted({name for labels in found for name in labels})
+    differ = [name for name in names if len({labels.get(name) for labels in found}) > 1]
+    return (
+        f"{len(found)} series instead of one: they differ in {', '.join(differ)}; gather them with "
+        "sum(...), max(...) or another aggregation"
+    )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
