@@ -15,6 +15,7 @@ from controller.engine.feed import Feed
 from controller.engine.fleet import Fleet
 from controller.engine.halt import Killer
 from controller.engine.loop import Loop
+from controller.engine.measurer import Measurer
 from controller.engine.meters import Meters
 from controller.engine.observe import Bounds, Observer
 from controller.engine.records import Records
@@ -43,6 +44,7 @@ class Engine:
     clock: Clock
     desk: Desk
     feed: Feed
+    measurer: Measurer
     loop: Loop
     actor: Actor
     killer: Killer
@@ -71,6 +73,7 @@ class Engine:
         finally:
             self.desk.clear()
             self.feed.clear()
+            self.measurer.clear()
 
     async def _recover(self) -> int:
         going = await recover(
@@ -98,7 +101,10 @@ def assemble(
     meters, desk = Meters(), Desk()
     records = Records(documents=documents, clock=clock)
     feed = Feed(metrics=metrics, clock=clock, meters=meters)
-    observer = Observer(clock=clock, documents=documents, feed=feed, bounds=bounds)
+    measurer = Measurer(metrics=metrics, clock=clock, meters=meters)
+    observer = Observer(
+        clock=clock, documents=documents, feed=feed, measurer=measurer, bounds=bounds
+    )
     actor = Actor(cluster=cluster, documents=documents, epoch=0)
     fleet = Fleet(documents=documents, clock=clock)
     ticker = Ticker(
@@ -106,13 +112,16 @@ def assemble(
         documents=documents,
         clock=clock,
         feed=feed,
+        measurer=measurer,
         observer=observer,
         actor=actor,
         desk=desk,
         fleet=fleet,
         meters=meters,
     )
-    loop = Loop(cluster=cluster, documents=documents, feed=feed, desk=desk, ticker=ticker)
+    loop = Loop(
+        cluster=cluster, documents=documents, feed=feed, measurer=measurer, desk=desk, ticker=ticker
+    )
     killer = Killer(
         cluster=cluster,
         documents=documents,
@@ -130,6 +139,7 @@ def assemble(
         clock=clock,
         desk=desk,
         feed=feed,
+        measurer=measurer,
         loop=loop,
         actor=actor,
         killer=killer,

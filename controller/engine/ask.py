@@ -8,12 +8,14 @@ from typing import Final
 import structlog
 
 from controller.core import errors
+from controller.core.evidence import calibration
 from controller.core.lifecycle import tracks, trial
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.table import RESTING, SERVED
 from controller.core.observation import Pod
 from controller.engine.desk import Card
 from controller.engine.feed import Feed
+from controller.engine.measurer import Measurer
 from controller.engine.observe import policy_of
 from controller.ports.clock import Clock
 from controller.ports.cluster import Cluster
@@ -33,11 +35,12 @@ log = structlog.get_logger(__name__)
 class Asker:
     """Asks the cluster and the metrics store on behalf of one tick."""
 
-    def __init__(self, *, cluster: Cluster, clock: Clock, feed: Feed) -> None:
-        """`feed` knows stable's history."""
+    def __init__(self, *, cluster: Cluster, clock: Clock, feed: Feed, measurer: Measurer) -> None:
+        """`feed` and `measurer` know stable's history."""
         self._cluster = cluster
         self._clock = clock
         self._feed = feed
+        self._measurer = measurer
 
     async def before_run(self, card: Card) -> None:
         """What is asked once per run, before anything is touched."""
@@ -51,7 +54,9 @@ class Asker:
         if card.calibration is None and card.memory is not None:
             names = [service.name for service in self._cluster.view(card.target).services]
             keys = tracks.stable_of(card.memory.run, names)
-            card.calibration = await self._feed.calibration(keys, longest(card.memory.run))
+            found = await self._feed.calibration(keys, longest(card.memory.run))
+            gauges = await self._measurer.past(card.memory.run)
+            card.calibration = calibration.watching(found, gauges)
 
     async def rolled(self, memory: Memory) -> tuple[Pod, ...] | None:
         """Rolled pods that get requests and what an undone roll left, which no cache follows."""

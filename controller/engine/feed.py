@@ -23,7 +23,7 @@ from controller.core.lifecycle.tracks import Tracks, tracks_of
 from controller.core.values import TargetRef
 from controller.engine.meters import Meters
 from controller.ports.clock import Clock
-from controller.ports.metrics import Batch, Metrics
+from controller.ports.metrics import Batch, Counts
 
 HISTORY_SECONDS: Final = 6 * 3600.0
 """How much of stable's past says how its errors cluster."""
@@ -98,7 +98,7 @@ class _Follower:
 class Feed:
     """Follows the runs that may carry requests."""
 
-    def __init__(self, *, metrics: Metrics, clock: Clock, meters: Meters) -> None:
+    def __init__(self, *, metrics: Counts, clock: Clock, meters: Meters) -> None:
         """`metrics` answers for all keys at once."""
         self._metrics = metrics
         self._clock = clock

@@ -17,6 +17,7 @@ from controller.core.lifecycle.table import WATCHED, Phase
 from controller.core.values import TargetRef
 from controller.engine.desk import Desk
 from controller.engine.feed import Feed
+from controller.engine.measurer import Measurer
 from controller.engine.tick import Ticker
 from controller.ports.cluster import Cluster
 from controller.ports.documents import Documents
@@ -37,12 +38,20 @@ class Loop:
     """Wakes targets and runs their ticks."""
 
     def __init__(
-        self, *, cluster: Cluster, documents: Documents, feed: Feed, desk: Desk, ticker: Ticker
+        self,
+        *,
+        cluster: Cluster,
+        documents: Documents,
+        feed: Feed,
+        measurer: Measurer,
+        desk: Desk,
+        ticker: Ticker,
     ) -> None:
         """Nothing runs until `run`."""
         self._cluster = cluster
         self._documents = documents
         self._feed = feed
+        self._measurer = measurer
         self._desk = desk
         self._ticker = ticker
         self._dirty: set[TargetRef] = set()
@@ -56,6 +65,7 @@ class Loop:
         cluster.subscribe(self.wake)
         documents.subscribe(self.wake_all)
         feed.on_scrape(self.wake)
+        measurer.on_reading(self.wake)
 
     async def run(self) -> None:
         """Until cancelled. A task that fails in an unforeseen way ends all of it."""
@@ -63,6 +73,7 @@ class Loop:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self.wake_all()
+                group.create_task(self._measurer.run(), name="measurer")
                 try:
                     # Here and not in a task of its own: however it ends, everything else does.
                     await self._feed.run()
@@ -123,6 +134,8 @@ class Loop:
         if memory is not None:
             if memory.phase in FOLLOWED:
                 self._feed.follow(memory)
+                self._measurer.follow(memory)
             else:
                 self._feed.forget(memory.run)
+                self._measurer.forget(memory.run)
         return wait

@@ -15,6 +15,7 @@ from controller.core.policy import caps, parse
 from controller.core.policy.model import Policy, Problem
 from controller.core.values import PREFIX
 from controller.engine.feed import Feed
+from controller.engine.measurer import Measurer
 from controller.ports.clock import Clock
 from controller.ports.documents import Documents
 
@@ -53,11 +54,22 @@ def policy_of(annotations: Mapping[str, str]) -> Policy | tuple[Problem, ...]:
 class Observer:
     """Puts situations together."""
 
-    def __init__(self, *, clock: Clock, documents: Documents, feed: Feed, bounds: Bounds) -> None:
-        """`feed` has the scraped counts, `bounds` the operator's figures."""
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        documents: Documents,
+        feed: Feed,
+        measurer: Measurer,
+        bounds: Bounds,
+    ) -> None:
+        """`feed` has the scraped counts, `measurer` what is measured beside them, `bounds` the
+        operator's figures.
+        """
         self._clock = clock
         self._documents = documents
         self._feed = feed
+        self._measurer = measurer
         self._bounds = bounds
 
     def situation(
@@ -89,6 +101,7 @@ class Observer:
             preflight=preflight,
             calibration=calibration,
             intervals=reading.intervals,
+            readings=self._measurer.readings(memory.run if memory else None),
             scraped_at=reading.scraped_at,
             metrics_age=reading.age_seconds,
             scrape_seconds=reading.scrape_seconds,

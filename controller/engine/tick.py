@@ -25,6 +25,7 @@ from controller.engine.feed import Feed
 from controller.engine.fleet import Fleet
 from controller.engine.inherit import Heir
 from controller.engine.ledger import Ledger
+from controller.engine.measurer import Measurer
 from controller.engine.meters import Meters
 from controller.engine.observe import Observer
 from controller.engine.tell import Teller
@@ -66,6 +67,7 @@ class Ticker:
         documents: Documents,
         clock: Clock,
         feed: Feed,
+        measurer: Measurer,
         observer: Observer,
         actor: Actor,
         desk: Desk,
@@ -77,9 +79,10 @@ class Ticker:
         self._documents = documents
         self._clock = clock
         self._feed = feed
+        self._measurer = measurer
         self._observer = observer
         self._actor = actor
-        self._asker = Asker(cluster=cluster, clock=clock, feed=feed)
+        self._asker = Asker(cluster=cluster, clock=clock, feed=feed, measurer=measurer)
         self._carrier = Carrier(actor=actor, meters=meters)
         self._heir = Heir(documents=documents, clock=clock, actor=actor)
         self._desk = desk
@@ -326,6 +329,7 @@ class Ticker:
             return
         self._meters.ended(after.run.outcome)
         self._feed.forget(after.run)
+        self._measurer.forget(after.run)
         card.finished.append((after.run, ledger))
         card.memory = None
         card.ledger = None

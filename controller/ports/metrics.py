@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from controller.core.evidence.series import TrackKey, TrackSeries
+from controller.core.evidence.measures import Gauge
+from controller.core.evidence.series import PodsKey, TrackKey, TrackSeries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,20 @@ class Measured:
     warnings: tuple[str, ...] = ()
 
 
-class Metrics(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """How much of what can run out is used up.
+
+    Attributes:
+        evaluated_at: When the store answered.
+        figures: For each version's pods the highest figure by the name of what was measured.
+    """
+
+    evaluated_at: float
+    figures: Mapping[PodsKey, Mapping[str, float]] = field(default_factory=dict)
+
+
+class Counts(Protocol):
     """Errors of every method: `MetricsUnavailable`. Each has a deadline of its own."""
 
     async def samples(self, since_seconds: float, keys: Collection[TrackKey]) -> Batch:
@@ -63,6 +77,10 @@ class Metrics(Protocol):
         """The same of its histogram alone; nothing where its provider has none."""
         ...
 
+
+class Values(Protocol):
+    """What is measured beside requests. Errors of every method: `MetricsUnavailable`."""
+
     async def value(self, expression: str, keys: Collection[TrackKey]) -> Measured:
         """What the expression of a user check says now of the one track that all keys name.
 
@@ -80,3 +98,15 @@ class Metrics(Protocol):
         points than a store answers with.
         """
         ...
+
+    async def saturation(self, keys: Collection[PodsKey]) -> Levels:
+        """What the pods of all these versions use up now: one query, however many there are."""
+        ...
+
+    async def saturation_past(self, key: PodsKey, seconds: float) -> tuple[Gauge, ...]:
+        """What of it a version has shown in its past, which is all that can be measured of it."""
+        ...
+
+
+class Metrics(Counts, Values, Protocol):
+    """The whole store."""

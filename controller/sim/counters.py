@@ -118,6 +118,21 @@ def pod_series(subject: str, code: str) -> tuple[Labels, ...]:
     return _series("http_requests_total", "http_request_duration_seconds", labels)
 
 
+def process_gauges(pod: PodName, open_files: int) -> list[tuple[Labels, float]]:
+    """What the process of a pod says of itself: files that it holds open, and how many it may."""
+    labels = {
+        "instance": f"{pod.address}:8080",
+        "job": "pods",
+        "namespace": pod.namespace,
+        "pod": pod.name,
+    }
+    rest = tuple(sorted(labels.items()))
+    return [
+        ((("__name__", "process_open_fds"), *rest), float(open_files)),
+        ((("__name__", "process_max_fds"), *rest), 1024.0),
+    ]
+
+
 def _series(counter: str, duration: str, labels: dict[str, str]) -> tuple[Labels, ...]:
     def series(name: str, le: str = "") -> Labels:
         more = {"le": le} if le else {}

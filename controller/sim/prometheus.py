@@ -103,6 +103,8 @@ class Prometheus:
         self.queries = 0
         """How many queries were received, failed ones included."""
         self.computed = Computed()
+        self.subqueries = False
+        """Whether it answers subqueries of selectors; one that refuses them is without a past."""
         self._scrape = scrape
         self._wall = wall
         self._target = (("instance", "127.0.0.1:8082"), ("job", job))
@@ -221,11 +223,18 @@ class Prometheus:
     def _evaluate(self, selector: Selector, moment: float) -> Answer:
         result: list[dict[str, object]] = []
         at = moment - selector.offset
+        if selector.step is not None and not self.subqueries:
+            raise QueryError("1:1: parse error: subqueries are not understood here")
         for series in self._series.values():
             if self._hidden(series) or not selector.matches(series.labels):
                 continue
             if selector.window is not None:
-                values = self._window(series, at - selector.window, at)
+                begin, step = at - selector.window, selector.step
+                values = (
+                    self._thinned(series, begin, at, step)
+                    if step
+                    else self._window(series, begin, at)
+                )
                 if values:
                     result.append({"metric": series.labels, "values": values})
             else:
@@ -257,6 +266,15 @@ class Prometheus:
             for i in range(first, last)
             if not _is_stale(series.values[i])
         ]
+
+    def _thinned(
+        self, series: _Series, begin: float, end: float, step: float
+    ) -> list[list[object]]:
+        """The value at each whole multiple of the step after ``begin`` and up to ``end``."""
+        moments = (
+            n * step for n in range(math.floor(begin / step) + 1, math.floor(end / step) + 1)
+        )
+        return [value for at in moments if (value := self._instant(series, at, at)) is not None]
 
     def _instant(self, series: _Series, at: float, moment: float) -> list[object] | None:
         last = bisect_right(series.times, at) - 1

@@ -12,7 +12,9 @@ from functools import lru_cache
 _NAME = re.compile(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)?\s*")
 _MATCHER = re.compile(r"\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*")
 _STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`")
-_TAIL = re.compile(r"\s*(?:\[\s*([0-9a-z]+)\s*\])?\s*(?:offset\s+([0-9a-z]+))?\s*$")
+_TAIL = re.compile(
+    r"\s*(?:\[\s*([0-9a-z]+)\s*(?::\s*([0-9a-z]+)\s*)?\])?\s*(?:offset\s+([0-9a-z]+))?\s*$"
+)
 _DURATION = re.compile(r"(?:(\d+)(ms|[smhdwy]))")
 _UNITS = {
     "ms": 0.001,
@@ -48,11 +50,14 @@ class Matcher:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """A parsed query; ``window`` is None for an instant vector.  Times are in seconds."""
+    """A parsed query, times in seconds; ``window`` is None for an instant vector, and ``step`` for
+    all but a subquery.
+    """
 
     matchers: tuple[Matcher, ...]
     window: float | None
     offset: float
+    step: float | None = None
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Tell whether a series is selected."""
@@ -79,11 +84,12 @@ def parse(text: str) -> Selector:
     tail = _TAIL.match(text, at)
     if tail is None:
         raise QueryError(f"1:{at + 1}: parse error: only plain selectors are understood here")
-    window, offset = tail.group(1), tail.group(2)
+    window, step, offset = tail.group(1), tail.group(2), tail.group(3)
     return Selector(
         matchers=tuple(matchers),
         window=duration(window) if window else None,
         offset=duration(offset) if offset else 0.0,
+        step=duration(step) if step else None,
     )
 
 

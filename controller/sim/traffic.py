@@ -19,7 +19,15 @@ from controller.sim.controllers.base import Cluster
 from controller.sim.controllers.endpoints import ready_addresses, service_of
 from controller.sim.controllers.gateway import KINDS, Backend, Gateway, Programmed, RouteKey
 from controller.sim.controllers.pod_runtime import Server
-from controller.sim.counters import BackendName, Counters, Era, Labels, PodName, pod_series
+from controller.sim.counters import (
+    BackendName,
+    Counters,
+    Era,
+    Labels,
+    PodName,
+    pod_series,
+    process_gauges,
+)
 
 ServiceKey = tuple[str, str]
 """Namespace and name of a Service."""
@@ -207,6 +215,9 @@ class Traffic:
         if self.pods is not None:
             self.pods.keep_alive(server.pod for server in self._servers.values() if server.alive)
             found += self.pods.scrape()
+        for server in self._servers.values():
+            if server.alive and server.open_files is not None:
+                found += process_gauges(server.pod, server.open_files)
         return found
 
     # --- what changes -----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from controller.core.lifecycle.table import Phase
 from controller.core.values import RouteRef, TargetRef
 from controller.engine.feed import Feed
 from controller.engine.meters import Meters
-from controller.ports.metrics import Batch, Measured
+from controller.ports.metrics import Batch
 from controller.sim import clock
 
 EVERY = {"quick": 1.0, "slow": 60.0}
@@ -61,16 +61,6 @@ class _Store:
         raise AssertionError(f"{key} {seconds}")
 
     latency_history = history
-
-    async def value(self, expression: str, keys: Collection[TrackKey]) -> Measured:
-        """Nobody asks."""
-        raise AssertionError(f"{expression} {keys}")
-
-    async def value_history(
-        self, expression: str, keys: Collection[TrackKey], seconds: float, step_seconds: float
-    ) -> tuple[float, ...]:
-        """Nobody asks."""
-        raise AssertionError(f"{expression} {keys} {seconds} {step_seconds}")
 
 
 def test_neighbours_do_not_set_the_pace() -> None:

@@ -8,9 +8,11 @@ the union of many names does not fit into a URL.
 
 import asyncio
 import email.utils
+import functools
 import math
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx
 
@@ -18,10 +20,12 @@ from controller.adapters.prometheus import checks, wire
 from controller.adapters.prometheus.mapping import Sorter
 from controller.adapters.prometheus.names import Names, names_of
 from controller.adapters.prometheus.providers import Choice, Latency, Provider
+from controller.adapters.prometheus.saturation import Saturation
 from controller.adapters.prometheus.wire import Row
 from controller.core.errors import MetricsUnavailable
-from controller.core.evidence.series import TrackKey, TrackSeries
-from controller.ports.metrics import Batch, Measured
+from controller.core.evidence.measures import Gauge
+from controller.core.evidence.series import PodsKey, TrackKey, TrackSeries
+from controller.ports.metrics import Batch, Levels, Measured
 
 MOST_IN_FLIGHT = 32
 """More would only queue up inside the store, whose own default is 20 at a time."""
@@ -40,6 +44,8 @@ HISTORY_POINTS = 1440
 
 LATENCY_STEP = 15
 """Seconds between two samples of a histogram's past, which is a dozen series for each pod."""
+
+_Built = TypeVar("_Built")
 
 _Answer = tuple[list[Row], list[str], float]
 """Rows, warnings, and the time of the answer."""
@@ -95,6 +101,7 @@ class Prometheus:
             largest_body: Bytes of one answer.
         """
         self._providers = providers
+        self._saturation = Saturation()
         self._now = now
         self._deadline = deadline_seconds
         self._largest = largest_body
@@ -153,6 +160,18 @@ class Prometheus:
         window = f"[{math.ceil(seconds)}s:{LATENCY_STEP}s]"
         return await self._look(_timed(parts, window, HISTORY_DEADLINE_SECONDS), warnings)
 
+    async def saturation(self, keys: Collection[PodsKey]) -> Levels:
+        """See the port."""
+        text = _named(lambda: self._saturation.query(keys))
+        rows, _, at = await self._ask(text, self._deadline)
+        return Levels(evaluated_at=at, figures=self._saturation.figures(keys, rows, at))
+
+    async def saturation_past(self, key: PodsKey, seconds: float) -> tuple[Gauge, ...]:
+        """See the port."""
+        text = _named(lambda: self._saturation.past_query(key, seconds))
+        rows, _, at = await self._ask(text, HISTORY_DEADLINE_SECONDS)
+        return self._saturation.past(key, rows, at, seconds)
+
     def _parts(self, keys: Collection[TrackKey]) -> tuple[list[_Part], dict[str, None]]:
         """The keys by provider, and what is to be said of those that get no data."""
         asked: dict[str, list[TrackKey]] = {}
@@ -166,10 +185,7 @@ class Prometheus:
         parts = []
         for name, found in sorted(asked.items()):
             provider = self._providers.known[name]
-            try:
-                names = names_of(provider, found)
-            except ValueError as error:
-                raise MetricsUnavailable(f"cannot ask for metrics: {error}") from error
+            names = _named(functools.partial(names_of, provider, found))
             warnings.update(dict.fromkeys(names.unreadable))
             parts.append(_Part(provider=provider, names=names))
         return parts, warnings
@@ -289,6 +305,18 @@ class Prometheus:
             return email.utils.parsedate_to_datetime(told).timestamp()
         except ValueError:
             return self._now()
+
+
+def _named(build: Callable[[], _Built]) -> _Built:
+    """What is built of names.
+
+    Raises:
+        MetricsUnavailable: One of them is no name.
+    """
+    try:
+        return build()
+    except ValueError as error:
+        raise MetricsUnavailable(f"cannot ask for metrics: {error}") from error
 
 
 def _timed(parts: Iterable[_Part], window: str, deadline: float) -> list[_Query]:

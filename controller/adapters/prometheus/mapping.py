@@ -73,13 +73,13 @@ class Sorter:
                 self.warnings["the same target is scraped twice; one copy is counted"] = None
                 continue
             taken.add(same)
-            series = Series(labels=labels, samples=tuple(_samples(row)))
+            series = Series(labels=labels, samples=tuple(samples_of(row)))
             for key in keys:
                 yield key, series
 
 
-def _samples(row: Row) -> Iterator[Sample]:
-    """The values as numbers; NaN and infinite ones too, the counting leaves them out and says so.
+def samples_of(row: Row) -> Iterator[Sample]:
+    """A row's values as numbers; NaN and infinite ones too, the counting leaves them out and tells.
 
     A value that is no number at all becomes NaN: it is one bad sample, not a failed query.
     """

@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.core.evidence import dispersion, past
 from controller.core.evidence.dispersion import LEAST_ERRORS, Count
+from controller.core.evidence.measures import Gauge
 from controller.core.evidence.past import Past
 from controller.core.evidence.settings import Settings
 
@@ -32,6 +33,7 @@ class Calibration:
         volume: Requests per second then; 0: unknown.
         rate: Share of failed answers then; 0: unknown.
         buckets: Stable's histogram: (upper bound in seconds, requests not slower).
+        gauges: What can run out, and how far stable used it.
         words: What it rests on, for people.
     """
 
@@ -42,6 +44,7 @@ class Calibration:
     volume: float = 0.0
     rate: float = 0.0
     buckets: tuple[tuple[float, int], ...] = ()
+    gauges: tuple[Gauge, ...] = ()
     words: str = "nothing is known of stable's past; assuming phi = 3 and k = 3"
 
     def applied(self, settings: Settings) -> Settings:
@@ -55,6 +58,7 @@ class Calibration:
             volume=self.volume,
             past_rate=self.rate,
             past=self.buckets,
+            gauges=self.gauges,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -67,6 +71,7 @@ class Calibration:
             "volume": repr(self.volume),
             "rate": repr(self.rate),
             "buckets": [[repr(bound), count] for bound, count in self.buckets],
+            "gauges": [_gauge(gauge) for gauge in self.gauges],
             "words": self.words,
         }
 
@@ -86,10 +91,22 @@ class Calibration:
                 volume=float(told["volume"]),
                 rate=float(told["rate"]),
                 buckets=tuple((float(bound), int(count)) for bound, count in told["buckets"]),
+                gauges=tuple(_read_gauge(gauge) for gauge in told["gauges"]),
                 words=str(told["words"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"calibration is damaged: {error!r}") from error
+
+
+def _gauge(gauge: Gauge) -> list[str]:
+    return [gauge.name, repr(gauge.usual), repr(gauge.floor), repr(gauge.patience_seconds)]
+
+
+def _read_gauge(told: Sequence[str]) -> Gauge:
+    name, usual, floor, patience = told
+    return Gauge(
+        name=name, usual=float(usual), floor=float(floor), patience_seconds=float(patience)
+    )
 
 
 UNKNOWN = Calibration()
@@ -99,6 +116,14 @@ def unknown(why: str) -> Calibration:
     """The cautious default, with the reason why nothing better is known."""
     words = f"{why}; assuming phi = {DEFAULT_PHI:g} and k = {DEFAULT_CAP}"
     return Calibration(words=words)
+
+
+def watching(found: Calibration, gauges: tuple[Gauge, ...]) -> Calibration:
+    """The same with what can run out, which is told as well."""
+    if not gauges:
+        return found
+    names = ", ".join(gauge.name for gauge in gauges)
+    return replace(found, gauges=gauges, words=f"{found.words}; watched for exhaustion: {names}")
 
 
 def of(known: Past, run_seconds: float = math.inf) -> Calibration:

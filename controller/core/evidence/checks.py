@@ -23,6 +23,7 @@ ERRORS = 0.45
 LATENCY = 0.30
 ERROR_LIMIT = 0.15
 LATENCY_LIMIT = 0.10
+MEASURED = 0.15
 
 
 class Kind(enum.Enum):
@@ -32,6 +33,7 @@ class Kind(enum.Enum):
     ERROR_LIMIT = "error limit"
     LATENCY = "latency"
     LATENCY_LIMIT = "latency limit"
+    MEASURED = "measured"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class Check:
         limit: Allowed share of bad answers, for limits.
         bounds: Upper bounds of the cells that latency is compared in.
         past: Where stable's answers fell before, by cell: what the latency bet learns from.
+        measured: Name of the check where it is about something else than requests.
     """
 
     kind: Kind
@@ -53,10 +56,13 @@ class Check:
     limit: float = 0.0
     bounds: tuple[float, ...] = ()
     past: tuple[int, ...] = ()
+    measured: str = ""
 
     @property
     def name(self) -> str:
         """As people and metrics call it."""
+        if self.measured:
+            return self.measured
         limited = self.kind is Kind.LATENCY_LIMIT
         return f"{self.kind.value} {self.bound:g} s" if limited else self.kind.value
 
@@ -96,7 +102,11 @@ class Check:
         return replace(self, bound=latency.worst(self.bounds, cells[0], cells[1])[0])
 
     def figures(self, tally: Tally) -> tuple[int, int] | None:
-        """(bad, requests) of a track; None if the histogram does not have the bound."""
+        """(bad, requests) of a track; None if it is not about requests, or the histogram does not
+        have the bound.
+        """
+        if self.measured:
+            return None
         if not self.timed:
             return tally.errors, tally.requests
         slow = tally.slower_than(self.bound)
@@ -126,6 +136,7 @@ class Check:
             if terms is None:
                 return None
             return eprocess.relative(terms, interval.canary.errors, interval.stable.errors)
+        # What is measured beside requests comes by readings, and has no figures here.
         figures = self.figures(interval.canary)
         if figures is None or figures[1] <= 0:
             return None
@@ -135,7 +146,9 @@ class Check:
 def checks(settings: Settings, evidence: Evidence) -> tuple[Check, ...]:
     """The checks with a process of their own, in the order of `evidence.processes`."""
     known = evidence.past if sum(evidence.past) >= latency.LEAST_SEEN else ()
-    return _checks(settings.limits, evidence.bounds, evidence.limit_bounds, known)
+    return _checks(
+        settings.limits, settings.measured, evidence.bounds, evidence.limit_bounds, known
+    )
 
 
 def waiting_weight(settings: Settings, evidence: Evidence) -> float:
@@ -237,6 +250,7 @@ def shares(settings: Settings, evidence: Evidence) -> tuple[tuple[Check, float],
 @functools.lru_cache(maxsize=1024)  # Asked for several times per interval, ever the same per run.
 def _checks(
     limits: Limits,
+    measured: tuple[str, ...],
     bounds: tuple[float, ...],
     limit_bounds: tuple[float, ...],
     past: tuple[int, ...],
@@ -244,11 +258,16 @@ def _checks(
     total = ERRORS + LATENCY
     total += ERROR_LIMIT if limits.max_error_rate is not None else 0
     total += LATENCY_LIMIT if limits.latency else 0
+    total += MEASURED if measured else 0
     found = [Check(kind=Kind.ERRORS, weight=ERRORS / total)]
     if limits.max_error_rate is not None:
         found.append(
             Check(kind=Kind.ERROR_LIMIT, weight=ERROR_LIMIT / total, limit=limits.max_error_rate)
         )
+    found += [
+        Check(kind=Kind.MEASURED, weight=MEASURED / total / len(measured), measured=name)
+        for name in measured
+    ]
     each = LATENCY_LIMIT / total / max(len(limits.latency), 1)
     found += [
         Check(kind=Kind.LATENCY_LIMIT, weight=each, bound=bound, limit=share)

@@ -11,12 +11,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from controller.core.evidence import checks, gates
+from controller.core.evidence import checks, gates, readings
 from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.gates import Gate
+from controller.core.evidence.measures import broken
 from controller.core.evidence.observe import observe, stable_violates
 from controller.core.evidence.reasons import Code, Reason, counted, percent, power, seconds
-from controller.core.evidence.settings import Limits, Settings, restart_rate
+from controller.core.evidence.settings import SATURATION, Limits, Settings, restart_rate
 from controller.core.evidence.state import Evidence, Trip, start, weight_changed
 from controller.core.evidence.tally import UNREPORTED, Interval, Tally
 
@@ -121,7 +122,7 @@ def judge(
             evidence, settings, Outcome.FAIL, (_failure(trip, evidence, settings),),
             check=trip.check, level=trip.log_evidence, fast=trip.fast,
         )  # fmt: skip
-        if evidence.window.canary.requests:
+        if evidence.window.canary.requests or trip.words:
             return found_bad
         # It tripped while the weight was still settling: the figures are those of the trip.
         return replace(
@@ -129,8 +130,9 @@ def judge(
             canary=Tally(requests=trip.canary[1], errors=trip.canary[0]),
             stable=Tally(requests=trip.stable[1], errors=trip.stable[0]),
         )
-    found = [*_doubts(evidence, settings, level, deciding)]
+    found = [*_doubts(evidence, settings, level, deciding), *readings.doubts(evidence, settings)]
     found += [*_blind(evidence, settings, now - evidence.last_at, alone=alone)]
+    found += [*readings.unread(evidence, settings, now, proven=gate.proven)]
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]
     if found:
         return _verdict(
@@ -175,6 +177,9 @@ def _verdict(
 
 
 def _failure(trip: Trip, evidence: Evidence, settings: Settings) -> Reason:
+    if trip.words:
+        code = Code.SATURATED if trip.check == SATURATION else Code.CHECK_BROKEN
+        return _stated(trip, code, settings)
     named = {check.name: check for check in checks.checks(settings, evidence)}
     check = named.get(trip.check, Check(kind=Kind.ERRORS, weight=1.0))
     check = replace(check, bound=trip.bound)
@@ -199,6 +204,12 @@ def _failure(trip: Trip, evidence: Evidence, settings: Settings) -> Reason:
     )
 
 
+def _stated(trip: Trip, code: Code, settings: Settings) -> Reason:
+    """A failure that no requests are counted for."""
+    weight = f"{power(trip.log_evidence)} of {power(settings.log_needed)} needed"
+    return Reason(check=trip.check, code=code, message=f"{trip.words}; evidence {weight}")
+
+
 def _doubts(
     evidence: Evidence, settings: Settings, level: float, deciding: Check
 ) -> Iterator[Reason]:
@@ -215,11 +226,11 @@ def _doubts(
         deciding = deciding.told(window.canary, window.stable)
         canary = deciding.figures(window.canary) or (0, 0)
         stable = deciding.figures(window.stable) or (0, 0)
-        told = counted(*canary, deciding.what)
+        told = f"canary {counted(*canary, deciding.what)} against stable {counted(*stable, '')}"
         yield Reason(
             check=deciding.name,
             code=Code.EVIDENCE_AGAINST,
-            message=f"canary {told} against stable {counted(*stable, '')}: evidence "
+            message=f"{broken(evidence.noted) if deciding.measured else told}: evidence "
             f"{power(level)}, nothing passes from {power(settings.log_doubt)} on, "
             f"rollback at {power(settings.log_needed)}",
             canary_value=_share(canary),

@@ -10,7 +10,7 @@ import math
 
 from msgspec.structs import replace
 
-from controller.core.evidence import checks, eprocess
+from controller.core.evidence import checks, eprocess, measures
 from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.eprocess import Process
 from controller.core.evidence.settings import Settings
@@ -57,8 +57,8 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
         canary_at=interval.at if interval.canary.reported else known.canary_at,
         stable_at=interval.at if interval.stable.reported else known.stable_at,
     )
-    capped = _capped(grown, settings)
-    return capped if capped.trip else replace(capped, trip=_trip(capped, settings, interval))
+    held = capped(grown, settings)
+    return held if held.trip else replace(held, trip=_trip(held, settings, interval))
 
 
 def _settled(
@@ -88,7 +88,7 @@ def _settled(
     return tuple(settled), fast
 
 
-def _capped(evidence: Evidence, settings: Settings) -> Evidence:
+def capped(evidence: Evidence, settings: Settings) -> Evidence:
     """Let the composite grow by the cap at most (specification, 1.4).
 
     Money beyond it is taken from the bets alone. The specification takes it from the reserve too;
@@ -145,7 +145,7 @@ def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | 
     """Whether the evidence suffices, by the fast way or by the composite."""
     fast = eprocess.value(evidence.fast)
     if fast >= math.log(settings.fast_evidence) and _collapsed(evidence, settings):
-        return _noted(Check(kind=Kind.ERRORS, weight=1.0), evidence, interval, fast, fast=True)
+        return tripped(Check(kind=Kind.ERRORS, weight=1.0), evidence, interval, fast, fast=True)
     if evidence.level < settings.log_needed:
         return None  # With fewer checks it would be less still.
     shared = stable_violates(evidence, settings) is not None
@@ -154,11 +154,11 @@ def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | 
     level = rest if shared else evidence.level
     if level < settings.log_needed:
         return None
-    return _noted(deciding, evidence, interval, level, fast=False)
+    return tripped(deciding, evidence, interval, level)
 
 
-def _noted(
-    check: Check, evidence: Evidence, interval: Interval, level: float, *, fast: bool
+def tripped(
+    check: Check, evidence: Evidence, interval: Interval, level: float, *, fast: bool = False
 ) -> Trip:
     """The trip with the window's figures, or the interval's where the window saw nothing bad."""
     seen = check.told(evidence.window.canary, evidence.window.stable)
@@ -176,6 +176,7 @@ def _noted(
         stable=stable or (0, 0),
         log_evidence=level,
         bound=seen.bound,
+        words=measures.broken(evidence.noted) if check.measured else "",
     )
 
 

@@ -36,6 +36,9 @@ class Code(enum.StrEnum):
     IMAGE_PULL_ERROR = "ImagePullError"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     READINESS_LOST = "ReadinessLost"
+    NO_CHECK_DATA = "NoCheckData"
+    CHECK_BROKEN = "CheckBroken"
+    SATURATED = "Saturated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,12 @@ the first count arrives; a setting tuned on the data that it judges would void i
 
 import math
 from dataclasses import dataclass
+from typing import Final
+
+from controller.core.evidence.measures import Assertion, Gauge
+
+SATURATION: Final = "saturation"
+"""Name of the check on all gauges together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,8 @@ class Settings:
         min_requests: Canary requests that a step must have seen at its weight.
         min_stable_requests: The same for stable, of which there are few during a bake at 95/5.
         limits: Absolute limits.
+        assertions: What the team measures itself and what must hold of it.
+        gauges: What can run out, and how far stable used it before the run.
         max_age_seconds: Older data are no data.
         cold_tolerance: How many times the tolerance is as large while the canary's pods are cold.
         longest_interval_seconds: What one interval counts at most toward the dwell.
@@ -89,6 +97,8 @@ class Settings:
     min_requests: int = 100
     min_stable_requests: int = 20
     limits: Limits = Limits()
+    assertions: tuple[Assertion, ...] = ()
+    gauges: tuple[Gauge, ...] = ()
     max_age_seconds: float = 15.0
     cold_tolerance: float = 5.0
     longest_interval_seconds: float = 60.0
@@ -123,6 +133,15 @@ class Settings:
         for name, fits in ranges:
             if not fits:
                 raise ValueError(f"{name} is out of its range")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the checks on what is measured beside requests, in the order of their processes.
+
+        Gauges are one check together, which leaves each of the others more to bet.
+        """
+        named = tuple(f"check {item.name}" for item in self.assertions)
+        return (*named, SATURATION) if self.gauges else named
 
     @property
     def log_needed(self) -> float:

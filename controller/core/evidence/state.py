@@ -16,11 +16,12 @@ from msgspec.structs import replace
 from controller.core.evidence import eprocess
 from controller.core.evidence.eprocess import Process
 from controller.core.evidence.excess import NONE, Excess
+from controller.core.evidence.measures import ASSUMED, Noted
 from controller.core.evidence.safe import NOTHING, Proof
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import Tally
 
-FORMAT = 2
+FORMAT = 3
 """Version of the written form; a reader refuses what it does not know."""
 
 NEVER = -math.inf
@@ -55,6 +56,7 @@ class Trip:
         stable: (bad, requests) of stable.
         log_evidence: Natural logarithm of the evidence then.
         bound: Bucket bound in seconds that the figures are about; 0 where they are about errors.
+        words: What was read, where it is not about requests; then there are no figures.
     """
 
     check: str
@@ -64,6 +66,7 @@ class Trip:
     stable: tuple[int, int]
     log_evidence: float
     bound: float = 0.0
+    words: str = ""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +89,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         trip: Set once the evidence sufficed; it stays, for that is what the promise is about.
         proof: In favour of the canary, at the present weight.
         excess: By how much the canary is worse at least, at the present weight.
+        noted: The newest reading of each assertion and gauge.
+        trials: When each check on what is measured beside requests was last bet on.
     """
 
     fast: Process
@@ -103,6 +108,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     trip: Trip | None = None
     proof: Proof = NOTHING
     excess: Excess = NONE
+    noted: tuple[Noted, ...] = ()
+    trials: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Only whole numbers, strings, lists and objects."""
@@ -127,6 +134,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             "trip": [] if self.trip is None else _trip(self.trip),
             "proof": _proof(self.proof),
             "excess": [repr(figure) for figure in (*self.excess.sums, *self.excess.owed)],
+            "noted": [_noted(noted) for noted in self.noted],
+            "trials": [repr(at) for at in self.trials],
         }
 
     @classmethod
@@ -154,7 +163,13 @@ def start(settings: Settings) -> Evidence:
     limit = settings.limits.max_error_rate
     if limit is not None:
         processes.append(eprocess.fresh(len(eprocess.alternatives(floored(limit)))))
-    return Evidence(fast=eprocess.fresh(len(eprocess.RATIOS)), processes=tuple(processes))
+    measured = len(settings.measured)
+    processes += [eprocess.fresh(len(eprocess.alternatives(ASSUMED)))] * measured
+    return Evidence(
+        fast=eprocess.fresh(len(eprocess.RATIOS)),
+        processes=tuple(processes),
+        trials=(NEVER,) * measured,
+    )
 
 
 def weight_changed(evidence: Evidence, at: float, *, warm_up_seconds: float = 0.0) -> Evidence:
@@ -207,7 +222,13 @@ def _trip(trip: Trip) -> list[Any]:
         list(trip.stable),
         repr(trip.log_evidence),
         repr(trip.bound),
+        trip.words,
     ]
+
+
+def _noted(noted: Noted) -> list[Any]:
+    values = ["" if value is None else repr(value) for value in (noted.canary, noted.stable)]
+    return [noted.name, repr(noted.at), *values, int(noted.bad)]
 
 
 def _read(told: Mapping[str, Any]) -> Evidence:
@@ -238,6 +259,8 @@ def _read(told: Mapping[str, Any]) -> Evidence:
             sums=tuple(float(figure) for figure in told["excess"][: len(NONE.sums)]),
             owed=tuple(float(figure) for figure in told["excess"][len(NONE.sums) :]),
         ),
+        noted=tuple(_read_noted(noted) for noted in told["noted"]),
+        trials=tuple(float(at) for at in told["trials"]),
     )
 
 
@@ -268,7 +291,7 @@ def _read_tally(told: list[Any]) -> Tally:
 def _read_trip(told: list[Any]) -> Trip | None:
     if not told:
         return None
-    check, fast, at, canary, stable, log_evidence, bound = told
+    check, fast, at, canary, stable, log_evidence, bound, words = told
     return Trip(
         check=str(check),
         fast=bool(fast),
@@ -277,4 +300,16 @@ def _read_trip(told: list[Any]) -> Trip | None:
         stable=(int(stable[0]), int(stable[1])),
         log_evidence=float(log_evidence),
         bound=float(bound),
+        words=str(words),
+    )
+
+
+def _read_noted(told: list[Any]) -> Noted:
+    name, at, canary, stable, bad = told
+    return Noted(
+        name=str(name),
+        at=float(at),
+        canary=float(canary) if canary else None,
+        stable=float(stable) if stable else None,
+        bad=bool(bad),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from controller.core.effects import Effect, SplitRef
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.judge import Verdict
+from controller.core.evidence.measures import Reading
 from controller.core.evidence.tally import Interval
 from controller.core.lifecycle.memory import Lane, Memory, split_of
 from controller.core.observation import Latches, Pod, Preflight, Service, View
@@ -61,6 +62,8 @@ class Situation:
     None: not asked, or no answer."""
     intervals: tuple[Interval, ...] = ()
     """What was scraped since the last tick."""
+    readings: tuple[Reading, ...] = ()
+    """What was measured beside requests since the last tick."""
     scraped_at: float | None = None
     """Scrape time of the newest sample of either track; None before the first."""
     metrics_age: float | None = None

@@ -37,6 +37,24 @@ def tracks_of(run: Run) -> Tracks:
     return Tracks(canary=_canary(run, services), stable=stable_of(run, services))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pods:
+    """The pods of both tracks, whoever counts their requests."""
+
+    canary: tuple[PodsKey, ...]
+    stable: tuple[PodsKey, ...]
+
+
+def pods_of(run: Run) -> Pods:
+    """Whose pods to measure, whatever provider counts the requests."""
+    space, own = run.target.namespace, run.target.name
+    rolled = (PodsKey(space, own, run.new_hash),) if run.new_hash else ()
+    return Pods(
+        canary=(PodsKey(space, run.target.canary, ""), *rolled),
+        stable=(PodsKey(space, own, run.stable_hash),),
+    )
+
+
 def stable_of(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
     """Keys of the stable version, which has counters before the run has lanes.
 

@@ -14,6 +14,8 @@ from controller.core.evidence import judge as evidence
 from controller.core.evidence import pods
 from controller.core.evidence.calibration import UNKNOWN, Calibration
 from controller.core.evidence.judge import Gate, Outcome, Verdict
+from controller.core.evidence.measures import Assertion
+from controller.core.evidence.readings import read
 from controller.core.evidence.settings import Limits, Settings, restart_rate
 from controller.core.evidence.tally import UNREPORTED, Interval
 from controller.core.lifecycle.memory import Memory, Run
@@ -104,6 +106,15 @@ def settings(situation: Situation, run: Run) -> Settings:
             max_error_rate=policy.error_rate,
             latency=tuple((limit.seconds, limit.slow_share) for limit in policy.latency[:3]),
         ),
+        assertions=tuple(
+            Assertion(
+                name=check.name,
+                comparison=check.comparison.value,
+                limit=check.limit,
+                window_seconds=check.window_seconds,
+            )
+            for check in policy.checks
+        ),
         max_age_seconds=oldest(scrape),
         restart_rate=restart_rate(int(total / scrape)),
         fast_error_rate=policy.breaker_share,
@@ -187,15 +198,19 @@ def begun(situation: Situation, memory: Memory, *, cold: bool = False) -> Memory
 
 def fed(situation: Situation, memory: Memory) -> Memory:
     """The memory with what was scraped since; a checkpoint goes along when it is due."""
-    if memory.evidence is None or not situation.intervals:
+    if memory.evidence is None or not (situation.intervals or situation.readings):
         return memory
     chosen = settings(situation, memory.run)
     found = memory.evidence
     for interval in situation.intervals:
         found = evidence.observe(found, chosen, _tracks(memory, interval))
+    for reading in situation.readings:
+        found = read(found, chosen, reading)
+    # The store is not asked again for a reading that was bet on, so that it must not be lost.
+    bet = found.trials != memory.evidence.trials
     memory = replace(memory, evidence=found)
     last = memory.moments.checkpoint
-    if last is not None and situation.now - last < CHECKPOINT_SECONDS:
+    if not bet and last is not None and situation.now - last < CHECKPOINT_SECONDS:
         return memory
     return memory.with_run(evidence=found.to_json()).at(checkpoint=situation.now)
 

@@ -82,6 +82,7 @@ class Server:
     version: str
     error_rate: float
     latency_ms: float
+    open_files: int | None = None
     alive: bool = True
 
 
@@ -91,7 +92,8 @@ class VirtualRuntime:
     Environment: ``READY_SECONDS`` (1.0) until ready, ``NEVER_READY=1``, ``UNREADY_AFTER`` seconds,
     ``CRASH=1`` and ``OOM=1`` (after ``CRASH_SECONDS``, 0.2), ``IMAGE_PULL_ERROR=1``, ``PENDING=1``,
     ``STOP_SECONDS`` (0.5) from deletion to death, still serving; ``ERROR_RATE`` (0..1),
-    ``LATENCY_MS`` (20), ``VERSION`` (otherwise the tag of the image).
+    ``LATENCY_MS`` (20), ``OPEN_FILES`` (of 1,024, exposed only if given), ``VERSION`` (otherwise
+    the tag of the image).
     """
 
     def __init__(self, *, ready_seconds: float = 1.0, stop_seconds: float = 0.5) -> None:
@@ -126,6 +128,7 @@ class VirtualRuntime:
             version=version_of(pod),
             error_rate=float(env.get("ERROR_RATE", "0")),
             latency_ms=float(env.get("LATENCY_MS", "20")),
+            open_files=int(env["OPEN_FILES"]) if "OPEN_FILES" in env else None,
         )
         return address
 

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pods use up: one query for all items of all runs, and the figures from its rows."""
+
+from collections.abc import Collection, Iterable, Mapping
+from importlib import resources
+from typing import Final
+
+import msgspec
+import yaml
+
+from controller.adapters.prometheus.mapping import samples_of
+from controller.adapters.prometheus.names import PodNames
+from controller.adapters.prometheus.providers import Label, PodLabels
+from controller.adapters.prometheus.wire import Row
+from controller.core.evidence import saturation
+from controller.core.evidence.measures import GAUGE_SECONDS, Gauge
+from controller.core.evidence.saturation import WINDOW_SECONDS, Item, Kind
+from controller.core.evidence.series import PodsKey, Series
+
+FILE: Final = "saturation.yaml"
+
+
+class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One item as it stands in the file."""
+
+    name: str
+    kind: Kind
+    metric: Label
+    floor: float
+    of: Label | None = None
+    labels: dict[Label, str] = {}
+    ahead_seconds: float = 0.0
+    patience_seconds: float = 0.0
+
+    def item(self) -> Item:
+        """The item as the judge has it."""
+        return Item(
+            name=self.name,
+            kind=self.kind,
+            metric=self.metric,
+            of=self.of or "",
+            labels=self.labels,
+            floor=self.floor,
+            ahead_seconds=self.ahead_seconds,
+            patience_seconds=self.patience_seconds,
+        )
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    pods: PodLabels
+    items: tuple[_Line, ...]
+
+
+class Saturation:
+    """What there is to measure, how it is asked for and what an answer means."""
+
+    def __init__(self, text: str | None = None) -> None:
+        """Read the shipped items, or those of a text.
+
+        Raises:
+            ValueError: It is not as it should be; says why.
+        """
+        if text is None:
+            text = (resources.files(__package__) / FILE).read_text(encoding="utf-8")
+        try:
+            found = msgspec.convert(yaml.safe_load(text), _File)
+        except (yaml.YAMLError, msgspec.ValidationError) as error:
+            raise ValueError(f"{FILE}: {error}") from error
+        self._labels = found.pods
+        self.items = tuple(line.item() for line in found.items)
+
+    def query(self, keys: Collection[PodsKey]) -> str:
+        """One query for every item of all these pods, with the samples that a figure needs.
+
+        Raises:
+            ValueError: A name is not one that Kubernetes would have accepted.
+        """
+        return f"{self._selector(keys)}[{WINDOW_SECONDS:.0f}s]"
+
+    def past_query(self, key: PodsKey, seconds: float) -> str:
+        """The same of one version's past, thinned out at the store."""
+        return f"{self._selector([key])}[{seconds:.0f}s:{GAUGE_SECONDS:.0f}s]"
+
+    def figures(
+        self, keys: Collection[PodsKey], rows: Iterable[Row], at: float
+    ) -> dict[PodsKey, dict[str, float]]:
+        """The figure of each item by the pods that have it."""
+        found: dict[PodsKey, dict[str, float]] = {}
+        for key, series in self._sorted(keys, rows).items():
+            figures = ((item, saturation.figure(item, series, at)) for item in self.items)
+            found[key] = {item.name: known for item, known in figures if known is not None}
+        return found
+
+    def past(
+        self, key: PodsKey, rows: Iterable[Row], at: float, seconds: float
+    ) -> tuple[Gauge, ...]:
+        """What these pods have shown of each item in their past."""
+        series = self._sorted([key], rows).get(key, {})
+        return saturation.gauges(self.items, series, at, seconds)
+
+    def _selector(self, keys: Collection[PodsKey]) -> str:
+        metrics = {name for item in self.items for name in (item.metric, item.of) if name}
+        names = "|".join(sorted(metrics))
+        return f'{{__name__=~"{names}",{PodNames(self._labels, keys).matchers()}}}'
+
+    def _sorted(
+        self, keys: Collection[PodsKey], rows: Iterable[Row]
+    ) -> Mapping[PodsKey, dict[str, list[Series]]]:
+        names = PodNames(self._labels, keys)
+        found: dict[PodsKey, dict[str, list[Series]]] = {}
+        for row in rows:
+            series = Series(tuple(sorted(row.metric.items())), tuple(samples_of(row)))
+            for key in names.keys(row.metric):
+                if isinstance(key, PodsKey):
+                    metric = row.metric.get("__name__", "")
+                    found.setdefault(key, {}).setdefault(metric, []).append(series)
+        return found

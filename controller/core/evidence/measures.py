@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured beside requests: checks that a team wrote itself, and what is about to run out.
+
+A value of PromQL or a gauge has no known noise, so not its size is bet on but how often it is on
+the wrong side of its bound. Each reading is one trial, taken over a window that overlaps no other
+that was counted. A canary that is no worse than stable fails one in `ASSUMED` of them at most where
+stable passes it, and the absolute bet of `eprocess` against that share is what goes into the
+composite: three readings in a row roll back, a single one never does.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+ASSUMED: Final = 0.03
+"""The largest share of its readings that a healthy canary fails by chance."""
+
+REBET: Final = 1 / 16
+"""Share of the reserve that is bet anew at each reading: there are few of them in a run."""
+
+GAUGE_SECONDS: Final = 60.0
+"""What one reading of the gauges is about; readings that are nearer to each other are one trial."""
+
+BEYOND: Final = 1.5
+"""How many times as high as ever before, or as stable's now, is more than the usual ups and downs.
+"""
+
+_COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = MappingProxyType(
+    {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assertion:
+    """What a team says must hold of a version: a measured value on the right side of a limit.
+
+    Attributes:
+        name: As the team calls it.
+        comparison: `<`, `<=`, `>` or `>=`.
+        limit: What the value is compared with.
+        window_seconds: How far back the value looks.
+    """
+
+    name: str
+    comparison: str
+    limit: float
+    window_seconds: float
+
+    def holds(self, value: float) -> bool:
+        """Whether a version with this value is as it must be."""
+        return _COMPARISONS[self.comparison](value, self.limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauge:
+    """Something that can run out: memory, connections, the CPU's share.
+
+    Attributes:
+        name: What people call it.
+        usual: The highest that stable showed before the run.
+        floor: So much above its measure is still nothing, in the gauge's own unit.
+        patience_seconds: How long after the canary's pods are warm it says nothing yet.
+    """
+
+    name: str
+    usual: float
+    floor: float
+    patience_seconds: float = 0.0
+
+    def exhausted(self, canary: float, stable: float | None) -> bool:
+        """Whether the canary uses far more than stable does, or both far more than ever before.
+
+        The second is what a comparison cannot see: a pool that both tracks share and that the new
+        version drains.
+        """
+        if canary > BEYOND * self.usual + self.floor:
+            return True
+        return stable is not None and canary > max(BEYOND * stable + self.floor, self.usual)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One measured value on both tracks; None where there is none."""
+
+    name: str
+    canary: float | None
+    stable: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What was read at one moment: the value of one assertion, or of all gauges.
+
+    `at` is the metrics store's own time.
+    """
+
+    at: float
+    values: tuple[Value, ...]
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest reading of one assertion or gauge.
+
+    Attributes:
+        name: Of what.
+        at: When it was read; -inf: never.
+        canary: Value of the canary; None: there was none.
+        stable: The same of stable.
+        bad: Whether it was on the wrong side.
+    """
+
+    name: str
+    at: float = -math.inf
+    canary: float | None = None
+    stable: float | None = None
+    bad: bool = False
+
+    @property
+    def told(self) -> str:
+        """Both values as a person reads them."""
+        return f"canary {_told(self.canary)}, stable {_told(self.stable)}"
+
+
+def broken(noted: Iterable[Noted]) -> str:
+    """What is on the wrong side, in words; everything that was read if nothing is any more."""
+    known = tuple(noted)
+    told = [one for one in known if one.bad] or known
+    return "; ".join(f"{one.name}: {one.told}" for one in told)
+
+
+def _told(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.4g}"

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking one reading of assertions or gauges into the evidence, and what it says to a verdict."""
+
+import math
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from controller.core.evidence import checks, eprocess
+from controller.core.evidence.checks import Kind
+from controller.core.evidence.measures import (
+    ASSUMED,
+    GAUGE_SECONDS,
+    REBET,
+    Assertion,
+    Noted,
+    Reading,
+)
+from controller.core.evidence.observe import capped, tripped
+from controller.core.evidence.reasons import Code, Reason, seconds
+from controller.core.evidence.settings import SATURATION, Settings
+from controller.core.evidence.state import Evidence
+from controller.core.evidence.tally import UNREPORTED, Interval
+
+READ_SECONDS = 15.0
+"""How often a value is asked for anew."""
+
+NEVER_READ = Noted(name="")
+
+
+def read(evidence: Evidence, settings: Settings, reading: Reading) -> Evidence:
+    """The evidence after this reading; unchanged if it is older than what was read before.
+
+    Every reading is noted. One is bet on only if its window overlaps none that was bet on before,
+    so that one bad minute that is looked at ten times stays one bad minute.
+    """
+    known = {noted.name: noted for noted in evidence.noted}
+    fresh: dict[str, bool | None] = {}
+    for assertion in settings.assertions:
+        noted, bad = _asserted(assertion, reading)
+        if noted is not None and reading.at > known.get(noted.name, NEVER_READ).at:
+            known[noted.name], fresh[f"check {assertion.name}"] = noted, bad
+    gauges = [
+        noted
+        for noted in _gauged(evidence, settings, reading)
+        if reading.at > known.get(noted.name, NEVER_READ).at
+    ]
+    if gauges:
+        known |= {noted.name: noted for noted in gauges}
+        said = [noted.bad for noted in gauges if noted.canary is not None]
+        fresh[SATURATION] = any(said) if said else None
+    evidence = replace(evidence, noted=tuple(known.values()))
+    return _bet(evidence, settings, reading.at, fresh)
+
+
+def _asserted(assertion: Assertion, reading: Reading) -> tuple[Noted | None, bool | None]:
+    """The reading of one assertion, and whether it counts as failed; None: it says nothing."""
+    for value in reading.values:
+        if value.name != assertion.name:
+            continue
+        bad = value.canary is not None and not assertion.holds(value.canary)
+        noted = Noted(
+            name=value.name, at=reading.at, canary=value.canary, stable=value.stable, bad=bad
+        )
+        shared = value.stable is not None and not assertion.holds(value.stable)
+        return noted, None if shared or value.canary is None else bad
+    return None, None
+
+
+def _gauged(evidence: Evidence, settings: Settings, reading: Reading) -> Iterator[Noted]:
+    """The readings of all gauges that may speak: cold pods use much of everything."""
+    values = {value.name: value for value in reading.values}
+    for gauge in settings.gauges:
+        value = values.get(gauge.name)
+        if value is None or reading.at < evidence.warm_until + gauge.patience_seconds:
+            continue
+        yield Noted(
+            name=value.name,
+            at=reading.at,
+            canary=value.canary,
+            stable=value.stable,
+            bad=value.canary is not None and gauge.exhausted(value.canary, value.stable),
+        )
+
+
+def _bet(
+    evidence: Evidence, settings: Settings, at: float, fresh: dict[str, bool | None]
+) -> Evidence:
+    """Settle the bets on those checks of which this is a new trial."""
+    spans = [*(item.window_seconds for item in settings.assertions), GAUGE_SECONDS]
+    processes, trials = list(evidence.processes), list(evidence.trials)
+    number = 0
+    for index, check in enumerate(checks.checks(settings, evidence)):
+        if check.kind is not Kind.MEASURED:
+            continue
+        bad = fresh.get(check.measured)
+        if bad is not None and at - trials[number] >= spans[number]:
+            scores = eprocess.absolute(ASSUMED, int(bad), 1)
+            processes[index] = eprocess.advance(processes[index], scores, 1.0, REBET)
+            trials[number] = at
+        number += 1
+    if trials == list(evidence.trials):
+        return evidence
+    grown = capped(replace(evidence, processes=tuple(processes), trials=tuple(trials)), settings)
+    if grown.trip is not None or grown.level < settings.log_needed:
+        return grown
+    _, deciding = checks.composite(settings, grown)
+    silent = Interval(at=at, seconds=0.0, canary=UNREPORTED, stable=UNREPORTED)
+    return replace(grown, trip=tripped(deciding, grown, silent, grown.level))
+
+
+def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
+    """What was read last and is on the wrong side, without being proof."""
+    asserted = {item.name: item for item in settings.assertions}
+    for noted in evidence.noted:
+        if not noted.bad:
+            continue
+        assertion = asserted.get(noted.name)
+        if assertion is None:
+            yield _reason(SATURATION, Code.SATURATED, noted, f"{noted.name} runs out")
+            continue
+        must = f"must be {assertion.comparison} {assertion.limit:g}"
+        if noted.stable is not None and not assertion.holds(noted.stable):
+            words = f"{must}, which stable breaks as well: a shared cause, waiting"
+            yield _reason(f"check {noted.name}", Code.STABLE_VIOLATES_LIMIT, noted, words)
+        else:
+            yield _reason(
+                f"check {noted.name}", Code.CHECK_BROKEN, noted, f"{must}: not yet proven"
+            )
+
+
+def _reason(check: str, code: Code, noted: Noted, words: str) -> Reason:
+    return Reason(
+        check=check,
+        code=code,
+        message=f"{check}: {noted.told}; {words}",
+        canary_value=noted.canary,
+        stable_value=noted.stable,
+    )
+
+
+def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) -> Iterator[Reason]:
+    """Assertions without a value of the canary at this weight, and gauges that fell silent.
+
+    Args:
+        evidence: The accumulators.
+        settings: The settings of the run.
+        now: The metrics store's own time.
+        proven: Whether all requests come next: then every gauge that stable has must have spoken.
+    """
+    known = {noted.name: noted for noted in evidence.noted}
+    opened = evidence.window.at if evidence.window.at is not None else math.inf
+    for assertion in settings.assertions:
+        noted = known.get(assertion.name, NEVER_READ)
+        oldest = max(opened, now - 2 * READ_SECONDS - settings.max_age_seconds)
+        if noted.canary is None or noted.at < oldest:
+            yield Reason(
+                check=f"check {assertion.name}",
+                code=Code.NO_CHECK_DATA,
+                message=f"check {assertion.name} has no value of the canary at this weight yet, "
+                f"asked for every {seconds(READ_SECONDS)}",
+            )
+    for gauge in settings.gauges if proven else ():
+        if known.get(gauge.name, NEVER_READ).canary is None:
+            yield Reason(
+                check=SATURATION,
+                code=Code.NO_CHECK_DATA,
+                message=f"{gauge.name} was measured on stable and not on the canary yet",
+            )

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that are measured beside requests: the teams' own checks and what pods use up.
+
+It runs beside the feed, so that a slow query of a team never delays the counts that most verdicts
+rest on. What can run out is one query for all runs; a check is one for each track of its run.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from controller.core import errors
+from controller.core.evidence.measures import Gauge, Reading, Value
+from controller.core.evidence.readings import READ_SECONDS
+from controller.core.evidence.series import PodsKey
+from controller.core.journal import story
+from controller.core.lifecycle import tracks, trial
+from controller.core.lifecycle.memory import Memory, Run
+from controller.core.lifecycle.tracks import Pods, Tracks
+from controller.core.policy.model import UserCheck
+from controller.core.values import TargetRef
+from controller.engine.meters import Meters
+from controller.ports.clock import Clock
+from controller.ports.metrics import Levels, Values
+
+PAST_SECONDS: Final = 3600.0
+"""How much of stable's past says what it uses: it is gone through between two other things."""
+
+MOST_READINGS: Final = 100
+"""Readings that wait for a run's next tick."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Measured:
+    """One run and what is asked for it."""
+
+    target: TargetRef
+    tracks: Tracks
+    pods: Pods
+    checks: tuple[UserCheck, ...]
+    gauges: tuple[str, ...]
+    """Names of what stable had a past of; nothing else is compared."""
+    readings: list[Reading] = field(default_factory=list)
+
+
+class Measurer:
+    """Follows the runs that have something to be measured."""
+
+    def __init__(self, *, metrics: Values, clock: Clock, meters: Meters) -> None:
+        """Nothing is asked until `run`."""
+        self._metrics = metrics
+        self._clock = clock
+        self._meters = meters
+        self._followed: dict[str, _Measured] = {}
+        self._wake: Callable[[TargetRef], None] = lambda _: None
+
+    def on_reading(self, wake: Callable[[TargetRef], None]) -> None:
+        """Call `wake` for each target that a new reading is about."""
+        self._wake = wake
+
+    def follow(self, memory: Memory) -> None:
+        """Begin to measure for a run; again: take over its tracks as they stand now."""
+        run = memory.run
+        known = self._followed.get(run.name)
+        if known is not None:
+            known.tracks, known.pods = tracks.tracks_of(run), tracks.pods_of(run)
+            return
+        policy = story.policy_of(run)
+        self._followed[run.name] = _Measured(
+            target=run.target,
+            tracks=tracks.tracks_of(run),
+            pods=tracks.pods_of(run),
+            checks=policy.checks if policy else (),
+            gauges=tuple(gauge.name for gauge in trial.calibration(run).gauges),
+        )
+
+    def forget(self, run: Run) -> None:
+        """The run ended, or carries nothing any more."""
+        self._followed.pop(run.name, None)
+
+    def clear(self) -> None:
+        """Measure for nobody."""
+        self._followed.clear()
+
+    async def past(self, run: Run) -> tuple[Gauge, ...]:
+        """What stable's pods have used up before the run; nothing is compared without it."""
+        found: tuple[Gauge, ...] = ()
+        for key in tracks.pods_of(run).stable:
+            try:
+                found = await self._metrics.saturation_past(key, PAST_SECONDS)
+            except errors.MetricsUnavailable as error:
+                self._failed("saturation before the run", error)
+        return found
+
+    def readings(self, run: Run | None) -> tuple[Reading, ...]:
+        """What is new for a run; each reading is handed out once."""
+        found = self._followed.get(run.name) if run else None
+        if found is None:
+            return ()
+        fresh = tuple(found.readings)
+        found.readings.clear()
+        return fresh
+
+    async def run(self) -> None:
+        """Measure until cancelled; idle while nothing is followed."""
+        while True:
+            if self._followed:
+                await self.look()
+            await self._clock.sleep(READ_SECONDS)
+
+    async def look(self) -> None:
+        """Ask once for everything that is followed and hand it out."""
+        followed = tuple(self._followed.values())
+        asked = [self._checked(one, check) for one in followed for check in one.checks]
+        await asyncio.gather(self._gauged(followed), *asked)
+
+    async def _gauged(self, followed: Sequence[_Measured]) -> None:
+        gauged = [one for one in followed if one.gauges]
+        keys = {key for one in gauged for key in (*one.pods.canary, *one.pods.stable)}
+        if not keys:
+            return
+        try:
+            levels = await self._metrics.saturation(keys)
+        except errors.MetricsUnavailable as error:
+            self._failed("saturation", error)
+            return
+        for one in gauged:
+            values = tuple(
+                Value(
+                    name=name,
+                    canary=_highest(levels, one.pods.canary, name),
+                    stable=_highest(levels, one.pods.stable, name),
+                )
+                for name in one.gauges
+            )
+            self._hand(one, Reading(at=levels.evaluated_at, values=values))
+
+    async def _checked(self, one: _Measured, check: UserCheck) -> None:
+        canary = (*one.tracks.canary, *one.pods.canary)
+        stable = (*one.tracks.stable, *one.pods.stable)
+        try:
+            found, other = await asyncio.gather(
+                self._metrics.value(check.expression, canary),
+                self._metrics.value(check.expression, stable),
+            )
+        except errors.MetricsUnavailable as error:
+            self._failed(f"check {check.name} of {one.target}", error)
+            return
+        for warning in dict.fromkeys((*found.warnings, *other.warnings)):
+            log.info("check is odd", target=str(one.target), check=check.name, what=warning)
+        value = Value(name=check.name, canary=found.value, stable=other.value)
+        self._hand(one, Reading(at=min(found.at, other.at), values=(value,)))
+
+    def _hand(self, one: _Measured, reading: Reading) -> None:
+        one.readings.append(reading)
+        # A target that does not tick for so long has no use for what is older.
+        del one.readings[:-MOST_READINGS]
+        self._wake(one.target)
+
+    def _failed(self, what: str, error: errors.MetricsUnavailable) -> None:
+        self._meters.metrics_failed()
+        log.warning("not measured", what=what, why=error.diagnostics())
+
+
+def _highest(levels: Levels, keys: Collection[PodsKey], name: str) -> float | None:
+    found = (levels.figures.get(key, {}).get(name) for key in keys)
+    return max((figure for figure in found if figure is not None), default=None)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks on what is measured beside requests: when they roll back, when they wait, when not."""
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from controller.core.evidence import eprocess
+from controller.core.evidence.judge import (
+    Code,
+    Evidence,
+    Gate,
+    Outcome,
+    Settings,
+    Verdict,
+    judge,
+    observe,
+    start,
+    weight_changed,
+)
+from controller.core.evidence.measures import ASSUMED, REBET, Assertion, Gauge, Reading, Value
+from controller.core.evidence.readings import read
+from controller.core.evidence.settings import Limits
+from controller.core.evidence.tally import Interval, Tally
+
+ORDERS = Assertion(name="orders", comparison="<", limit=0.05, window_seconds=60.0)
+MEMORY = Gauge(name="memory", usual=0.4, floor=0.1)
+GATE = Gate(dwell_seconds=30.0)
+
+ASKED = Settings(
+    dispersion=1.0, cap_scrapes=2, dispersion_known=True, min_requests=10, min_stable_requests=10,
+    assertions=(ORDERS,), gauges=(MEMORY,),
+)  # fmt: skip
+
+
+def healthy(evidence: Evidence, until: float, settings: Settings = ASKED) -> Evidence:
+    """Scrapes of 5 s without a single error, up to `until`."""
+    at = max(evidence.last_at, 0.0)
+    while at < until:
+        at += 5.0
+        calm = Tally(requests=500, errors=0)
+        evidence = observe(
+            evidence, settings, Interval(at=at, seconds=5.0, canary=calm, stable=calm)
+        )
+    return evidence
+
+
+def played(
+    values: Sequence[tuple[float | None, float | None]],
+    *,
+    name: str = "orders",
+    every: float = 60.0,
+    settings: Settings = ASKED,
+) -> tuple[Evidence, Verdict]:
+    """A run in which these values of (canary, stable) are read, with healthy requests between."""
+    evidence = weight_changed(start(settings), 0.0)
+    at = 0.0
+    for canary, stable in values:
+        at += every
+        evidence = healthy(evidence, at, settings)
+        value = Value(name=name, canary=canary, stable=stable)
+        evidence = read(evidence, settings, Reading(at=at, values=(value,)))
+    return evidence, judge(evidence, settings, evidence.last_at, gate=GATE)
+
+
+GOOD, BAD = 0.01, 0.30
+
+
+def codes(verdict: Verdict) -> list[Code]:
+    return [reason.code for reason in verdict.reasons]
+
+
+@pytest.mark.parametrize("before", [0, 3, 20])
+def test_a_check_that_only_the_canary_breaks_rolls_back_after_a_few_windows(before: int) -> None:
+    needed = 0
+    for bad in range(1, 9):
+        _, verdict = played([(GOOD, GOOD)] * before + [(BAD, GOOD)] * bad)
+        if verdict.outcome is Outcome.FAIL:
+            needed = bad
+            break
+        assert verdict.outcome is Outcome.HOLD
+    # Two at least, since no single reading rolls back; a long healthy time costs some more.
+    assert 2 <= needed <= 5
+    assert verdict.check == "check orders"
+    assert codes(verdict) == [Code.CHECK_BROKEN]
+    assert "orders: canary 0.3, stable 0.01; evidence 10^" in verdict.reasons[0].message
+
+
+def test_one_bad_minute_that_is_looked_at_often_stays_one() -> None:
+    often = [(BAD, GOOD)] * 4
+    assert played(often, every=15.0)[1].outcome is Outcome.HOLD
+    assert played(often, every=60.0)[1].outcome is Outcome.FAIL
+
+
+def test_what_stable_breaks_as_well_is_waited_for_and_never_the_canarys_fault() -> None:
+    _, verdict = played([(BAD, BAD)] * 30)
+    assert verdict.outcome is Outcome.HOLD
+    assert codes(verdict) == [Code.STABLE_VIOLATES_LIMIT]
+
+
+def test_without_a_value_of_the_canary_nothing_passes_and_nothing_fails() -> None:
+    _, verdict = played([(None, GOOD)] * 10)
+    assert verdict.outcome is Outcome.HOLD
+    assert codes(verdict) == [Code.NO_CHECK_DATA]
+    _, silent = played([(None, None)] * 10)
+    assert silent.outcome is Outcome.HOLD
+
+
+def test_a_value_at_another_weight_or_of_long_ago_is_none() -> None:
+    evidence, verdict = played([(GOOD, GOOD)] * 3)
+    assert verdict.outcome is Outcome.PASS
+    later = healthy(weight_changed(evidence, evidence.last_at + 1), evidence.last_at + 60)
+    assert codes(judge(later, ASKED, later.last_at, gate=GATE)) == [Code.NO_CHECK_DATA]
+    stale = healthy(evidence, evidence.last_at + 120)
+    assert codes(judge(stale, ASKED, stale.last_at, gate=GATE)) == [Code.NO_CHECK_DATA]
+
+
+def test_a_canary_whose_stable_is_not_measured_is_held_against_the_limit_alone() -> None:
+    assert played([(BAD, None)] * 5)[1].outcome is Outcome.FAIL
+    assert played([(GOOD, None)] * 5)[1].outcome is Outcome.PASS
+
+
+WATCHED = Settings(
+    dispersion=1.0, cap_scrapes=2, dispersion_known=True, min_requests=10, min_stable_requests=10,
+    gauges=(MEMORY,),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "outcome"),
+    [
+        (0.95, 0.40, Outcome.FAIL),
+        (0.95, 0.95, Outcome.FAIL),
+        (0.42, 0.20, Outcome.FAIL),
+        (0.39, 0.05, Outcome.PASS),
+        (0.65, 0.40, Outcome.PASS),
+        (0.05, 0.95, Outcome.PASS),
+    ],
+    ids=[
+        "far more than stable",
+        "a pool that both exhaust",
+        "more than stable and than usual",
+        "more than stable, as usual before",
+        "little more",
+        "only stable",
+    ],
+)
+def test_a_gauge_is_compared_with_stable_and_with_stables_past(
+    canary: float, stable: float, outcome: Outcome
+) -> None:
+    _, verdict = played([(canary, stable)] * 5, name="memory", settings=WATCHED)
+    assert verdict.outcome is outcome
+    if outcome is Outcome.FAIL:
+        assert verdict.check == "saturation"
+        assert codes(verdict) == [Code.SATURATED]
+
+
+def test_cold_pods_use_much_of_everything() -> None:
+    patient = Gauge(name="memory", usual=0.4, floor=0.1, patience_seconds=120.0)
+    settings = Settings(gauges=(patient,), min_requests=10)
+    evidence = weight_changed(start(settings), 0.0, warm_up_seconds=60.0)
+    high = Value(name="memory", canary=0.99, stable=0.1)
+    for at in range(15, 181, 15):
+        evidence = read(evidence, settings, Reading(at=float(at), values=(high,)))
+        assert bool(evidence.noted) is (at == 180)
+
+
+def test_before_all_requests_every_gauge_must_have_spoken() -> None:
+    evidence = healthy(weight_changed(start(WATCHED), 0.0), 600.0, WATCHED)
+    assert judge(evidence, WATCHED, 600.0, gate=GATE).outcome is Outcome.PASS
+    last = Gate(dwell_seconds=30.0, proven=True)
+    assert codes(judge(evidence, WATCHED, 600.0, gate=last)) == [Code.NO_CHECK_DATA]
+    calm = Value(name="memory", canary=0.3, stable=0.3)
+    evidence = read(evidence, WATCHED, Reading(at=600.0, values=(calm,)))
+    assert judge(evidence, WATCHED, 600.0, gate=last).outcome is Outcome.PASS
+
+
+def test_an_old_reading_changes_nothing() -> None:
+    evidence, _ = played([(BAD, GOOD), (BAD, GOOD)])
+    again = Reading(at=60.0, values=(Value(name="orders", canary=BAD, stable=GOOD),))
+    assert read(evidence, ASKED, again) == evidence
+
+
+def test_what_was_read_survives_a_restart_to_the_bit() -> None:
+    full = Settings(
+        limits=Limits(max_error_rate=0.01, latency=((0.3, 0.01),)),
+        assertions=tuple(
+            Assertion(name=f"check-{n}", comparison="<", limit=1.0, window_seconds=60.0)
+            for n in range(4)
+        ),
+        gauges=(MEMORY,),
+    )
+    evidence, _ = played([(BAD, GOOD), (None, GOOD), (BAD, None)] * 2)
+    assert Evidence.from_json(json.loads(json.dumps(evidence.to_json()))) == evidence
+    state = start(full)
+    for n in range(4):
+        value = Value(name=f"check-{n}", canary=1 / 3, stable=2 / 3)
+        state = read(state, full, Reading(at=1_790_000_000.123, values=(value,)))
+    assert Evidence.from_json(json.loads(json.dumps(state.to_json()))) == state
+
+
+def test_the_bet_is_fair_if_three_readings_in_a_hundred_fail() -> None:
+    """By exact enumeration of all orders of eight readings."""
+    for chance, most in ((ASSUMED, 1.0), (ASSUMED / 2, 0.9)):
+        mean = 0.0
+        for order in itertools.product((0, 1), repeat=8):
+            process = eprocess.fresh(len(eprocess.alternatives(ASSUMED)))
+            for bad in order:
+                scores = eprocess.absolute(ASSUMED, bad, 1)
+                process = eprocess.advance(process, scores, 1.0, REBET)
+            odds = math.prod(chance if bad else 1 - chance for bad in order)
+            mean += odds * math.exp(eprocess.value(process))
+        assert mean <= most + 1e-9
+        assert chance < ASSUMED or mean == pytest.approx(1.0)
