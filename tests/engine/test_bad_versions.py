@@ -191,7 +191,9 @@ def test_the_same_version_twice_is_promoted(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 150))
-def test_fifty_equal_versions_are_all_promoted(seed: int) -> None:
-    """No false rollback in 50 runs."""
+@pytest.mark.parametrize(
+    "seed", [*range(100, 115), *(pytest.param(n, marks=pytest.mark.deep) for n in range(115, 150))]
+)
+def test_equal_versions_are_all_promoted(seed: int) -> None:
+    """No false rollback in fifteen runs, or in fifty."""
     _a_a(seed)

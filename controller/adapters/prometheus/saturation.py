@@ -88,8 +88,10 @@ class Saturation:
     ) -> dict[PodsKey, dict[str, float]]:
         """The figure of each item by the pods that have it."""
         found: dict[PodsKey, dict[str, float]] = {}
+        # The store tells its time in whole seconds, and no sample is from the future.
+        until = at + 1.0
         for key, series in self._sorted(keys, rows).items():
-            figures = ((item, saturation.figure(item, series, at)) for item in self.items)
+            figures = ((item, saturation.figure(item, series, until)) for item in self.items)
             found[key] = {item.name: known for item, known in figures if known is not None}
         return found
 

@@ -41,15 +41,15 @@ def test_a_regression_is_found_near_the_bound() -> None:
 
 
 def test_slower_answers_are_found_as_soon_as_specified() -> None:
-    found = list(latencies.cells(12))
+    found = list(latencies.cells(8))
     assert median([cell.strict / cell.specified for cell in found]) <= 1.1
     slow = [cell for cell in found if cell.strict > 1.6 * cell.specified]
     assert slow == []
 
 
 def test_healthy_latency_is_no_reason_for_a_rollback() -> None:
-    hits = latencies.false_rollbacks(100.0, 0.10, 40, 240)
-    assert not Share(hits, 40).beyond(PROMISED)
+    hits = latencies.false_rollbacks(100.0, 0.10, 20, 240)
+    assert not Share(hits, 20).beyond(PROMISED)
 
 
 @pytest.mark.parametrize("edge", promotions.EDGES)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pods use up, asked of a store: by recorded rows, and of a real Prometheus."""
+
+import asyncio
+from pathlib import Path
+
+import promql_parser
+import pytest
+
+from controller.adapters.prometheus.client import Prometheus
+from controller.adapters.prometheus.providers import choose
+from controller.adapters.prometheus.saturation import Saturation
+from controller.core.evidence.series import PodsKey
+from controller.demo import binaries, parts
+
+STABLE = PodsKey("shop", "checkout", "6d4f7b9c8")
+CANARY = PodsKey("shop", "checkout-canary", "")
+COUNTED_SECONDS = 15.0
+"""Prometheus scrapes every second."""
+
+PODS = {"checkout-6d4f7b9c8-x2x2x": 51, "checkout-canary-7c9d8f6b5-z4z4z": 950}
+
+
+def test_every_query_is_promql_and_names_pods_and_metrics() -> None:
+    known = Saturation()
+    for text in (known.query([STABLE, CANARY]), known.past_query(STABLE, 3600.0)):
+        expr = promql_parser.parse(text)
+        if isinstance(expr, promql_parser.SubqueryExpr):
+            expr = expr.expr
+        else:
+            assert isinstance(expr, promql_parser.MatrixSelector)
+            expr = expr.vector_selector
+        assert isinstance(expr, promql_parser.VectorSelector)
+        assert {m.name for m in expr.matchers.matchers} == {"__name__", "namespace", "pod"}
+        assert "process_open_fds" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pods: {namespace: n, pod: p}\nitems: [{name: x, kind: level, metric: 'a b', floor: 1}]",
+        "pods: {namespace: n, pod: p}\nitems: [{name: x, kind: mood, metric: a, floor: 1}]",
+        "pods: {namespace: n, pod: p}\nitems: [{name: x, kind: level, metric: a}]",
+        "items: []",
+        "{",
+    ],
+)
+def test_a_file_that_is_not_as_it_should_be_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^saturation\.yaml: "):
+        Saturation(text)
+
+
+BODY = "".join(
+    f'{metric}{{namespace="shop",pod="{pod}"}} {value}\n'
+    for pod, files in PODS.items()
+    for metric, value in (("process_open_fds", files), ("process_max_fds", 1024))
+)
+
+
+async def _expose(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {len(BODY)}\r\n"
+    writer.write(f"{head}connection: close\r\n\r\n{BODY}".encode())
+    await writer.drain()
+    writer.close()
+
+
+@pytest.mark.slow
+async def test_a_real_prometheus_tells_what_both_versions_use(tmp_path: Path) -> None:
+    exporter = await asyncio.start_server(_expose, "127.0.0.1", 0)
+    target = f"127.0.0.1:{exporter.sockets[0].getsockname()[1]}"
+    scraping = await parts.prometheus(binaries.find_prometheus(), target, tmp_path)
+    store = Prometheus(scraping.url, choose(["application"]), now=lambda: 0.0)
+    try:
+        async with asyncio.timeout(COUNTED_SECONDS):
+            levels = await store.saturation([STABLE, CANARY])
+            while not all(levels.figures.get(key) for key in (STABLE, CANARY)):
+                await asyncio.sleep(0.2)
+                levels = await store.saturation([STABLE, CANARY])
+        assert levels.figures[STABLE] == {"open files": pytest.approx(51 / 1024)}
+        assert levels.figures[CANARY] == {"open files": pytest.approx(950 / 1024)}
+        # Seconds of a past are too few to say what is usual.
+        assert await store.saturation_past(STABLE, 3600.0) == ()
+    finally:
+        await store.close()
+        await scraping.child.stop()
+        exporter.close()
