@@ -98,7 +98,13 @@ NOT_OFFERED: Final[dict[str, str]] = {
 """Annotations of the design that this version does not offer, with what to do meanwhile."""
 
 CHECK_PREFIX: Final = "check."
-"""A team's own PromQL, `check.<name>`: not offered yet either."""
+"""A team's own conditions, `check.<name>`: as many keys as there are names."""
+
+CHECK_HELP: Final = (
+    "what must hold of either version, as PromQL that is written once, like "
+    "sum(rate(orders_failed_total[1m])) / sum(rate(orders_total[1m])) < 0.05"
+)
+"""What such an annotation says."""
 
 _SUGGESTED: Final = (*POLICY_KEYS, *REQUEST_KEYS)
 _MAX_KEY: Final = 63
@@ -107,7 +113,17 @@ _MAX_KEY: Final = 63
 
 def is_known(key: str) -> bool:
     """Whether an annotation of this key, without prefix, is one of ours."""
-    return key in POLICY_KEYS or key in STATUS_KEYS or key in REQUEST_KEYS
+    return is_check(key) or key in POLICY_KEYS or key in STATUS_KEYS or key in REQUEST_KEYS
+
+
+def is_check(key: str) -> bool:
+    """Whether it is the key of a check, under a good name or a bad one."""
+    return key.startswith(CHECK_PREFIX)
+
+
+def is_policy(key: str) -> bool:
+    """Whether a team writes it to say how its target is to be treated."""
+    return is_check(key) or key in POLICY_KEYS
 
 
 def one_of(words: Iterable[str]) -> str:
@@ -118,8 +134,6 @@ def one_of(words: Iterable[str]) -> str:
 
 def not_offered(key: str) -> str | None:
     """What to do instead, if the key belongs to something that this version does not offer."""
-    if key.startswith(CHECK_PREFIX):
-        return "leave it out and use error-rate and latency"
     return NOT_OFFERED.get(key)
 
 
@@ -128,6 +142,9 @@ def suggestion(key: str) -> str | None:
     if len(key) > _MAX_KEY:
         return None
     plain = key.lower().replace("_", "-")
+    head, dot, name = plain.partition(".")
+    if dot and _distance(f"{head}.", CHECK_PREFIX) <= 2:
+        return CHECK_PREFIX + name
     distance, best = min((_distance(plain, known), known) for known in _SUGGESTED)
     # A third of the word may be wrong; beyond that a suggestion would be a guess.
     return best if distance <= max(1, len(plain) // 3) else None

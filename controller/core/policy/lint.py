@@ -122,7 +122,7 @@ def _wrong_kind(workload: Workload) -> Problem:
 
 def _misplaced(workload: Workload) -> Iterator[Problem]:
     for key in sorted(workload.template_annotations):
-        if key.removeprefix(PREFIX) in keys.POLICY_KEYS and key.startswith(PREFIX):
+        if key.startswith(PREFIX) and keys.is_policy(key.removeprefix(PREFIX)):
             yield Problem(
                 key=key.removeprefix(PREFIX),
                 code="AnnotationMisplaced",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 
-from controller.core.policy import grammar, keys
+from controller.core.policy import grammar, keys, promql
 from controller.core.policy.grammar import Unreadable
 from controller.core.policy.model import (
     AUTO_STEPS,
@@ -25,6 +25,7 @@ from controller.core.policy.model import (
     Problem,
     Promotion,
     Traffic,
+    UserCheck,
 )
 from controller.core.values import PREFIX
 
@@ -46,8 +47,16 @@ def parse(annotations: Mapping[str, str]) -> Policy | tuple[Problem, ...]:
     }
     problems: list[Problem] = []
     values: dict[str, Any] = {}
+    checks: list[UserCheck] = []
     for key, text in ours.items():
-        if keys.is_known(key) and key not in keys.POLICY_KEYS:
+        if keys.is_known(key) and not keys.is_policy(key):
+            continue
+        if keys.is_check(key):
+            found = promql.read(key.removeprefix(keys.CHECK_PREFIX), text)
+            if isinstance(found, UserCheck):
+                checks.append(found)
+            else:
+                problems.extend(found)
             continue
         # Suggestions compare with every known key; for the ones that nobody will see that is waste.
         result = _read(key, text, suggest=len(problems) < MAX_PROBLEMS)
@@ -56,9 +65,10 @@ def parse(annotations: Mapping[str, str]) -> Policy | tuple[Problem, ...]:
         else:
             values[key] = result
     problems.extend(_contradictions(ours, values))
+    problems.extend(_too_many_checks(ours))
     if problems:
         return _shortened(problems)
-    return _assembled(values)
+    return dataclasses.replace(_assembled(values), checks=tuple(checks))
 
 
 def _assembled(values: dict[str, Any]) -> Policy:
@@ -72,6 +82,20 @@ def _assembled(values: dict[str, Any]) -> Policy:
         # What the budget asks for is what has to be known, and no number of requests beside it.
         values.setdefault("min-requests", 1)
     return dataclasses.replace(preset, **{_FIELDS[key]: value for key, value in values.items()})
+
+
+def _too_many_checks(ours: Mapping[str, str]) -> list[Problem]:
+    count = sum(keys.is_check(key) for key in ours)
+    if count <= promql.MAX_CHECKS:
+        return []
+    return [
+        Problem(
+            key=f"{keys.CHECK_PREFIX}*",
+            code="ChecksTooMany",
+            message=f"there are {count} checks, and each asks the metrics store at every look",
+            hint=f"keep at most {promql.MAX_CHECKS}",
+        )
+    ]
 
 
 def _contradictions(ours: Mapping[str, str], values: Mapping[str, Any]) -> list[Problem]:

@@ -7,10 +7,75 @@ placeholders in it.
 """
 
 import functools
+import math
+import re
+from collections.abc import Iterator
+from typing import Final
 
 import promql_parser as ql
 
-from controller.core.policy import promql_text
+from controller.core.policy import keys, promql_rules, promql_text
+from controller.core.policy.grammar import shown
+from controller.core.policy.model import Comparison, Problem, UserCheck
+from controller.core.policy.promql_rules import Fault
+
+MAX_CHECKS: Final = 8
+"""Each is two queries at every look of every run."""
+
+MAX_TEXT: Final = 1024
+"""Characters of a check. Longer ones are rules of their own, and nobody sees what they say."""
+
+MAX_DEPTH: Final = 40
+"""Expressions within each other. The trees of dashboards have a dozen."""
+
+LEAST_WINDOW_SECONDS: Final = 15.0
+"""A query without a range looks at the newest sample, which is as old as a scrape interval."""
+
+_NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,55}[a-z0-9])?")
+"""With the prefix no longer than Kubernetes lets the name of an annotation be."""
+
+_FLIPPED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_HINT: Final = (
+    "write it like sum(rate(orders_failed_total[1m])) / sum(rate(orders_total[1m])) < 0.05"
+)
+
+
+class _Refused(Exception):
+    """No tree can be judged: what is wrong, as a fault."""
+
+    def __init__(self, code: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.fault: Fault = (code, message, hint)
+
+
+@functools.lru_cache(maxsize=1024)
+def read(name: str, text: str) -> UserCheck | tuple[Problem, ...]:
+    """The check of an annotation `check.<name>`, or everything that is wrong with it."""
+    found = list(_named(name))
+    whole: ql.Expr | None = None
+    try:
+        whole = _tree(text)
+        measured, comparison, limit = _split(whole)
+    except _Refused as refusal:
+        found.append(refusal.fault)
+        # What the expression does is told as well, whatever it is compared with.
+        if whole is not None:
+            found += _of_the_rest(whole)
+    else:
+        found += promql_rules.faults(measured)
+        if not found:
+            return UserCheck(
+                name=name,
+                text=text,
+                expression=promql_text.written(measured),
+                comparison=comparison,
+                limit=limit,
+                window_seconds=max(promql_rules.window(measured), LEAST_WINDOW_SECONDS),
+            )
+    return tuple(
+        Problem(key=shown(keys.CHECK_PREFIX + name)[1:-1], code=code, message=message, hint=hint)
+        for code, message, hint in found
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -48,3 +113,142 @@ def selectors(expr: ql.Expr) -> tuple[ql.VectorSelector, ...]:
 
     ql.walk(expr, visit)
     return tuple(found)
+
+
+def _named(name: str) -> list[Fault]:
+    if _NAME.fullmatch(name):
+        return []
+    message = f"{shown(name)} is not a name of a check"
+    return [("CheckNameInvalid", message, "use at most 57 lower-case letters, digits and dashes")]
+
+
+def _tree(text: str) -> ql.Expr:
+    """The syntax tree of a text that is neither too long nor too deep."""
+    if len(text) > MAX_TEXT:
+        message = f"the query has {len(text)} characters"
+        raise _Refused("CheckTooLong", message, f"write at most {MAX_TEXT}")
+    if not text.strip():
+        raise _Refused("CheckUnreadable", "the query is empty", _HINT)
+    deep = _Refused(
+        "CheckTooDeep", f"more than {MAX_DEPTH} expressions stand within each other", "write less"
+    )
+    try:
+        expr = ql.parse(text)
+    except RecursionError as error:
+        raise deep from error
+    except ValueError as error:
+        hint = _HINT
+        if "`" in text and "escape" in str(error):
+            hint = 'write such texts in double quotes, with each backslash twice: "\\\\d+"'
+        said = shown(" ".join(str(error).split()))[1:-1]
+        raise _Refused("CheckUnreadable", f"this is no PromQL: {said}", hint) from error
+    if _depth(expr) > MAX_DEPTH:
+        raise deep
+    return expr
+
+
+def _depth(expr: ql.Expr) -> int:
+    now = most = 0
+
+    def enter(_: ql.Expr) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+
+    def leave(_: ql.Expr) -> None:
+        nonlocal now
+        now -= 1
+
+    ql.walk(expr, enter, leave)
+    return most
+
+
+def _split(whole: ql.Expr) -> tuple[ql.Expr, Comparison, float]:
+    """What is measured, and what must hold of it."""
+    expr = _bare(whole)
+    if not isinstance(expr, ql.BinaryExpr):
+        message = "it compares with nothing, so it never says what must hold"
+        raise _Refused("CheckUnlimited", message, _HINT)
+    op = str(expr.op)
+    if op in promql_rules.SETS:
+        message = f"`{op}` at the top makes it more than one condition"
+        raise _Refused("CheckUnlimited", message, "write an annotation for each of them")
+    if op not in promql_rules.COMPARISONS:
+        message = "it compares with nothing, so it never says what must hold"
+        raise _Refused("CheckUnlimited", message, _HINT)
+    if op in ("==", "!="):
+        message = f"`{op}` compares measured numbers to the last digit"
+        raise _Refused("CheckEquality", message, "write <, <=, > or >=; none at all is <= 0")
+    if expr.modifier is not None and expr.modifier.return_bool:
+        message = "with `bool` it has a value whether it holds or not"
+        raise _Refused("CheckBool", message, "leave `bool` out")
+    left, right = _number(expr.lhs), _number(expr.rhs)
+    limit = right if right is not None else left
+    if limit is None:
+        message = "it compares two measured values, of which neither is the limit"
+        hint = "divide or subtract them and compare with a number, like A / B < 1.5"
+        raise _Refused("CheckUnlimited", message, hint)
+    if not math.isfinite(limit):
+        message = "its limit is no finite number, so it holds always or never"
+        raise _Refused("CheckLimitInvalid", message, "write a number like 0.05")
+    if right is not None:
+        return _bare(expr.lhs), Comparison(op), limit
+    return _bare(expr.rhs), Comparison(_FLIPPED[op]), limit
+
+
+def _of_the_rest(whole: ql.Expr) -> Iterator[Fault]:
+    """What is wrong with the measured side of a check whose comparison cannot be used."""
+    expr = _bare(whole)
+    told = ""
+    if isinstance(expr, ql.BinaryExpr):
+        op = str(expr.op)
+        if op in promql_rules.COMPARISONS:
+            expr = expr.rhs if _number(expr.lhs) is not None else expr.lhs
+        elif op in promql_rules.SETS:
+            # That there are several conditions has been said.
+            told = "CheckDropsSamples"
+    yield from (fault for fault in promql_rules.faults(_bare(expr)) if fault[0] != told)
+
+
+def _bare(expr: ql.Expr) -> ql.Expr:
+    """Without parentheses around the whole."""
+    while isinstance(expr, ql.ParenExpr):
+        expr = expr.expr
+    return expr
+
+
+def _number(expr: ql.Expr) -> float | None:
+    """The value of what is put together from numbers alone; NaN where that cannot be computed."""
+    match expr:
+        case ql.NumberLiteral():
+            return expr.val
+        case ql.ParenExpr():
+            return _number(expr.expr)
+        case ql.UnaryExpr():
+            value = _number(expr.expr)
+            return None if value is None else -value
+        case ql.BinaryExpr():
+            left, right = _number(expr.lhs), _number(expr.rhs)
+            return None if left is None or right is None else _computed(str(expr.op), left, right)
+        case _:
+            return None
+
+
+def _computed(op: str, left: float, right: float) -> float:
+    try:
+        match op:
+            case "+":
+                return left + right
+            case "-":
+                return left - right
+            case "*":
+                return left * right
+            case "/":
+                return left / right
+            case "^":
+                power: float = math.pow(left, right)
+                return power
+            case _:
+                return math.nan
+    except (ArithmeticError, ValueError):
+        return math.nan

@@ -7,6 +7,7 @@ that was changed on the way would judge by something that nobody wrote.
 """
 
 import datetime as dt
+import math
 import re
 from collections.abc import Callable
 from typing import Final
@@ -87,7 +88,7 @@ def number(value: float) -> str:
     """A number as PromQL has it: `0.05`, `100`, `+Inf`."""
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    return repr(value).removesuffix(".0")
+    return "NaN" if math.isnan(value) else repr(value).removesuffix(".0")
 
 
 def _selector(selector: ql.VectorSelector, matchers: Matchers, span: str = "") -> str:

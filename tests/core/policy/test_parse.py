@@ -184,6 +184,8 @@ def test_all_problems_are_told_at_once() -> None:
         ("error_rate", "error-rate"),
         ("Step", "steps"),
         ("latencies", "latency"),
+        ("checks.orders", "check.orders"),
+        ("chekc.orders", "check.orders"),
     ],
 )
 def test_an_unknown_key_gets_the_suggestion_it_deserves(written: str, meant: str) -> None:
@@ -200,7 +202,7 @@ def test_a_key_like_no_other_gets_no_guess() -> None:
     assert only_problem(zzzzzzzz="1").hint == "remove it"
 
 
-@pytest.mark.parametrize("key", [*sorted(NOT_OFFERED), "check.orders", "check."])
+@pytest.mark.parametrize("key", sorted(NOT_OFFERED))
 def test_what_is_not_offered_is_refused_in_words(key: str) -> None:
     found = parse({PREFIX + "policy": "standard", PREFIX + key: "x"})
     assert not isinstance(found, Policy)
@@ -208,6 +210,41 @@ def test_what_is_not_offered_is_refused_in_words(key: str) -> None:
     assert problem.code == "NotSupported"
     assert "not supported in this version" in problem.message
     assert problem.hint
+
+
+def test_checks_are_read_beside_the_rest() -> None:
+    """In the order of their names, whatever else is written."""
+    query = "sum(rate(b_failed_total[1m])) / sum(rate(b_total[1m])) < 0.05"
+    notes = {"policy": "fast", "check.b": query, "steps": "5@1m", "check.a": "sum(queue) <= 100"}
+    found = parse({PREFIX + key: text for key, text in notes.items()})
+    assert isinstance(found, Policy)
+    assert [check.name for check in found.checks] == ["a", "b"]
+    assert found.checks[1].text == query
+    assert found.checks[1].holds(0.04)
+    assert not found.checks[1].holds(0.05)
+    assert found.steps[0].weight_bp == 500
+
+
+def test_a_bad_check_is_a_bad_policy() -> None:
+    """With everything that is wrong with it beside what else is wrong."""
+    notes = {"policy": "fast", "steps": "x", "check.a": 'queue{pod="p"} < 1', "check.B": "sum(q)<1"}
+    found = parse({PREFIX + key: text for key, text in notes.items()})
+    assert not isinstance(found, Policy)
+    assert {(p.key, p.code) for p in found} == {
+        ("check.B", "CheckNameInvalid"),
+        ("check.a", "CheckLabelTaken"),
+        ("check.a", "CheckManySeries"),
+        ("steps", "ValueInvalid"),
+    }
+
+
+def test_more_checks_than_are_asked() -> None:
+    notes = {f"{PREFIX}check.c{n}": "sum(queue) < 1" for n in range(9)}
+    found = parse({PREFIX + "policy": "fast", **notes})
+    assert not isinstance(found, Policy)
+    assert [(p.code, p.hint) for p in found] == [("ChecksTooMany", "keep at most 8")]
+    del notes[f"{PREFIX}check.c0"]
+    assert isinstance(parse({PREFIX + "policy": "fast", **notes}), Policy)
 
 
 def test_a_shift_without_a_route_is_a_contradiction() -> None:
@@ -229,12 +266,15 @@ def test_foreign_annotations_are_none_of_our_business() -> None:
 
 
 _KEYS = st.one_of(
-    st.sampled_from(sorted(POLICY_KEYS) + sorted(NOT_OFFERED) + ["check.a", ""]),
+    st.sampled_from(sorted(POLICY_KEYS) + sorted(NOT_OFFERED) + ["check.a", "check.b", ""]),
     st.text(max_size=80),
 )
 _TEXTS = st.one_of(
     st.text(max_size=200),
     st.text(alphabet="0123456789@,.%smhdp<>-/ ", max_size=60),
+    st.lists(st.sampled_from(["sum", "(", "rate", "x", "[1m]", ")", "{", "}", "<", "5"])).map(
+        "".join
+    ),
     st.from_regex(r"(\d{1,3}(\.\d{1,3})?%?@\d{1,4}(s|m|h|d),?){1,25}", fullmatch=True),
 )
 
