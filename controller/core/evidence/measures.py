@@ -4,7 +4,7 @@
 A value of PromQL or a gauge has no known noise, so not its size is bet on but how often it is on
 the wrong side of its bound. Each reading is one trial, taken over a window that overlaps no other
 that was counted. A canary that is no worse than stable fails one in `ASSUMED` of them at most where
-stable passes it, and the absolute bet of `eprocess` against that share is what goes into the
+stable passes it, and a Bernoulli likelihood ratio against that share is what goes into the
 composite: three readings in a row roll back, a single one never does.
 """
 
@@ -19,6 +19,9 @@ import msgspec
 
 ASSUMED: Final = 0.03
 """The largest share of its readings that a healthy canary fails by chance."""
+
+FAILING: Final = (0.1, 0.4, 0.9)
+"""The shares that are bet on: a version that is broken now and then, often, or always."""
 
 REBET: Final = 1 / 16
 """Share of the reserve that is bet anew at each reading: there are few of them in a run."""
@@ -120,10 +123,28 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
     stable: float | None = None
     bad: bool = False
 
+    @classmethod
+    def of(cls, value: Value, at: float, *, bad: bool) -> "Noted":
+        """The reading with as many digits as anybody reads, which keeps the accumulators small."""
+        return cls(
+            name=value.name,
+            at=round(at, 3),
+            canary=_short(value.canary),
+            stable=_short(value.stable),
+            bad=bad,
+        )
+
     @property
     def told(self) -> str:
         """Both values as a person reads them."""
         return f"canary {_told(self.canary)}, stable {_told(self.stable)}"
+
+
+def scores(*, bad: bool) -> tuple[float, ...]:
+    """Log e of one trial for each share in `FAILING`, against `ASSUMED`."""
+    if bad:
+        return tuple(math.log(share / ASSUMED) for share in FAILING)
+    return tuple(math.log((1 - share) / (1 - ASSUMED)) for share in FAILING)
 
 
 def broken(noted: Iterable[Noted]) -> str:
@@ -131,6 +152,10 @@ def broken(noted: Iterable[Noted]) -> str:
     known = tuple(noted)
     told = [one for one in known if one.bad] or known
     return "; ".join(f"{one.name}: {one.told}" for one in told)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _told(value: float | None) -> str:

@@ -9,12 +9,12 @@ from msgspec.structs import replace
 from controller.core.evidence import checks, eprocess
 from controller.core.evidence.checks import Kind
 from controller.core.evidence.measures import (
-    ASSUMED,
     GAUGE_SECONDS,
     REBET,
     Assertion,
     Noted,
     Reading,
+    scores,
 )
 from controller.core.evidence.observe import capped, tripped
 from controller.core.evidence.reasons import Code, Reason, seconds
@@ -59,9 +59,7 @@ def _asserted(assertion: Assertion, reading: Reading) -> tuple[Noted | None, boo
         if value.name != assertion.name:
             continue
         bad = value.canary is not None and not assertion.holds(value.canary)
-        noted = Noted(
-            name=value.name, at=reading.at, canary=value.canary, stable=value.stable, bad=bad
-        )
+        noted = Noted.of(value, reading.at, bad=bad)
         shared = value.stable is not None and not assertion.holds(value.stable)
         return noted, None if shared or value.canary is None else bad
     return None, None
@@ -74,13 +72,8 @@ def _gauged(evidence: Evidence, settings: Settings, reading: Reading) -> Iterato
         value = values.get(gauge.name)
         if value is None or reading.at < evidence.warm_until + gauge.patience_seconds:
             continue
-        yield Noted(
-            name=value.name,
-            at=reading.at,
-            canary=value.canary,
-            stable=value.stable,
-            bad=value.canary is not None and gauge.exhausted(value.canary, value.stable),
-        )
+        bad = value.canary is not None and gauge.exhausted(value.canary, value.stable)
+        yield Noted.of(value, reading.at, bad=bad)
 
 
 def _bet(
@@ -95,8 +88,7 @@ def _bet(
             continue
         bad = fresh.get(check.measured)
         if bad is not None and at - trials[number] >= spans[number]:
-            scores = eprocess.absolute(ASSUMED, int(bad), 1)
-            processes[index] = eprocess.advance(processes[index], scores, 1.0, REBET)
+            processes[index] = eprocess.advance(processes[index], scores(bad=bad), 1.0, REBET)
             trials[number] = at
         number += 1
     if trials == list(evidence.trials):

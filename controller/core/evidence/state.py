@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from controller.core.evidence import eprocess
 from controller.core.evidence.eprocess import Process
 from controller.core.evidence.excess import NONE, Excess
-from controller.core.evidence.measures import ASSUMED, Noted
+from controller.core.evidence.measures import FAILING, Noted
 from controller.core.evidence.safe import NOTHING, Proof
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import Tally
@@ -164,7 +164,7 @@ def start(settings: Settings) -> Evidence:
     if limit is not None:
         processes.append(eprocess.fresh(len(eprocess.alternatives(floored(limit)))))
     measured = len(settings.measured)
-    processes += [eprocess.fresh(len(eprocess.alternatives(ASSUMED)))] * measured
+    processes += [eprocess.fresh(len(FAILING))] * measured
     return Evidence(
         fast=eprocess.fresh(len(eprocess.RATIOS)),
         processes=tuple(processes),

@@ -19,8 +19,8 @@ from controller.core.policy.grammar import shown
 from controller.core.policy.model import Comparison, Problem, UserCheck
 from controller.core.policy.promql_rules import Fault
 
-MAX_CHECKS: Final = 8
-"""Each is two queries at every look of every run."""
+MAX_CHECKS: Final = 4
+"""Each is two queries at every look of a run, and each leaves the others less to bet."""
 
 MAX_TEXT: Final = 1024
 """Characters of a check. Longer ones are rules of their own, and nobody sees what they say."""

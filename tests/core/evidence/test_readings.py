@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from controller.adapters.prometheus.saturation import Saturation
 from controller.core.evidence import eprocess
 from controller.core.evidence.judge import (
     Code,
@@ -21,10 +22,20 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
-from controller.core.evidence.measures import ASSUMED, REBET, Assertion, Gauge, Reading, Value
+from controller.core.evidence.measures import (
+    ASSUMED,
+    FAILING,
+    REBET,
+    Assertion,
+    Gauge,
+    Reading,
+    Value,
+    scores,
+)
 from controller.core.evidence.readings import read
 from controller.core.evidence.settings import Limits
 from controller.core.evidence.tally import Interval, Tally
+from controller.core.policy.promql import MAX_CHECKS
 
 ORDERS = Assertion(name="orders", comparison="<", limit=0.05, window_seconds=60.0)
 MEMORY = Gauge(name="memory", usual=0.4, floor=0.1)
@@ -184,22 +195,33 @@ def test_an_old_reading_changes_nothing() -> None:
     assert read(evidence, ASKED, again) == evidence
 
 
-def test_what_was_read_survives_a_restart_to_the_bit() -> None:
+def test_what_was_read_survives_a_restart_and_all_of_it_fits() -> None:
+    """Everything that a policy may ask for, after a long run that was not always healthy."""
     full = Settings(
-        limits=Limits(max_error_rate=0.01, latency=((0.3, 0.01),)),
+        limits=Limits(max_error_rate=0.05, latency=((0.1, 0.2), (0.3, 0.05), (1.0, 0.01))),
         assertions=tuple(
-            Assertion(name=f"check-{n}", comparison="<", limit=1.0, window_seconds=60.0)
-            for n in range(4)
+            Assertion(name=f"orders-{n}", comparison="<", limit=1.0, window_seconds=60.0)
+            for n in range(MAX_CHECKS)
         ),
-        gauges=(MEMORY,),
+        gauges=tuple(
+            Gauge(name=item.name, usual=0.4, floor=0.1) for item in Saturation().items[:6]
+        ),
     )
-    evidence, _ = played([(BAD, GOOD), (None, GOOD), (BAD, None)] * 2)
-    assert Evidence.from_json(json.loads(json.dumps(evidence.to_json()))) == evidence
-    state = start(full)
-    for n in range(4):
-        value = Value(name=f"check-{n}", canary=1 / 3, stable=2 / 3)
-        state = read(state, full, Reading(at=1_790_000_000.123, values=(value,)))
-    assert Evidence.from_json(json.loads(json.dumps(state.to_json()))) == state
+    buckets = (*((bound / 10, 30) for bound in range(1, 12)), (math.inf, 40))
+    state = weight_changed(start(full), 1_790_000_000.123)
+    for scrape in range(1, 200):
+        at = 1_790_000_000.123 + 5.0 * scrape
+        canary = Tally(requests=40, errors=scrape % 2, buckets=buckets)
+        stable = Tally(requests=360, errors=3, buckets=buckets)
+        state = observe(state, full, Interval(at=at, seconds=5.0, canary=canary, stable=stable))
+        named = [*(item.name for item in full.assertions), *(item.name for item in full.gauges)]
+        values = tuple(Value(name=n, canary=scrape / 3, stable=scrape / 7e6) for n in named)
+        for value in values[:MAX_CHECKS]:
+            state = read(state, full, Reading(at=at, values=(value,)))
+        state = read(state, full, Reading(at=at, values=values[MAX_CHECKS:]))
+    text = json.dumps(state.to_json(), separators=(",", ":"))
+    assert len(text) <= 4096
+    assert Evidence.from_json(json.loads(text)) == state
 
 
 def test_the_bet_is_fair_if_three_readings_in_a_hundred_fail() -> None:
@@ -207,10 +229,9 @@ def test_the_bet_is_fair_if_three_readings_in_a_hundred_fail() -> None:
     for chance, most in ((ASSUMED, 1.0), (ASSUMED / 2, 0.9)):
         mean = 0.0
         for order in itertools.product((0, 1), repeat=8):
-            process = eprocess.fresh(len(eprocess.alternatives(ASSUMED)))
+            process = eprocess.fresh(len(FAILING))
             for bad in order:
-                scores = eprocess.absolute(ASSUMED, bad, 1)
-                process = eprocess.advance(process, scores, 1.0, REBET)
+                process = eprocess.advance(process, scores(bad=bool(bad)), 1.0, REBET)
             odds = math.prod(chance if bad else 1 - chance for bad in order)
             mean += odds * math.exp(eprocess.value(process))
         assert mean <= most + 1e-9

@@ -242,7 +242,7 @@ def test_more_checks_than_are_asked() -> None:
     notes = {f"{PREFIX}check.c{n}": "sum(queue) < 1" for n in range(9)}
     found = parse({PREFIX + "policy": "fast", **notes})
     assert not isinstance(found, Policy)
-    assert [(p.code, p.hint) for p in found] == [("ChecksTooMany", "keep at most 8")]
+    assert [(p.code, p.hint) for p in found] == [("ChecksTooMany", "keep at most 4")]
     del notes[f"{PREFIX}check.c0"]
     assert isinstance(parse({PREFIX + "policy": "fast", **notes}), Policy)
 
