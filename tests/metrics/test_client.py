@@ -134,11 +134,11 @@ async def test_each_provider_is_asked_for_its_own_keys_in_the_same_look() -> Non
             labels = {"namespace": "shop", "pod": name, "status": "503"}
             counter = {"__name__": "http_requests_total", **labels}
             return matrix([{"metric": counter, "values": [[AT, "7"]]}])
-        return matrix([]) if text.startswith("http_request_duration") else good(request)
+        return matrix([]) if "http_request_duration" in text else good(request)
 
     batch = await client(handler).samples(10, [STABLE, CANARY, pods])
     assert sorted(text.partition("{")[0] for text in asked) == [
-        "http_request_duration_seconds_bucket",
+        "",
         "http_requests_total",
         HISTOGRAM,
         COUNTER,

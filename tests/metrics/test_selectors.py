@@ -58,13 +58,17 @@ def selector(text: str) -> promql_parser.VectorSelector:
 async def test_every_query_is_promql(name: str, count: int) -> None:
     provider = load()[name]
     texts = await asked(name, keys(provider, count))
-    metrics = [provider.requests.metric]
-    metrics += [provider.latency.metric] if provider.latency else []
+    counter = provider.requests.metric
+    metrics = [f"{counter}|{provider.native}" if provider.natively_counted else counter]
+    if provider.latency:
+        bucket = provider.latency.metric
+        metrics.append(f"{bucket}|{provider.native}" if provider.native else bucket)
     assert len(texts) == len(metrics) + 1
     for text, metric in zip(texts, [*metrics, metrics[0]], strict=True):
         found = selector(text)
-        assert found.name == metric
         matchers = {one.name: one for one in found.matchers.matchers}
+        # The classic form and the native one are asked for together.
+        assert (found.name or matchers["__name__"].value) == metric
         # More than one for a label would be valid, and mean both.
         assert len(matchers) == len(found.matchers.matchers)
         assert all(one.op == promql_parser.MatchOp.Re for one in matchers.values())

@@ -60,8 +60,12 @@ class _Part:
 
     def query(self, latency: Latency | None, window: str, deadline: float) -> "_Query":
         """For the histogram if `latency` is given, else for the counter of answers."""
-        metric = latency.metric if latency else self.provider.requests.metric
-        text = self.provider.selector(metric, self.names.matchers()) + window
+        names = self.names.matchers()
+        text = (
+            self.provider.latency_selector(latency, names)
+            if latency
+            else self.provider.requests_selector(names)
+        ) + window
         return _Query(part=self, latency=latency, text=text, deadline=deadline)
 
 

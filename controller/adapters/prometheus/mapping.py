@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from controller.adapters.prometheus import native
 from controller.adapters.prometheus.names import Names
 from controller.adapters.prometheus.providers import Latency, Provider
 from controller.adapters.prometheus.wire import Row
@@ -31,6 +32,8 @@ class Sorter:
 
     def add_requests(self, rows: Iterable[Row]) -> None:
         """Take in the rows of the request counter."""
+        if self.provider.natively_counted:
+            rows = native.counted(native.once([*rows], self.provider.native, "", self.warnings))
         for key, series in self._sorted(rows):
             self._requests.setdefault(key, []).append(series)
             if self.provider.is_error(dict(series.labels)):
@@ -38,6 +41,9 @@ class Sorter:
 
     def add_buckets(self, rows: Iterable[Row], latency: Latency) -> None:
         """Take in the rows of the histogram."""
+        if self.provider.native:
+            alone = native.once([*rows], self.provider.native, latency.bound_label, self.warnings)
+            rows = native.bucketed(alone, latency.bound_label, self.warnings)
         for key, series in self._sorted(rows):
             bound = _bound(dict(series.labels).get(latency.bound_label, ""))
             if bound is None:

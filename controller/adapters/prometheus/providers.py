@@ -68,11 +68,16 @@ class Requests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The cumulative histogram of answer times."""
+    """The cumulative histogram of answer times.
+
+    `native` is what the same one is called where the store keeps it as a native histogram: the name
+    without an ending. Its count is then the counter of answers as well, if that is how these count.
+    """
 
     metric: Label
     bound_label: Label
     unit_seconds: float
+    native: Label | None = None
 
 
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,8 +121,28 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         told += [(bad, labels.get(name, "")) for name, bad in self.requests.also_errors.items()]
         return any(value and re.fullmatch(bad, value) for bad, value in told)
 
-    def selector(self, metric: str, names: str) -> str:
-        """A PromQL selector of those series of a metric that count, narrowed down by `names`."""
+    @property
+    def native(self) -> str:
+        """Name of the native histogram of answer times; empty if there can be none."""
+        return (self.latency and self.latency.native) or ""
+
+    @property
+    def natively_counted(self) -> bool:
+        """Whether the native histogram counts the answers where it stands for the classic one."""
+        return bool(self.native) and self.requests.metric == f"{self.native}_count"
+
+    def requests_selector(self, names: str) -> str:
+        """A PromQL selector of the series that count answers, narrowed down by `names`."""
+        native = self.native if self.natively_counted else ""
+        return self._selector(self.requests.metric, native, names)
+
+    def latency_selector(self, latency: Latency, names: str) -> str:
+        """The same of those that count by how long answers took."""
+        return self._selector(latency.metric, self.native, names)
+
+    def _selector(self, metric: str, native: str, names: str) -> str:
+        if native:
+            return f'{{__name__=~"{metric}|{native}",{self.counted(names)}}}'
         return f"{metric}{{{self.counted(names)}}}"
 
     def counted(self, names: str) -> str:
@@ -189,6 +214,8 @@ def parse(text: str, name: str) -> Provider:
         raise ValueError(f"provider file {name}: {error}") from error
     if [provider.service, provider.service_labels, provider.pods].count(None) != 2:
         raise ValueError(f"provider file {name}: it needs one of service, service_labels and pods")
+    if provider.latency and provider.native and provider.latency.unit_seconds != 1:
+        raise ValueError(f"provider file {name}: a native histogram is read in seconds alone")
     if not all(found in ({"joined"}, {"namespace", "service"}) for found in groups):
         raise ValueError(f"provider file {name}: a pattern names no Service with its namespace")
     return provider

@@ -2,7 +2,7 @@
 """The query API's answers: decoding them, and refusing everything that is not one.
 
 Of an instant query with a range selector that is a matrix of raw samples with the scrapes' time
-stamps, of a user check a vector or a scalar. Native histograms in the same answer are passed over.
+stamps, counters and native histograms, of a user check a vector or a scalar.
 """
 
 from typing import Literal, TypeVar
@@ -12,11 +12,19 @@ import msgspec
 from controller.core.errors import MetricsUnavailable
 
 
+class Native(msgspec.Struct, frozen=True):
+    """A sample of a native histogram; buckets as [rule, "left", "right", "count"], each alone."""
+
+    count: str
+    buckets: list[tuple[int, str, str, str]] = []
+
+
 class Row(msgspec.Struct, frozen=True):
-    """One series: its labels, and its samples as [seconds, "value"]."""
+    """One series: its labels, and its samples as [seconds, "value"], or native histograms."""
 
     metric: dict[str, str]
     values: list[tuple[float, str]] = []
+    histograms: list[tuple[float, Native]] = []
 
 
 class Point(msgspec.Struct, frozen=True):

@@ -175,7 +175,7 @@ def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evide
     compared = [bound for bound in finite if bound in known]
     # A past with other bounds is worth less than the bounds that there are now.
     compared = compared if 2 * len(compared) >= len(finite) else finite
-    bounds = latency.thinned((*compared, INFINITE))
+    bounds = latency.thinned((*compared, INFINITE), settings.past)
     return _grown(
         settings,
         structs.replace(

@@ -40,6 +40,9 @@ TAIL_BEGINS: Final = 0.99
 MOST_CELLS: Final = 15
 """More bounds add little and cost time and state."""
 
+BEYOND_SLOWEST: Final = 5
+"""So many bounds above the slowest answers of the past are kept: something may get slower."""
+
 LEAST_SEEN: Final = 200
 """Requests of stable that a histogram needs before it says where stable's answers fall."""
 
@@ -65,10 +68,21 @@ class Bet:
     gains: tuple[float, ...]
 
 
-def thinned(bounds: Sequence[float]) -> tuple[float, ...]:
-    """At most `MOST_CELLS` of the ascending bounds, spread evenly, first and last included."""
+def thinned(bounds: Sequence[float], past: Iterable[tuple[float, int]] = ()) -> tuple[float, ...]:
+    """At most `MOST_CELLS` of the ascending bounds, spread evenly, first and last included.
+
+    Where there are more, those that nothing of the past lies near are left out first: below its
+    fastest answers, and further above its slowest than a time-out is.
+    """
     if len(bounds) <= MOST_CELLS:
         return tuple(bounds)
+    counts = dict(past)
+    whole = max(counts.values(), default=0)
+    if whole:
+        empty = [bound for bound in bounds[:-1] if not counts.get(bound, 0)]
+        beyond = [bound for bound in bounds[:-1] if counts.get(bound, 0) == whole]
+        left_out = {*empty[:-1], *beyond[BEYOND_SLOWEST:]}
+        return thinned([bound for bound in bounds if bound not in left_out])
     last = len(bounds) - 1
     return tuple(bounds[round(place * last / (MOST_CELLS - 1))] for place in range(MOST_CELLS))
 
