@@ -51,7 +51,7 @@ def verdict(found: Verdict) -> dict[str, Any]:
         "difference": {
             "at_least": f"{found.at_least:.6f}",
             "at_most": f"{found.at_most:.6f}",
-            "margin": f"{found.margin:.6f}",
+            "margin": f"{found.settings.safe_margin:.6f}",
         },
         "parts": [{"check": name, "log10": f"{part:.3f}"} for name, part in found.parts],
         "evidence_seconds": f"{found.evidence_seconds:.3f}",

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from msgspec import structs
 
 from controller.core.evidence import eprocess, latency
-from controller.core.evidence.settings import Limits, Settings
+from controller.core.evidence.measures import Assertion
+from controller.core.evidence.settings import SATURATION, Limits, Settings
 from controller.core.evidence.state import Evidence, floored
 from controller.core.evidence.tally import INFINITE, Interval, Tally
 
@@ -147,7 +148,11 @@ def checks(settings: Settings, evidence: Evidence) -> tuple[Check, ...]:
     """The checks with a process of their own, in the order of `evidence.processes`."""
     known = evidence.past if sum(evidence.past) >= latency.LEAST_SEEN else ()
     return _checks(
-        settings.limits, settings.measured, evidence.bounds, evidence.limit_bounds, known
+        settings.limits,
+        _measured(settings.assertions, bool(settings.gauges)),
+        evidence.bounds,
+        evidence.limit_bounds,
+        known,
     )
 
 
@@ -245,6 +250,13 @@ def shares(settings: Settings, evidence: Evidence) -> tuple[tuple[Check, float],
         (check, math.log(check.weight) + eprocess.value(process))
         for check, process in zip(checks(settings, evidence), evidence.processes, strict=True)
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _measured(assertions: tuple[Assertion, ...], gauged: bool) -> tuple[str, ...]:  # noqa: FBT001
+    """Names of the checks that come by readings. Gauges are one together: the others bet more."""
+    named = tuple(f"check {item.name}" for item in assertions)
+    return (*named, SATURATION) if gauged else named
 
 
 @functools.lru_cache(maxsize=1024)  # Asked for several times per interval, ever the same per run.

@@ -65,11 +65,8 @@ class Verdict:
         evidence_seconds: How much time at the present weight the scrapes have covered.
         window_at: Since when that weight is in force; None if no window is open.
         data_at: Scrape time of the newest interval judged; None before the first.
-        at_least: How much larger than stable's the canary's share of errors is at least, at this
-            weight; wrong at any look with probability `Settings.beta` at most.
-        at_most: The same the other way.
-        margin: The difference that a promotion must have ruled out.
-        parts: Each check with the decimal logarithm of what it adds to the evidence.
+        evidence: The accumulators that it was read from.
+        settings: The settings of the run.
         seconds_to_go: When to expect an end of HOLD if all goes on as it does; None if unknown.
     """
 
@@ -84,11 +81,30 @@ class Verdict:
     evidence_seconds: float
     window_at: float | None
     data_at: float | None
-    at_least: float = -1.0
-    at_most: float = 1.0
-    margin: float = 1.0
-    parts: tuple[tuple[str, float], ...] = ()
+    evidence: Evidence
+    settings: Settings
     seconds_to_go: float | None = None
+
+    # What only people ask for is found when they do: most verdicts are looked at by nobody.
+
+    @property
+    def at_least(self) -> float:
+        """How much larger than stable's the canary's share of errors is at least, at this weight.
+
+        Wrong at any look of a run with probability `Settings.beta` at most.
+        """
+        return self.evidence.excess.bound(self.settings.beta)
+
+    @property
+    def at_most(self) -> float:
+        """The same the other way."""
+        return self.evidence.proof.bound(self.settings.beta)
+
+    @property
+    def parts(self) -> tuple[tuple[str, float], ...]:
+        """Each check with the decimal logarithm of what it adds to the evidence."""
+        shares = checks.shares(self.settings, self.evidence)
+        return tuple((check.name, part / math.log(10)) for check, part in shares)
 
 
 def judge(
@@ -110,7 +126,7 @@ def judge(
         hard_trips: Failures that need no statistics, from `pods.hard_trips`.
         alone: No stable pod serves any more, so that a PASS asks nothing of stable.
     """
-    level, deciding = checks.composite(settings, evidence)
+    level = evidence.level
     if hard_trips:
         return _verdict(
             evidence, settings, Outcome.FAIL, tuple(hard_trips), check=hard_trips[0].check,
@@ -130,7 +146,7 @@ def judge(
             canary=Tally(requests=trip.canary[1], errors=trip.canary[0]),
             stable=Tally(requests=trip.stable[1], errors=trip.stable[0]),
         )
-    found = [*_doubts(evidence, settings, level, deciding), *readings.doubts(evidence, settings)]
+    found = [*_doubts(evidence, settings), *readings.doubts(evidence, settings)]
     found += [*_blind(evidence, settings, now - evidence.last_at, alone=alone)]
     found += [*readings.unread(evidence, settings, now, proven=gate.proven)]
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]
@@ -140,6 +156,7 @@ def judge(
             seconds_to_go=gates.seconds_to_go(evidence, settings, gate),
         )  # fmt: skip
     passed = _passed(evidence, level, settings)
+    _, deciding = checks.composite(settings, evidence)
     return _verdict(evidence, settings, Outcome.PASS, (passed,), check=deciding.name, level=level)
 
 
@@ -166,12 +183,8 @@ def _verdict(
         evidence_seconds=evidence.window.seconds,
         window_at=evidence.window.at,
         data_at=evidence.last_at if math.isfinite(evidence.last_at) else None,
-        at_least=evidence.excess.bound(settings.beta),
-        at_most=evidence.proof.bound(settings.beta),
-        margin=settings.safe_margin,
-        parts=tuple(
-            (check.name, part / math.log(10)) for check, part in checks.shares(settings, evidence)
-        ),
+        evidence=evidence,
+        settings=settings,
         seconds_to_go=seconds_to_go,
     )
 
@@ -210,9 +223,7 @@ def _stated(trip: Trip, code: Code, settings: Settings) -> Reason:
     return Reason(check=trip.check, code=code, message=f"{trip.words}; evidence {weight}")
 
 
-def _doubts(
-    evidence: Evidence, settings: Settings, level: float, deciding: Check
-) -> Iterator[Reason]:
+def _doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """What speaks against the canary or its surroundings without being proof."""
     window = evidence.window
     shared = stable_violates(evidence, settings)
@@ -222,7 +233,9 @@ def _doubts(
             yield _limit(check, canary or (0, 0), stable or (0, 0), Code.STABLE_VIOLATES_LIMIT)
         elif check.absolute and canary and canary[0] > check.limit * canary[1]:
             yield _limit(check, canary, stable or (0, 0), Code.ABOVE_LIMIT)
+    level = evidence.level
     if level >= settings.log_doubt:
+        _, deciding = checks.composite(settings, evidence)
         deciding = deciding.told(window.canary, window.stable)
         canary = deciding.figures(window.canary) or (0, 0)
         stable = deciding.figures(window.stable) or (0, 0)

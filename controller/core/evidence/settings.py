@@ -135,15 +135,6 @@ class Settings:
                 raise ValueError(f"{name} is out of its range")
 
     @property
-    def measured(self) -> tuple[str, ...]:
-        """Names of the checks on what is measured beside requests, in the order of their processes.
-
-        Gauges are one check together, which leaves each of the others more to bet.
-        """
-        named = tuple(f"check {item.name}" for item in self.assertions)
-        return (*named, SATURATION) if self.gauges else named
-
-    @property
     def log_needed(self) -> float:
         """Natural logarithm of the evidence that means rollback: 1/alpha."""
         return -math.log(self.alpha)

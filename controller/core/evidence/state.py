@@ -163,7 +163,7 @@ def start(settings: Settings) -> Evidence:
     limit = settings.limits.max_error_rate
     if limit is not None:
         processes.append(eprocess.fresh(len(eprocess.alternatives(floored(limit)))))
-    measured = len(settings.measured)
+    measured = len(settings.assertions) + bool(settings.gauges)
     processes += [eprocess.fresh(len(FAILING))] * measured
     return Evidence(
         fast=eprocess.fresh(len(eprocess.RATIOS)),
