@@ -102,3 +102,48 @@ def test_logarithms_of_nothing() -> None:
     assert eprocess.log_sum([]) == -math.inf
     assert eprocess.log_sum([-math.inf, -math.inf]) == -math.inf
     assert eprocess.log_sum([800.0, 800.0]) == pytest.approx(800 + math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable"),
+    [(0, 9), (1, 9), (100, 0), (100, 900)],
+    ids=["calm", "alike", "bad", "all"],
+)
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(10**5, marks=pytest.mark.slow),
+        pytest.param(10**7, marks=[pytest.mark.deep, pytest.mark.timeout(900)]),
+    ],
+)
+def test_no_run_is_so_long_that_a_number_overflows(steps: int, canary: int, stable: int) -> None:
+    """Ten million scrapes are a year and a half of one run."""
+    terms = eprocess.odds(100, 900, 1.25, 0.0)
+    assert terms is not None
+    scores, process = eprocess.relative(terms, canary, stable), eprocess.fresh(len(eprocess.RATIOS))
+    for _ in range(steps):
+        process = eprocess.advance(process, scores, 1.0, 1 / 256)
+    assert all(math.isfinite(part) for part in (*process.bets, process.scale, process.cash))
+    value = eprocess.value(process)
+    assert math.isfinite(value)
+    # What is left of a healthy year still finds what turns bad now.
+    bad = eprocess.relative(terms, 100, 0)
+    for _ in range(60):
+        process = eprocess.advance(process, bad, 1.0, 1 / 256)
+    assert eprocess.value(process) > value or steps * max(scores) > 1e6
+
+
+@pytest.mark.parametrize("parts", [2, 5, 10])
+def test_how_scrapes_are_grouped_makes_no_difference_to_a_bet(parts: int) -> None:
+    """At one split the counts of many scrapes say what they say together; see the module's formula.
+
+    What does depend on the scrapes is stated: the cap, and the reserve that is bet anew at each.
+    """
+    whole = eprocess.odds(1000, 9000, 1.25, 0.001)
+    each = eprocess.odds(1000 / parts, 9000 / parts, 1.25, 0.001)
+    assert whole is not None
+    assert each is not None
+    bad = [(number % 3, number % 4) for number in range(parts)]
+    together = eprocess.relative(whole, sum(c for c, _ in bad), sum(s for _, s in bad))
+    alone = [eprocess.relative(each, *one) for one in bad]
+    assert together == pytest.approx([math.fsum(scores) for scores in zip(*alone, strict=True)])
