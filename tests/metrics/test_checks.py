@@ -16,7 +16,7 @@ from controller.adapters.prometheus.providers import choose, load
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
 from controller.core.policy import families, keys
-from controller.core.policy.promql import selectors
+from controller.core.policy.promql_text import selectors
 
 ORDERS = "sum(rate(orders_failed_total[1m])) / sum(rate(orders_total[1m]))"
 GATEWAY = 'sum(rate(traefik_service_requests_total{code="500"}[1m]))'

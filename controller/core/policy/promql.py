@@ -100,19 +100,9 @@ def inject(expression: str, matchers: str, families: tuple[tuple[str, str], ...]
 @functools.lru_cache(maxsize=1024)
 def metrics(expression: str) -> tuple[str, ...]:
     """The names of the metrics that an expression reads, each once. Errors as `inject`."""
-    return tuple(dict.fromkeys(map(promql_text.metric, selectors(ql.parse(expression)))))
-
-
-def selectors(expr: ql.Expr) -> tuple[ql.VectorSelector, ...]:
-    """Every selector of a tree, in the order in which they stand there."""
-    found: list[ql.VectorSelector] = []
-
-    def visit(node: ql.Expr) -> None:
-        if isinstance(node, ql.VectorSelector):
-            found.append(node)
-
-    ql.walk(expr, visit)
-    return tuple(found)
+    return tuple(
+        dict.fromkeys(map(promql_text.metric, promql_text.selectors(ql.parse(expression))))
+    )
 
 
 def _named(name: str) -> list[Fault]:
@@ -142,25 +132,9 @@ def _tree(text: str) -> ql.Expr:
             hint = 'write such texts in double quotes, with each backslash twice: "\\\\d+"'
         said = shown(" ".join(str(error).split()))[1:-1]
         raise _Refused("CheckUnreadable", f"this is no PromQL: {said}", hint) from error
-    if _depth(expr) > MAX_DEPTH:
+    if any(depth > MAX_DEPTH for _, depth in promql_text.nodes(expr)):
         raise deep
     return expr
-
-
-def _depth(expr: ql.Expr) -> int:
-    now = most = 0
-
-    def enter(_: ql.Expr) -> None:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
-
-    def leave(_: ql.Expr) -> None:
-        nonlocal now
-        now -= 1
-
-    ql.walk(expr, enter, leave)
-    return most
 
 
 def _split(whole: ql.Expr) -> tuple[ql.Expr, Comparison, float]:

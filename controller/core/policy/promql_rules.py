@@ -33,8 +33,7 @@ _CLASSIC: Final = ("histogram_quantile", "histogram_fraction")
 
 def faults(expr: ql.Expr) -> tuple[Fault, ...]:
     """Everything that is wrong with the measured side of a check, each once."""
-    nodes: list[ql.Expr] = []
-    ql.walk(expr, nodes.append)
+    nodes = [node for node, _ in promql_text.nodes(expr)]
     found = [fault for node in nodes for fault in _of_node(node)]
     chosen = [node for node in nodes if isinstance(node, ql.VectorSelector)]
     found += _overwritten(nodes, chosen)
@@ -77,7 +76,7 @@ def window(expr: ql.Expr) -> float:
         case ql.SubqueryExpr():
             return (expr.range.total_seconds() if expr.range else 0.0) + window(expr.expr)
         case _:
-            return max((window(part) for part in _parts(expr)), default=0.0)
+            return max((window(part) for part in promql_text.parts(expr)), default=0.0)
 
 
 def speaks(expr: ql.Expr) -> bool:
@@ -98,7 +97,7 @@ def speaks(expr: ql.Expr) -> bool:
         case ql.AggregateExpr():
             return speaks(expr.expr)
         case _:
-            return all(speaks(part) for part in _parts(expr))
+            return all(speaks(part) for part in promql_text.parts(expr))
 
 
 def _pair_speaks(expr: ql.BinaryExpr) -> bool:
@@ -181,29 +180,13 @@ def _paired(expr: ql.BinaryExpr) -> frozenset[str] | None:
     return left if left is not None else right
 
 
-def _parts(expr: ql.Expr) -> tuple[ql.Expr, ...]:
-    """The expressions that stand right within another."""
-    match expr:
-        case ql.BinaryExpr():
-            return (expr.lhs, expr.rhs)
-        case ql.AggregateExpr():
-            given = (expr.param,) if isinstance(expr.param, ql.Expr) else ()
-            return (*given, expr.expr)
-        case ql.Call():
-            return tuple(expr.args)
-        case ql.ParenExpr() | ql.UnaryExpr() | ql.SubqueryExpr():
-            return (expr.expr,)
-        case _:
-            return ()
-
-
 def _constant(expr: ql.Expr) -> bool:
     """Whether a tree is a number or a text, however it is put together; it has no series then."""
     match expr:
         case ql.NumberLiteral() | ql.StringLiteral():
             return True
         case ql.ParenExpr() | ql.UnaryExpr() | ql.BinaryExpr():
-            return all(_constant(part) for part in _parts(expr))
+            return all(_constant(part) for part in promql_text.parts(expr))
         case ql.Call():
             return str(expr.func.return_type) == str(ql.ValueType.Scalar)
         case _:
@@ -290,13 +273,7 @@ def _of_pair(node: ql.BinaryExpr) -> Iterator[Fault]:
 def _of_quantile(node: ql.Call) -> Iterator[Fault]:
     """A classic histogram has its bounds in a label, which an aggregation must keep."""
     found = labels(node.args[-1])
-    inner: list[str] = []
-
-    def note(part: ql.Expr) -> None:
-        if isinstance(part, ql.VectorSelector):
-            inner.append(promql_text.metric(part))
-
-    ql.walk(node.args[-1], note)
+    inner = [promql_text.metric(one) for one in promql_text.selectors(node.args[-1])]
     if found is not None and "le" not in found and any(n.endswith("_bucket") for n in inner):
         yield (
             "CheckBucketsLost",

@@ -9,7 +9,7 @@ that was changed on the way would judge by something that nobody wrote.
 import datetime as dt
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import promql_parser as ql
@@ -31,6 +31,41 @@ _SIDES: Final = (
     (ql.VectorMatchCardinality.ManyToOne, " group_left"),
     (ql.VectorMatchCardinality.OneToMany, " group_right"),
 )
+
+
+def nodes(expr: ql.Expr) -> Iterator[tuple[ql.Expr, int]]:
+    """Every node of a tree as it stands there, each with how deep it lies; the root lies at 1.
+
+    The parser has a walk of its own, which takes minutes for what a few hundred signs can nest.
+    """
+    left = [(expr, 1)]
+    while left:
+        node, depth = left.pop()
+        yield node, depth
+        left.extend((part, depth + 1) for part in reversed(parts(node)))
+
+
+def parts(expr: ql.Expr) -> tuple[ql.Expr, ...]:
+    """The expressions that stand right within another."""
+    match expr:
+        case ql.BinaryExpr():
+            return (expr.lhs, expr.rhs)
+        case ql.AggregateExpr():
+            given = (expr.param,) if isinstance(expr.param, ql.Expr) else ()
+            return (*given, expr.expr)
+        case ql.Call():
+            return tuple(expr.args)
+        case ql.ParenExpr() | ql.UnaryExpr() | ql.SubqueryExpr():
+            return (expr.expr,)
+        case ql.MatrixSelector():
+            return (expr.vector_selector,)
+        case _:
+            return ()
+
+
+def selectors(expr: ql.Expr) -> tuple[ql.VectorSelector, ...]:
+    """Every selector of a tree, in the order in which they stand there."""
+    return tuple(node for node, _ in nodes(expr) if isinstance(node, ql.VectorSelector))
 
 
 def metric(selector: ql.VectorSelector) -> str:
