@@ -27,6 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("controller.cli.demo", "Show whole rollouts on this machine, without a cluster."),
     "lint": Entry("controller.cli.lint", "Check manifests before they reach a cluster."),
     "doctor": Entry("controller.cli.doctor", "Say before the first run whether it would work."),
+    "checks": Entry("controller.cli.checks", "Ask a target's checks before a run does."),
     "get": Entry("controller.cli.get", "List targets and their runs."),
     "status": Entry(
         "controller.cli.status", "Show one target: tracks, weight, verdict, next step."

@@ -1,59 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """`switchgear doctor`: whether a run would work and what it could see, before the first one."""
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from typing import Any, Final
 
 import click
 
-from controller import readers
 from controller.app.reading import Access
-from controller.cli import direct, talk
+from controller.cli import direct, metered, talk
 from controller.core.policy.model import Preset
 
 MARKS: Final = {"ok": "ok      ", "warning": "WARNING ", "problem": "PROBLEM "}
 
 
-def _url(_ctx: click.Context, _option: click.Parameter, text: str | None) -> str:
-    try:
-        return readers.url(text) if text else ""
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def _providers(
-    _ctx: click.Context, _option: click.Parameter, given: tuple[str, ...]
-) -> tuple[str, ...]:
-    try:
-        return tuple(readers.provider(name) for text in given for name in text.split(",") if name)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 @click.command("doctor")
 @click.argument("target")
 @talk.namespace_option
-@click.option(
-    "--prometheus",
-    "--prometheus-url",
-    "prometheus_url",
-    envvar="SWITCHGEAR_PROMETHEUS",
-    callback=_url,
-    help="Address of Prometheus, as `switchgear run` is told.",
-)
-@click.option(
-    "--provider",
-    "providers",
-    multiple=True,
-    envvar="SWITCHGEAR_PROVIDER",
-    default=("traefik", "application"),
-    show_default=True,
-    callback=_providers,
-    help="Whose metrics judge where the policy names none, as `switchgear run` is told; "
-    "repeatable.",
-)
+@metered.prometheus_options
 @click.option(
     "--policy",
     "preset",
@@ -83,24 +45,11 @@ def command(
 
     ref = talk.target_of(target, namespace)
     asked = doctor.Asked(prometheus_url=prometheus_url, providers=providers, preset=preset)
-    with _quiet():
+    with metered.quiet():
         report = talk.ask(lambda: doctor.examine(access, ref, asked))
     talk.show(report, output, _text)
     if not report["ok"]:
         raise SystemExit(talk.NO)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What the engine would log is told as a finding; a line of log would break the JSON."""
-    import structlog
-
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    try:
-        yield
-    finally:
-        structlog.configure(**before)
 
 
 def _text(report: dict[str, Any]) -> str:

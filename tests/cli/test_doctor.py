@@ -2,76 +2,28 @@
 """`doctor` on a whole cluster with its Prometheus, before anything was ever rolled out."""
 
 import asyncio
-import contextlib
-import json
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
-from click.testing import Result
 
 from controller.adapters.kube.rights import asked
 from controller.sim import clock
 from controller.sim.apiserver.errors import ApiError
 from controller.sim.apiserver.request import Request, Response, error_response
 from controller.sim.world import World
-from tests.cli.room import Room, room, thread_serving, typed
+from tests.cli.practice import Practice, practice, quiet_world
+from tests.cli.room import typed
 from tests.engine.house import POLICY, house
-from tests.support.realtime import ROOT, configured, prometheus_serving
+from tests.support.realtime import ROOT, configured
 
 BY_PODS: Final = {
     "switchgear.dev/policy": "fast",
     "switchgear.dev/steps": "50@60s",
     "switchgear.dev/bake": "20s",
 }
-
-
-def quiet_world(
-    change: Callable[[World], object] | None = None, *, seconds: float = 120.0, **how: Any
-) -> World:
-    """A target that a daemon has taken up, with so many seconds of requests behind it."""
-
-    async def story() -> World:
-        async with house(**how) as found:
-            if change is not None:
-                change(found.world)
-            await asyncio.sleep(seconds)
-            await found.stop()
-            return found.world
-
-    return clock.run(story())
-
-
-class _Today:
-    """The wall clock of a store that stands still: its last sample was taken just now."""
-
-    def __init__(self, ahead: float = 0.0) -> None:
-        self.ahead = ahead
-
-    def timestamp(self) -> float:
-        return time.time() + self.ahead
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Practice:
-    """A person with a kubeconfig and the address of a Prometheus."""
-
-    room: Room
-    prometheus: str
-
-    def type(self, *words: str, target: str = "shop/checkout") -> Result:
-        return self.room.type("doctor", target, "--prometheus", self.prometheus, *words)
-
-    def told(self, *words: str, code: int = 0) -> dict[str, Any]:
-        result = self.type(*words, "-o", "json")
-        assert result.exit_code == code, result.output
-        told: dict[str, Any] = json.loads(result.stdout)
-        assert told["ok"] is (code == 0)
-        return told
 
 
 def findings(told: dict[str, Any], topic: str = "", level: str = "") -> list[dict[str, Any]]:
@@ -89,18 +41,6 @@ def facts(told: dict[str, Any]) -> dict[str, Any]:
         for finding in findings(told, "metrics")
         for key, value in finding["facts"].items()
     }
-
-
-@contextlib.contextmanager
-def practice(world: World, folder: Path, *, old: float = 0.0) -> Iterator[Practice]:
-    """Serve a world that stands still, with its newest sample so many seconds old."""
-    store = world.prometheus
-    shift = time.time() - store._wall.timestamp() - old
-    for series in store._series.values():
-        series.times = [at + shift for at in series.times]
-    store._wall = _Today()  # type: ignore[assignment]
-    with room(world, folder) as found, thread_serving(lambda: prometheus_serving(store)) as url:
-        yield Practice(room=found, prometheus=url)
 
 
 @pytest.fixture(scope="module")

@@ -68,13 +68,17 @@ async def test_the_pods_of_a_track_are_asked_for_in_every_selector() -> None:
     assert first == second
     assert first["namespace"] == "shop"
     assert first["pod"].startswith("(?:checkout-7d9f8|checkout-canary-")
-    assert store.client.resolved(ORDERS, CANARY) == store.asked[0]["query"]
+    resolved = store.client.resolved(ORDERS, CANARY)
+    assert (resolved.text, resolved.readers) == (store.asked[0]["query"], ("pods",))
 
 
 async def test_the_metrics_of_the_gateway_are_asked_for_by_service() -> None:
     """And all Services of the track at once, beside the pods in the same query."""
     store = Store()
     await store.client.value(f"{GATEWAY} / sum(orders)", CANARY)
+    assert store.client.resolved(GATEWAY, CANARY).readers == ("traefik",)
+    both = store.client.resolved(f"{GATEWAY} / sum(orders)", CANARY)
+    assert both.readers == ("traefik", "pods")
     gateway, orders = matchers(store.asked[0]["query"])
     assert set(gateway) == {"code", "service"}
     assert "(?:shop-checkout-canary|shop-pay-canary)-" in gateway["service"]

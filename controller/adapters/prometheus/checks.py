@@ -27,9 +27,16 @@ SCRAPED: Final = PodLabels(namespace="namespace", pod="pod")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """A query as it is sent; empty if the keys cannot name the track in it. And what is odd."""
+    """A query as it is sent.
+
+    Attributes:
+        text: Empty if the keys cannot name the track in it.
+        readers: Whose counters it reads: the provider of the gateway, `pods`, or both.
+        warnings: What is odd about it.
+    """
 
     text: str
+    readers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -55,8 +62,13 @@ def resolve(choice: Choice, expression: str, keys: Collection[TrackKey]) -> Reso
         ]
         if left and not by_pod:
             text = f"no pods are known to this track, so {', '.join(left)} cannot be asked for"
-            return Resolved(text="", warnings=(text, *wrong))
-        return Resolved(text=promql.inject(expression, by_pod, own), warnings=(*warnings, *wrong))
+            return Resolved(text="", readers=("pods",), warnings=(text, *wrong))
+        gateway = len(left) < len(promql.metrics(expression))
+        return Resolved(
+            text=promql.inject(expression, by_pod, own),
+            readers=(*((provider,) if gateway else ()), *(("pods",) if left else ())),
+            warnings=(*warnings, *wrong),
+        )
     except ValueError as error:
         raise MetricsUnavailable(f"cannot ask for metrics: {error}") from error
 

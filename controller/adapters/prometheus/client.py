@@ -242,9 +242,9 @@ class Prometheus:
         rows, _ = wire.matrix(status, body)
         return checks.past(rows)
 
-    def resolved(self, expression: str, keys: Collection[TrackKey]) -> str:
-        """The query that `value` sends, for people; empty if there is none. Errors as `value`."""
-        return checks.resolve(self._providers, expression, keys).text
+    def resolved(self, expression: str, keys: Collection[TrackKey]) -> checks.Resolved:
+        """The query that `value` sends, for people. Errors as `value`."""
+        return checks.resolve(self._providers, expression, keys)
 
     async def _ask(self, text: str, deadline: float) -> _Answer:
         """Ask for raw samples. Raises MetricsUnavailable in every case but a proper answer."""

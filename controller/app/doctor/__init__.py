@@ -118,6 +118,7 @@ def _words(seen: Surroundings) -> str:
     )
     limits = [f"at most {plan.error_rate * 100:g} % errors"] if plan.error_rate is not None else []
     limits += [f"p{one.quantile * 100:g} below {one.seconds:g} s" for one in plan.latency]
+    limits += [f"{one.name}: {one.text}" for one in plan.checks]
     return (
         f"{plan.name}: {ladder} (the last is the bake); {', '.join(limits) or 'no limit'}; at "
         f"least {plan.min_requests} requests a step; requests are split by {run.traffic.value}, "

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands share that ask Prometheus themselves, as the daemon would."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import click
+
+from controller import readers
+from controller.cli.talk import Command
+
+
+def _url(_ctx: click.Context, _option: click.Parameter, text: str | None) -> str:
+    try:
+        return readers.url(text) if text else ""
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _providers(
+    _ctx: click.Context, _option: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    try:
+        return tuple(readers.provider(name) for text in given for name in text.split(",") if name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def prometheus_options(command: Command) -> Command:
+    """Where Prometheus is and whose metrics judge, as `prometheus_url` and `providers`."""
+    for option in (
+        click.option(
+            "--provider",
+            "providers",
+            multiple=True,
+            envvar="SWITCHGEAR_PROVIDER",
+            default=("traefik", "application"),
+            show_default=True,
+            callback=_providers,
+            help="Whose metrics judge where the policy names none, as `switchgear run` is told; "
+            "repeatable.",
+        ),
+        click.option(
+            "--prometheus",
+            "--prometheus-url",
+            "prometheus_url",
+            envvar="SWITCHGEAR_PROMETHEUS",
+            callback=_url,
+            help="Address of Prometheus, as `switchgear run` is told.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """What the engine would log is told as a finding; a line of log would break the JSON."""
+    import structlog
+
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
