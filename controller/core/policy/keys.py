@@ -100,12 +100,6 @@ NOT_OFFERED: Final[dict[str, str]] = {
 CHECK_PREFIX: Final = "check."
 """A team's own conditions, `check.<name>`: as many keys as there are names."""
 
-CHECK_HELP: Final = (
-    "what must hold of either version, as PromQL that is written once, like "
-    "sum(rate(orders_failed_total[1m])) / sum(rate(orders_total[1m])) < 0.05"
-)
-"""What such an annotation says."""
-
 _SUGGESTED: Final = (*POLICY_KEYS, *REQUEST_KEYS)
 _MAX_KEY: Final = 63
 """Kubernetes' limit for the part after the prefix; more is not compared, only refused."""

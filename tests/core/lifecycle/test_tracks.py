@@ -7,7 +7,7 @@ import pytest
 
 from controller.core.evidence.series import PodsKey, ServiceKey
 from controller.core.lifecycle.memory import Lane, Run
-from controller.core.lifecycle.tracks import Tracks, stable_of, tracks_of
+from controller.core.lifecycle.tracks import Tracks, checked_by, stable_of, tracks_of
 from controller.core.policy.model import Traffic
 from controller.core.values import RouteRef, TargetRef
 
@@ -75,3 +75,23 @@ def test_the_policy_may_name_whose_counters_judge() -> None:
 def test_without_a_gateway_only_pods_are_asked_whatever_is_named(provider: str) -> None:
     found = tracks_of(named(replace(RUN, traffic=Traffic.REPLICAS), provider))
     assert found.stable == (STABLE_PODS,)
+
+
+def test_user_checks_read_by_service_and_by_pod() -> None:
+    """Whichever of them judges; a provider that is named is asked for the keys of its own kind."""
+    run = replace(RUN, lanes=(lane("checkout"), lane("checkout")), new_hash="6f7")
+    for provider, by_service, by_pod in (
+        ("", "", ""), ("envoy", "envoy", ""), ("micrometer", "", "micrometer"),
+    ):  # fmt: skip
+        found = checked_by(named(run, provider) if provider else run)
+        assert found.stable == (
+            PodsKey("shop", "checkout", "5d9c7b6f48", by_pod),
+            ServiceKey("shop", "checkout", by_service),
+        )
+        assert found.canary == (
+            PodsKey("shop", "checkout-canary", "", by_pod),
+            PodsKey("shop", "checkout", "6f7", by_pod),
+            ServiceKey("shop", "checkout-canary", by_service),
+        )
+    alone = checked_by(replace(RUN, traffic=Traffic.REPLICAS))
+    assert (alone.stable, alone.canary) == ((STABLE_PODS,), (CANARY_PODS,))

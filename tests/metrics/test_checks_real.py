@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A team's query in a real Prometheus, which scrapes two versions: each track has its own value."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from controller.adapters.prometheus.client import Prometheus
+from controller.adapters.prometheus.providers import choose
+from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
+from controller.core.policy import promql
+from controller.core.policy.model import UserCheck
+from controller.demo import binaries, parts
+
+STABLE: tuple[TrackKey, ...] = (
+    PodsKey("shop", "checkout", "7d9f8"),
+    ServiceKey("shop", "checkout"),
+)
+CANARY: tuple[TrackKey, ...] = (
+    PodsKey("shop", "checkout-canary", ""),
+    ServiceKey("shop", "checkout-canary"),
+)
+PODS = ("checkout-7d9f8-bcdfg", "checkout-7d9f8-hjklm", "checkout-canary-5c7b9-npqrs")
+SERVICE = "shop-{}-http-80@kubernetesgateway"
+ANSWERED_SECONDS = 20.0
+"""Prometheus scrapes every second; a rate needs two of them."""
+
+
+class Exposed:
+    """The metrics of all pods and of the gateway, growing with the time."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def text(self) -> str:
+        age = time.monotonic() - self._began
+        lines = []
+        for pod in PODS:
+            failed = 0.25 if "canary" in pod else 0.01
+            labels = f'namespace="shop",pod="{pod}"'
+            lines.append(f"orders_total{{{labels}}} {100 * age}")
+            lines.append(f"orders_failed_total{{{labels}}} {100 * age * failed}")
+            lines.append(f'waiting{{{labels},queue="a\\\\d\\"b"}} {7 if "canary" in pod else 2}')
+        for name, share in (("checkout", 0.0), ("checkout-canary", 0.5)):
+            service = SERVICE.format(name)
+            for code, part in (("200", 1 - share), ("500", share)):
+                labels = f'code="{code}",service="{service}"'
+                lines.append(f"traefik_service_requests_total{{{labels}}} {50 * age * part}")
+        return "\n".join(lines) + "\n"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = self.text().encode()
+        head = (
+            "HTTP/1.1 200 OK",
+            "Content-Type: text/plain; version=0.0.4",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        )
+        writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        await writer.drain()
+        writer.close()
+
+
+CHECKS = {
+    "sum(rate(orders_failed_total[5s])) / sum(rate(orders_total[5s])) < 0.05": (0.01, 0.25),
+    'max(waiting{queue="a\\\\d\\"b"}) < 5': (2, 7),
+    'sum(rate(traefik_service_requests_total{code="500"}[5s])) '
+    "/ sum(rate(traefik_service_requests_total[5s])) < 0.1": (0, 0.5),
+    "quantile_over_time(0.5, (sum(rate(orders_failed_total[5s])) "
+    "/ sum(rate(orders_total[5s])))[3s:1s]) < 0.05": (0.01, 0.25),
+}
+
+
+@pytest.mark.slow
+async def test_each_track_has_its_own_value(tmp_path: Path) -> None:
+    server = await asyncio.start_server(Exposed().serve, "127.0.0.1", 0)
+    target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    store = await parts.prometheus(binaries.find_prometheus(), target, tmp_path)
+    client = Prometheus(store.url, choose(["traefik", "application"]), now=time.time)
+    try:
+        for text, expected in CHECKS.items():
+            check = promql.read("orders", text)
+            assert isinstance(check, UserCheck)
+            deadline = time.monotonic() + ANSWERED_SECONDS
+            for keys, wanted in zip((STABLE, CANARY), expected, strict=True):
+                while (found := await client.value(check.expression, keys)).value is None:
+                    assert time.monotonic() < deadline, (text, found)
+                    await asyncio.sleep(0.2)
+                assert found.value == pytest.approx(wanted, rel=0.05)
+                assert found.warnings == ()
+                assert check.holds(found.value) is (keys is STABLE)
+        past = await client.value_history("max(waiting)", CANARY, 10, 1)
+        assert past
+        assert set(past) == {7.0}
+        many = await client.value("waiting", STABLE)
+        assert many.value is None
+        assert "2 series instead of one: they differ in pod" in many.warnings[0]
+    finally:
+        await client.close()
+        await store.child.stop()
+        server.close()
