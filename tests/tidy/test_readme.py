@@ -8,7 +8,7 @@ import pytest
 from controller.cli import COMMANDS
 from controller.core.policy.keys import POLICY_KEYS
 from controller.core.policy.model import PRESETS, Policy, Preset
-from tests.tidy.tree import ROOT
+from tests.tidy.tree import ROOT, sources
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -36,6 +36,15 @@ def test_the_table_of_policies_is_true(preset: Preset) -> None:
 
 def test_every_annotation_is_explained() -> None:
     assert {key for key in POLICY_KEYS if f"`{key}`" not in README} == {"policy"}
+
+
+def test_every_refusal_of_a_check_is_explained() -> None:
+    """A code that somebody meets stands in the table with the reason."""
+    told = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rules = "".join(one.text for one in sources("controller/core/policy"))
+    codes = set(re.findall(r'"(Checks?[A-Z][A-Za-z]+)"', rules))
+    assert len(codes) > 15
+    assert {code for code in codes if f"`{code}`" not in told} == set()
 
 
 def test_every_command_that_is_shown_exists() -> None:

@@ -18,6 +18,7 @@ from controller.core.policy.model import (
     Step,
 )
 from controller.core.policy.parse import MAX_PROBLEMS, is_target, parse
+from controller.core.policy.promql import MAX_CHECKS
 from controller.core.values import PREFIX, RouteKind
 
 
@@ -239,10 +240,10 @@ def test_a_bad_check_is_a_bad_policy() -> None:
 
 
 def test_more_checks_than_are_asked() -> None:
-    notes = {f"{PREFIX}check.c{n}": "sum(queue) < 1" for n in range(9)}
+    notes = {f"{PREFIX}check.c{n}": "sum(queue) < 1" for n in range(MAX_CHECKS + 1)}
     found = parse({PREFIX + "policy": "fast", **notes})
     assert not isinstance(found, Policy)
-    assert [(p.code, p.hint) for p in found] == [("ChecksTooMany", "keep at most 4")]
+    assert [(p.code, p.hint) for p in found] == [("ChecksTooMany", f"keep at most {MAX_CHECKS}")]
     del notes[f"{PREFIX}check.c0"]
     assert isinstance(parse({PREFIX + "policy": "fast", **notes}), Policy)
 
