@@ -34,6 +34,9 @@ LEAST_WINDOW_SECONDS: Final = 15.0
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,55}[a-z0-9])?")
 """With the prefix no longer than Kubernetes lets the name of an annotation be."""
 
+_RAW: Final = re.compile(r"`[^`]*\\[^`]*`")
+"""Prometheus takes a backslash there as it stands; the parser escapes with it."""
+
 _FLIPPED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _HINT: Final = (
     "write it like sum(rate(orders_failed_total[1m])) / sum(rate(orders_total[1m])) < 0.05"
@@ -119,6 +122,10 @@ def _tree(text: str) -> ql.Expr:
         raise _Refused("CheckTooLong", message, f"write at most {MAX_TEXT}")
     if not text.strip():
         raise _Refused("CheckUnreadable", "the query is empty", _HINT)
+    if _RAW.search(text):
+        message = "a backslash in backquotes is read by the parser as by nobody else"
+        hint = 'write such texts in double quotes, with each backslash twice: "\\\\d+"'
+        raise _Refused("CheckUnreadable", message, hint)
     deep = _Refused(
         "CheckTooDeep", f"more than {MAX_DEPTH} expressions stand within each other", "write less"
     )
@@ -127,11 +134,8 @@ def _tree(text: str) -> ql.Expr:
     except RecursionError as error:
         raise deep from error
     except ValueError as error:
-        hint = _HINT
-        if "`" in text and "escape" in str(error):
-            hint = 'write such texts in double quotes, with each backslash twice: "\\\\d+"'
         said = shown(" ".join(str(error).split()))[1:-1]
-        raise _Refused("CheckUnreadable", f"this is no PromQL: {said}", hint) from error
+        raise _Refused("CheckUnreadable", f"this is no PromQL: {said}", _HINT) from error
     if any(depth > MAX_DEPTH for _, depth in promql_text.nodes(expr)):
         raise deep
     return expr
@@ -219,6 +223,8 @@ def _computed(op: str, left: float, right: float) -> float:
                 return left * right
             case "/":
                 return left / right
+            case "%":
+                return math.fmod(left, right)
             case "^":
                 power: float = math.pow(left, right)
                 return power
