@@ -6,7 +6,7 @@ rest on. What can run out is one query for all runs; a check is one for each tra
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,7 +15,6 @@ import structlog
 from controller.core import errors
 from controller.core.evidence.measures import Gauge, Reading, Value
 from controller.core.evidence.readings import READ_SECONDS
-from controller.core.evidence.series import PodsKey
 from controller.core.journal import story
 from controller.core.lifecycle import tracks, trial
 from controller.core.lifecycle.memory import Memory, Run
@@ -24,7 +23,7 @@ from controller.core.policy.model import UserCheck
 from controller.core.values import TargetRef
 from controller.engine.meters import Meters
 from controller.ports.clock import Clock
-from controller.ports.metrics import Levels, Values
+from controller.ports.metrics import Values
 
 PAST_SECONDS: Final = 3600.0
 """How much of stable's past says what it uses: it is gone through between two other things."""
@@ -68,12 +67,12 @@ class Measurer:
         run = memory.run
         known = self._followed.get(run.name)
         if known is not None:
-            known.tracks, known.pods = tracks.tracks_of(run), tracks.pods_of(run)
+            known.tracks, known.pods = tracks.checked_by(run), tracks.pods_of(run)
             return
         policy = story.policy_of(run)
         self._followed[run.name] = _Measured(
             target=run.target,
-            tracks=tracks.tracks_of(run),
+            tracks=tracks.checked_by(run),
             pods=tracks.pods_of(run),
             checks=policy.checks if policy else (),
             gauges=tuple(gauge.name for gauge in trial.calibration(run).gauges),
@@ -133,20 +132,18 @@ class Measurer:
             values = tuple(
                 Value(
                     name=name,
-                    canary=_highest(levels, one.pods.canary, name),
-                    stable=_highest(levels, one.pods.stable, name),
+                    canary=levels.of(one.pods.canary, name),
+                    stable=levels.of(one.pods.stable, name),
                 )
                 for name in one.gauges
             )
             self._hand(one, Reading(at=levels.evaluated_at, values=values))
 
     async def _checked(self, one: _Measured, check: UserCheck) -> None:
-        canary = (*one.tracks.canary, *one.pods.canary)
-        stable = (*one.tracks.stable, *one.pods.stable)
         try:
             found, other = await asyncio.gather(
-                self._metrics.value(check.expression, canary),
-                self._metrics.value(check.expression, stable),
+                self._metrics.value(check.expression, one.tracks.canary),
+                self._metrics.value(check.expression, one.tracks.stable),
             )
         except errors.MetricsUnavailable as error:
             self._failed(f"check {check.name} of {one.target}", error)
@@ -165,8 +162,3 @@ class Measurer:
     def _failed(self, what: str, error: errors.MetricsUnavailable) -> None:
         self._meters.metrics_failed()
         log.warning("not measured", what=what, why=error.diagnostics())
-
-
-def _highest(levels: Levels, keys: Collection[PodsKey], name: str) -> float | None:
-    found = (levels.figures.get(key, {}).get(name) for key in keys)
-    return max((figure for figure in found if figure is not None), default=None)

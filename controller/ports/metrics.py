@@ -5,7 +5,7 @@ One call serves all runs at once, so the load on the store grows with the metric
 not with the number of canaries.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,6 +55,11 @@ class Levels:
 
     evaluated_at: float
     figures: Mapping[PodsKey, Mapping[str, float]] = field(default_factory=dict)
+
+    def of(self, track: Iterable[PodsKey], name: str) -> float | None:
+        """The highest figure of that name in a track; None if it has none."""
+        found = (self.figures.get(key, {}).get(name) for key in track)
+        return max((figure for figure in found if figure is not None), default=None)
 
 
 class Counts(Protocol):

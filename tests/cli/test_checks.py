@@ -125,3 +125,17 @@ def test_wrong_usage_and_missing_things(before: Practice, tmp_path: Path) -> Non
     away = {"SWITCHGEAR_KUBECONFIG": str(configured(tmp_path / "away", "http://127.0.0.1:9"))}
     asked = ("checks", "test", "shop/checkout", "--prometheus", before.prometheus)
     assert typed(*asked, **away).exit_code == 3
+
+
+def test_what_can_run_out_is_told_with_what_is_usual(tmp_path: Path) -> None:
+    def exposed(world: World) -> None:
+        world.prometheus.subqueries = True
+
+    how: dict[str, Any] = {"annotations": NOTES, "env": {"OPEN_FILES": "512"}, "rate": 40.0}
+    world = quiet_world(exposed, seconds=900.0, **how)
+    with practice(world, tmp_path) as found:
+        check = told(found, code=1)["saturation: open files"]
+        assert "0.5 at most" in check["text"]
+        stable = tracks(check)["stable"]
+        assert (stable["says"], stable["value"]) == ("holds", 0.5)
+        assert "process_open_fds" in stable["queries"][0]

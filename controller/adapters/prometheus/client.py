@@ -166,9 +166,12 @@ class Prometheus:
 
     async def saturation(self, keys: Collection[PodsKey]) -> Levels:
         """See the port."""
-        text = _named(lambda: self._saturation.query(keys))
-        rows, _, at = await self._ask(text, self._deadline)
+        rows, _, at = await self._ask(self.saturation_text(keys), self._deadline)
         return Levels(evaluated_at=at, figures=self._saturation.figures(keys, rows, at))
+
+    def saturation_text(self, keys: Collection[PodsKey]) -> str:
+        """The query that `saturation` sends, for people. Errors as `saturation`."""
+        return _named(lambda: self._saturation.query(keys))
 
     async def saturation_past(self, key: PodsKey, seconds: float) -> tuple[Gauge, ...]:
         """See the port."""

@@ -8,6 +8,7 @@ from controller.adapters.prometheus.client import Prometheus
 from controller.app.doctor.counters import Counters, keys_of
 from controller.core import checkup
 from controller.core.checkup import Finding, span
+from controller.core.evidence import calibration
 from controller.core.evidence.reasons import percent, seconds
 from controller.core.lifecycle import forecast
 from controller.core.lifecycle.forecast import Rung
@@ -16,6 +17,7 @@ from controller.core.lifecycle.situation import Situation
 from controller.core.values import percent as weight
 from controller.engine import ask
 from controller.engine.feed import Feed
+from controller.engine.measurer import Measurer
 from controller.engine.meters import Meters
 from controller.ports.clock import Clock
 
@@ -26,7 +28,9 @@ async def history(
     """What stable's past tells the judge, as it is asked before a run; the run that knows it."""
     stable, _ = keys_of(situation, run)
     feed = Feed(metrics=metrics, clock=clock, meters=Meters())
-    found = await feed.calibration(stable, ask.longest(run))
+    measurer = Measurer(metrics=metrics, clock=clock, meters=Meters())
+    counted = await feed.calibration(stable, ask.longest(run))
+    found = calibration.watching(counted, await measurer.past(run))
     facts = {
         "known": found.known,
         "phi": found.phi,

@@ -16,6 +16,7 @@ from controller.app.doctor.surroundings import Surroundings
 from controller.app.reading import Access
 from controller.core import errors
 from controller.core.evidence import checks, past
+from controller.core.evidence.measures import Gauge
 from controller.core.evidence.past import Past
 from controller.core.evidence.reasons import percent
 from controller.core.evidence.series import TrackKey
@@ -25,6 +26,7 @@ from controller.core.policy import keys, promql
 from controller.core.policy.model import LatencyLimit, Policy, Preset, Problem, UserCheck
 from controller.core.values import PREFIX, TargetRef
 from controller.engine.feed import joined
+from controller.engine.measurer import PAST_SECONDS
 
 HOLDS: Final = "holds"
 FAILS: Final = "fails"
@@ -85,13 +87,17 @@ async def examine(
         seen = await surroundings.look(calls, access.namespace, target, Preset.STANDARD.value)
     clock = LoopClock()
     choice = providers.choose(names)
-    metrics = Prometheus(url, choice, now=clock.wall)
+    metrics, unknown = Prometheus(url, choice, now=clock.wall), list[str]()
     try:
         found = await _tracks(metrics, seen)
         told = [*_defaults(metrics, choice, seen, found)]
         for key, text in sorted(_annotations(seen).items()):
             if keys.is_check(key):
                 told.append(await _user(metrics, key, text, found))
+        try:
+            told += await _saturation(metrics, seen, found)
+        except errors.MetricsUnavailable as error:
+            unknown.append(f"what runs out is not watched: {error.diagnostics()}")
     finally:
         await metrics.close()
     policy = seen.situation.policy
@@ -102,7 +108,7 @@ async def examine(
             for check in told
         ),
         "policy": policy.name if isinstance(policy, Policy) else "",
-        "notes": _notes(seen, found),
+        "notes": [*_notes(seen, found), *unknown],
         "checks": told,
     }
 
@@ -252,6 +258,40 @@ async def _asked(metrics: Prometheus, check: UserCheck, track: _Track) -> _Said:
         value=measured.value,
         requests=requests,
     )
+
+
+async def _saturation(
+    metrics: Prometheus, seen: Surroundings, found: Sequence[_Track]
+) -> list[dict[str, Any]]:
+    """What can run out, of which stable has a past: how much of it is used up now."""
+    pods = tracks.pods_of(seen.run)
+    (stable,) = pods.stable
+    gauges = await metrics.saturation_past(stable, PAST_SECONDS)
+    levels = await metrics.saturation({stable, *pods.canary})
+    query = metrics.saturation_text({stable, *pods.canary})
+
+    def said(track: _Track, gauge: Gauge) -> _Said:
+        now = levels.of(pods.stable, gauge.name)
+        value = levels.of(pods.canary, gauge.name) if track.name == "canary" else now
+        if value is None:
+            return _Said(track=track.name, says=NONE, why="no value now", queries=(query,))
+        return _Said(
+            track=track.name,
+            says=FAILS if gauge.exhausted(value, now) else HOLDS,
+            why=f"{value:.4g}",
+            queries=(query,),
+            value=value,
+        )
+
+    return [
+        _check(
+            f"saturation: {gauge.name}",
+            f"far from what stable uses, which was {gauge.usual:.4g} at most in an hour",
+            [said(track, gauge) for track in found],
+            readers=("pods",),
+        )
+        for gauge in gauges
+    ]
 
 
 async def _requests(metrics: Prometheus, check: UserCheck, track: _Track) -> int:
