@@ -56,7 +56,7 @@ demo: $(READY)
 # Both lanes are run whatever becomes of the first; a failure of either is one of the whole.
 test: $(READY)
 	@status=0; \
-	  $(BIN)/python -m pytest -n $(JOBS) $(SOME) $(ARGS) || status=$$?; \
+	  $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(SOME) $(ARGS) || status=$$?; \
 	  $(MAKE) --no-print-directory test-cluster || status=$$?; exit $$status
 
 # Whatever has to be fetched is fetched before the tests enter networks of their own, from which
@@ -84,7 +84,7 @@ test-cluster: $(READY)
 	  fi; exit $$status
 
 check: lint
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow and not deep" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -98,7 +98,7 @@ format: $(READY)
 
 coverage: $(READY)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(JOBS) -m "not slow" $(COVERING) $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(JOBS) -m "not slow and not deep" $(COVERING) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 

@@ -89,6 +89,7 @@ def test_no_data_says_which_metric_has_none(before: Practice) -> None:
     assert "orders_total has no series of this track" in orders["why"]
 
 
+@pytest.mark.slow
 def test_in_a_run_the_canary_is_asked_as_well(tmp_path: Path) -> None:
     """And what holds of stable need not hold of it."""
 

@@ -96,6 +96,7 @@ def test_who_may_not_look_elsewhere_is_told_so(tmp_path: Path) -> None:
         assert "switchgear kill --controller-namespace NAMESPACE" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_has_ended_elsewhere_is_nothing_to_stop(tmp_path: Path) -> None:
     with room(standing(outcome="promoted", only=SIDECAR), tmp_path) as found:
         assert found.told("kill")["not_covered"] == []

@@ -107,6 +107,7 @@ def test_kill_of_a_part(words: tuple[str, ...], scope: str, hit: bool, tmp_path:
         assert (found.share() == 0) is hit
 
 
+@pytest.mark.slow
 def test_kill_in_the_commit_brings_the_services_back(tmp_path: Path) -> None:
     """They follow the canary there, and weight 0 alone would lead right to it."""
     world = standing("Rolling")

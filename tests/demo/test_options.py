@@ -34,6 +34,7 @@ def said(*arguments: str) -> tuple[int, str]:
     return result.exit_code, " ".join(result.output.split())
 
 
+@pytest.mark.slow
 async def test_the_current_context_is_not_enough(config: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "controller", "demo", "--on-cluster"),

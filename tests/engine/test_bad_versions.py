@@ -110,6 +110,7 @@ def test_no_traffic_is_no_good_news() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_too_little_traffic_is_counted() -> None:
     """Some requests came, too few for the step."""
 
@@ -124,6 +125,7 @@ def test_too_little_traffic_is_counted() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_a_version_that_turns_bad_in_the_bake() -> None:
     """95 % are at stake, stable still stands: one route write brings all back."""
 

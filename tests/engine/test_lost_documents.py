@@ -73,6 +73,7 @@ def test_the_document_is_lost_while_the_daemon_is_down(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_the_document_of_a_held_run_is_lost() -> None:
     """The version that failed gets another run, and fails again; it never rolls ungated."""
 

@@ -33,6 +33,7 @@ def share(found: House) -> int:
     return 10_000 * canary // (sum(weights.values()) or 1)
 
 
+@pytest.mark.slow
 def test_a_cap_that_is_lowered_over_a_restart_only_takes_away() -> None:
     """At 25 % the daemon restarts under a cap of 5 %: weight goes down to 5 % and no rung is lost.
 
@@ -207,6 +208,7 @@ def test_a_change_that_cannot_be_held_in_time_is_no_outage() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_the_way_back_from_the_commit_does_not_wait_for_the_journal() -> None:
     """Direct clients follow the canary there: the Service is as urgent as the weight."""
 

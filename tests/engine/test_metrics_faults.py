@@ -140,6 +140,7 @@ def test_it_comes_back_in_time(trouble: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_warnings_are_no_obstacle_alone() -> None:
     """An answer with warnings may lack series: it never passes a step, nor fails one."""
 

@@ -55,6 +55,7 @@ def test_without_room_the_failed_version_makes_way_pod_by_pod() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_without_stables_replica_set_a_person_is_told_and_nothing_is_deleted() -> None:
     """Somebody deleted it; told once a minute and not at every look."""
 

@@ -148,6 +148,7 @@ def test_somebody_resumes_the_held_deployment() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_somebody_resumes_the_deployment_in_mid_run() -> None:
     """It is paused again; direct clients never see the version on trial."""
 

@@ -198,6 +198,7 @@ def test_a_pause_keeps_the_weight_and_runs_no_deadline() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_a_person_promotes_without_traffic() -> None:
     """Each word is one step; the evidence is asked for nothing."""
 
@@ -221,6 +222,7 @@ async def _failed(found: House) -> None:
     await found.ended("rolled-back")
 
 
+@pytest.mark.slow
 def test_an_open_breaker_refuses_the_next_version_until_released() -> None:
     """It stays open over time and restarts; `release` lets the next version run."""
 

@@ -155,6 +155,7 @@ def test_every_write_keeps_the_promises(env: dict[str, str], outcome: str) -> No
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_the_older_of_two_engines_raises_nothing() -> None:
     """The newer one has claimed the epoch; the older one may only lead toward safety."""
 

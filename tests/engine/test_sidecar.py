@@ -70,6 +70,7 @@ def test_two_targets_with_a_controller_each() -> None:
     play(story)
 
 
+@pytest.mark.slow
 def test_it_asks_for_nothing_that_a_role_with_names_would_not_allow() -> None:
     """Deployments, Services and routes one by one; of ConfigMaps only its own two are watched."""
 

@@ -109,6 +109,7 @@ def test_what_is_done_for_a_lost_run_has_its_record_in_the_log() -> None:
         clock.run(story())
 
 
+@pytest.mark.slow
 def test_weight_0_in_the_place_of_what_would_break_a_promise_has_its_record() -> None:
     """What stands under our canary's name has become a stranger's before the step began."""
 

@@ -27,6 +27,7 @@ def _lease(found: Pair) -> dict[str, Any]:
     return found.world.get("leases", NAMESPACE, "switchgear")
 
 
+@pytest.mark.slow
 def test_one_acts_and_the_other_stands_by() -> None:
     """A whole run with two replicas ends as with one, under one epoch."""
 

@@ -218,6 +218,7 @@ def test_with_run_documents_that_cannot_be_written() -> None:
     clock.run(story())
 
 
+@pytest.mark.slow
 def test_in_the_commit_with_run_documents_that_cannot_be_written() -> None:
     """The Service has followed to the canary by then; weight 0 alone would lead right to it."""
 

@@ -53,7 +53,7 @@ def selector(text: str) -> promql_parser.VectorSelector:
     return expr
 
 
-@pytest.mark.parametrize("count", [1, 7, 2000])
+@pytest.mark.parametrize("count", [1, 7, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PROVIDERS)
 async def test_every_query_is_promql(name: str, count: int) -> None:
     provider = load()[name]

@@ -37,6 +37,7 @@ def test_waiting_for_nothing_is_named_a_deadlock() -> None:
         clock.run(never())
 
 
+@pytest.mark.slow
 def test_spinning_without_time_is_named_a_livelock() -> None:
     async def spin() -> None:
         for _ in itertools.count():
