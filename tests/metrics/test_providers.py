@@ -169,6 +169,12 @@ def test_which_answers_are_errors(traefik: Provider, code: str, bad: bool) -> No
         ("grpc", {"grpc_code": "ResourceExhausted"}, False),
         ("grpc", {"code": "UNAVAILABLE"}, True),
         ("application-histogram", {"status_code": "5XX"}, True),
+        ("application-histogram", {"status_code": ""}, False),
+        ("opentelemetry", {"http_response_status_code": "404", "error_type": ""}, False),
+        ("opentelemetry", {"http_response_status_code": "503", "error_type": "503"}, True),
+        ("opentelemetry", {"error_type": "java.lang.IllegalStateException"}, True),
+        # A handler that raised, as Python's instrumentation of Starlette tells it.
+        ("opentelemetry", {"http_response_status_code": "", "error_type": ""}, True),
     ],
 )  # fmt: skip
 def test_which_answers_are_errors_elsewhere(

@@ -58,13 +58,15 @@ class Requests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Libraries call the label of the status differently; the first of `code_labels` that a series has
     counts. A failure may show beside a good status as well: a series with any of `also_errors`,
-    expressions by label, is one of errors whatever its code.
+    expressions by label, is one of errors whatever its code. With `codeless_is_error` so is one
+    that has none of `code_labels`.
     """
 
     metric: Label
     code_labels: tuple[Label, ...]
     error_codes: str
     also_errors: dict[Label, str] = {}
+    codeless_is_error: bool = False
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,7 +119,10 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def is_error(self, labels: Mapping[str, str]) -> bool:
         """Whether an answer counted under these labels failed."""
         codes = (labels[name] for name in self.requests.code_labels if labels.get(name))
-        told = [(self.requests.error_codes, next(codes, ""))]
+        code = next(codes, "")
+        if not code and self.requests.codeless_is_error:
+            return True
+        told = [(self.requests.error_codes, code)]
         told += [(bad, labels.get(name, "")) for name, bad in self.requests.also_errors.items()]
         return any(value and re.fullmatch(bad, value) for bad, value in told)
 
