@@ -8,7 +8,7 @@ a part that ends for that reason is started again with another one.
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,15 +134,26 @@ async def traefik(program: Path, api: str, logs: Path) -> Edge:
     )
 
 
-async def prometheus(program: Path, target: str, folder: Path) -> Part:
-    """Prometheus, scraping the metrics at `target` every second; its data goes into `folder`."""
+async def prometheus(
+    program: Path, targets: Mapping[str, Mapping[str, str]], folder: Path, *options: str
+) -> Part:
+    """Prometheus, scraping `targets` every second; its data goes into `folder`.
+
+    Args:
+        program: To be run.
+        targets: Where metrics are told, `host:port`, and what labels each series from there gets.
+        folder: For configuration, log and data.
+        options: Of the program, besides those that it always gets.
+    """
+    every = f"{SCRAPE_SECONDS}s"
+    groups = [{"targets": [one], "labels": dict(labels)} for one, labels in targets.items()]
+    settings = {
+        "global": {"scrape_interval": every, "scrape_timeout": every},
+        "scrape_configs": [{"job_name": "demo", "static_configs": groups}],
+    }
     config = folder / "prometheus.yml"
-    config.write_text(
-        f"global: {{scrape_interval: {SCRAPE_SECONDS}s, scrape_timeout: {SCRAPE_SECONDS}s}}\n"
-        "scrape_configs:\n"
-        f'- {{job_name: traefik, static_configs: [{{targets: ["{target}"]}}]}}\n',
-        encoding="utf-8",
-    )
+    # All JSON is YAML.
+    config.write_text(json.dumps(settings), encoding="utf-8")
 
     async def start(ports: Sequence[int]) -> Part:
         child = await Child.start(
@@ -153,6 +164,7 @@ async def prometheus(program: Path, target: str, folder: Path) -> Part:
                 f"--storage.tsdb.path={folder / DATA}",
                 f"--web.listen-address=127.0.0.1:{ports[0]}",
                 "--log.level=warn",
+                *options,
             ),
             log=folder / "prometheus.log",
         )

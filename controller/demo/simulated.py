@@ -35,7 +35,7 @@ async def ground(
         await api.create(manifests.gateway(edge.port))
         if past is not None:
             await past(folder / parts.DATA)
-        metrics = await parts.prometheus(binaries.prometheus, edge.metrics, folder)
+        metrics = await parts.prometheus(binaries.prometheus, {edge.metrics: {}}, folder)
         down.push_async_callback(metrics.child.stop)
         yield Ground(
             api=api,

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.adapters.prometheus.client import Prometheus
-from controller.adapters.prometheus.providers import choose
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
 from controller.core.policy import promql
 from controller.core.policy.model import UserCheck
-from controller.demo import binaries, parts
+from tests.metrics import scraped
 
 STABLE: tuple[TrackKey, ...] = (
     PodsKey("shop", "checkout", "7d9f8"),
@@ -50,19 +48,6 @@ class Exposed:
                 lines.append(f"traefik_service_requests_total{{{labels}}} {50 * age * part}")
         return "\n".join(lines) + "\n"
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        body = self.text().encode()
-        head = (
-            "HTTP/1.1 200 OK",
-            "Content-Type: text/plain; version=0.0.4",
-            f"Content-Length: {len(body)}",
-            "Connection: close",
-        )
-        writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
-        await writer.drain()
-        writer.close()
-
 
 CHECKS = {
     "sum(rate(orders_failed_total[5s])) / sum(rate(orders_total[5s])) < 0.05": (0.01, 0.25),
@@ -76,11 +61,10 @@ CHECKS = {
 
 @pytest.mark.slow
 async def test_each_track_has_its_own_value(tmp_path: Path) -> None:
-    server = await asyncio.start_server(Exposed().serve, "127.0.0.1", 0)
-    target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    store = await parts.prometheus(binaries.find_prometheus(), target, tmp_path)
-    client = Prometheus(store.url, choose(["traefik", "application"]), now=time.time)
-    try:
+    async with (
+        scraped.exposed(Exposed().text) as target,
+        scraped.scraping(tmp_path, {target: {}}, ["traefik", "application"]) as client,
+    ):
         for text, expected in CHECKS.items():
             check = promql.read("orders", text)
             assert isinstance(check, UserCheck)
@@ -98,7 +82,3 @@ async def test_each_track_has_its_own_value(tmp_path: Path) -> None:
         many = await client.value("waiting", STABLE)
         assert many.value is None
         assert "2 series instead of one: they differ in pod" in many.warnings[0]
-    finally:
-        await client.close()
-        await store.child.stop()
-        server.close()

@@ -10,30 +10,22 @@ import asyncio
 import contextlib
 import os
 import shutil
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from controller.adapters.prometheus.client import Prometheus
-from controller.adapters.prometheus.providers import choose
-from controller.core.evidence.samples import Cursor, difference
 from controller.core.evidence.series import ServiceKey
-from controller.core.evidence.tally import Tally
 from controller.demo import binaries, parts
-from controller.demo.errors import DemoError
 from controller.demo.process import Child, free_port
+from tests.metrics import scraped
 
 CANARY = ServiceKey("shop", "checkout-canary")
 STABLE = ServiceKey("shop", "checkout")
 
 PACKAGES = ("haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1")
 """With the libraries that few machines have already."""
-
-COUNTED_SECONDS = 15.0
-"""Prometheus scrapes every second."""
 
 CONFIG = """
 defaults
@@ -66,15 +58,9 @@ def haproxy() -> tuple[Path, dict[str, str]]:
     folder = binaries.cache() / "haproxy"
     program = folder / "usr" / "sbin" / "haproxy"
     if not os.access(program, os.X_OK):
-        try:
-            binaries.unpack(
-                PACKAGES, folder, "HAProxy is not on PATH; install the package `haproxy`"
-            )
-        except DemoError as error:
-            message = f"NOT TESTED AGAINST A REAL HAPROXY: {error}"
-            if os.environ.get("CI") == "true":
-                pytest.fail(message, pytrace=False)
-            pytest.skip(message)
+        advice = "HAProxy is not on PATH; install the package `haproxy`"
+        with scraped.needed("HAPROXY"):
+            binaries.unpack(PACKAGES, folder, advice)
     libraries = sorted({str(file.parent) for file in folder.rglob("lib*.so*")})
     return program, {"LD_LIBRARY_PATH": ":".join(libraries)}
 
@@ -137,26 +123,13 @@ async def _ask(url: str) -> None:
 
 @pytest.mark.slow
 async def test_every_request_through_a_real_haproxy_is_counted(tmp_path: Path) -> None:
-    async with gateway(tmp_path) as (url, metrics):
-        store = await parts.prometheus(binaries.find_prometheus(), metrics, tmp_path)
-        client = Prometheus(store.url, choose(["haproxy"]), now=time.time)
-        canary, stable, cursor, asked = Tally(), Tally(), Cursor(), False
-        try:
-            deadline = time.monotonic() + COUNTED_SECONDS
-            while canary.requests < 29 or stable.requests < 69:
-                assert time.monotonic() < deadline, (canary, stable)
-                batch = await client.samples(30, [CANARY, STABLE])
-                assert batch.warnings == ()
-                found = difference(cursor, batch.series.get(CANARY), batch.series.get(STABLE))
-                cursor = found.cursor
-                for interval in found.intervals:
-                    canary, stable = canary.plus(interval.canary), stable.plus(interval.stable)
-                if cursor.at is not None and not asked:
-                    await _ask(url)
-                    asked = True
-                await asyncio.sleep(0.5)
-            assert (canary.requests, canary.errors) == (29, 7)
-            assert (stable.requests, stable.errors) == (69, 5)
-        finally:
-            await client.close()
-            await store.child.stop()
+    async with (
+        gateway(tmp_path) as (url, metrics),
+        scraped.scraping(tmp_path, {metrics: {}}, ["haproxy"]) as client,
+    ):
+        counts = scraped.Counts(client, CANARY, STABLE)
+        await counts.begin(canary=0, stable=0)
+        await _ask(url)
+        await counts.reach(canary=29, stable=69)
+    assert (counts.canary.requests, counts.canary.errors) == (29, 7)
+    assert (counts.stable.requests, counts.stable.errors) == (69, 5)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Native histograms: as the API tells them, and as a real Prometheus has scraped them."""
 
-import asyncio
 import math
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ import pytest
 from controller.adapters.prometheus.client import Prometheus
 from controller.adapters.prometheus.native import BOTH, BOUNDS, WIDE
 from controller.adapters.prometheus.providers import choose
-from controller.core.evidence.samples import Cursor, difference
 from controller.core.evidence.series import PodsKey, TrackSeries
-from controller.demo import binaries, parts
-from controller.demo.process import Child, free_port
+from tests.metrics import scraped
 
 NAME = "http_server_request_duration_seconds"
 STABLE = PodsKey("shop", "checkout", "6d4f7b9c8")
+NOBODY = PodsKey("shop", "checkout-canary", "")
 POD = "checkout-6d4f7b9c8-x2x2x"
 AT = 1764000000.0
 
@@ -185,23 +183,10 @@ def exposition(counts: Counts, scale: int) -> bytes:
     return varint(len(family)) + family
 
 
-def exporter(
-    expose: Callable[[], bytes],
-) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
-    """Answers every scrape in the one form that has native histograms."""
-
-    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        body = expose()
-        kind = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily"
-        head = (
-            f"HTTP/1.1 200 OK\r\ncontent-type: {kind}; encoding=delimited\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        writer.write(head.encode() + body)
-        await writer.drain()
-        writer.close()
-
-    return serve
+FORM = (
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+)
+"""The one form of a scrape that has native histograms."""
 
 
 @pytest.mark.slow
@@ -209,43 +194,17 @@ async def test_what_a_real_prometheus_has_scraped_is_counted_to_the_last_answer(
     tmp_path: Path,
 ) -> None:
     said = exposition({-16: 100, -9: 20}, 3)
-    server = await asyncio.start_server(exporter(lambda: said), "127.0.0.1", 0)
-    port, config = free_port(), tmp_path / "prometheus.yml"
-    config.write_text(
-        "global: {scrape_interval: 1s}\nscrape_configs:\n- {job_name: app, static_configs: "
-        f'[{{targets: ["127.0.0.1:{server.sockets[0].getsockname()[1]}"]}}]}}\n',
-        encoding="utf-8",
-    )
-    command = (
-        binaries.find_prometheus(), f"--config.file={config}", "--enable-feature=native-histograms",
-        f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address=127.0.0.1:{port}",
-    )  # fmt: skip
-    child = await Child.start("prometheus", command, log=tmp_path / "prometheus.log")
-    store = Prometheus(f"http://127.0.0.1:{port}", choose(["opentelemetry"]), now=lambda: 0.0)
-    try:
-        await parts._ready(child, f"http://127.0.0.1:{port}/-/ready")
-        cursor = Cursor()
-
-        async def seen(wanted: int) -> TrackSeries:
-            async with asyncio.timeout(15.0):
-                while True:
-                    found = (await store.samples(30, [STABLE])).series.get(STABLE)
-                    if found and found.requests[0].samples[-1].value == wanted:
-                        return found
-                    await asyncio.sleep(0.1)
-
-        cursor = difference(cursor, None, await seen(120)).cursor
+    feature = "--enable-feature=native-histograms"
+    async with (
+        scraped.exposed(lambda: said, FORM) as target,
+        scraped.scraping(tmp_path, {target: {}}, ["opentelemetry"], feature) as client,
+    ):
+        counts = scraped.Counts(client, NOBODY, STABLE)
+        await counts.begin(canary=None, stable=120)
         # 30 more between 2^-1 and 2^(3/8), in buckets twice as wide as before.
         said = exposition({-8: 100, -4: 20, 0: 10, 1: 20}, 2)
-        found = difference(cursor, None, await seen(150))
-        tallies = [interval.stable for interval in found.intervals]
-        assert sum(tally.requests for tally in tallies) == 30
-        grown = {
-            bound: sum(dict(tally.buckets).get(bound, 0) for tally in tallies)
-            for bound in (0.25, 1.0, math.sqrt(2), math.inf)
-        }
-        assert grown == {0.25: 0, 1.0: 10, math.sqrt(2): 30, math.inf: 30}
-    finally:
-        await store.close()
-        await child.stop()
-        server.close()
+        await counts.reach(canary=0, stable=30)
+    assert (counts.stable.requests, counts.stable.timed) == (30, 30)
+    grown = dict(counts.stable.buckets)
+    wanted = {0.25: 0, 1.0: 10, math.sqrt(2): 30, math.inf: 30}
+    assert {bound: grown[bound] for bound in wanted} == wanted

@@ -7,17 +7,12 @@ from pathlib import Path
 import promql_parser
 import pytest
 
-from controller.adapters.prometheus.client import Prometheus
-from controller.adapters.prometheus.providers import choose
 from controller.adapters.prometheus.saturation import Saturation
 from controller.core.evidence.series import PodsKey
-from controller.demo import binaries, parts
+from tests.metrics import scraped
 
 STABLE = PodsKey("shop", "checkout", "6d4f7b9c8")
 CANARY = PodsKey("shop", "checkout-canary", "")
-COUNTED_SECONDS = 15.0
-"""Prometheus scrapes every second."""
-
 PODS = {"checkout-6d4f7b9c8-x2x2x": 51, "checkout-canary-7c9d8f6b5-z4z4z": 950}
 
 
@@ -57,21 +52,13 @@ BODY = "".join(
 )
 
 
-async def _expose(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {len(BODY)}\r\n"
-    writer.write(f"{head}connection: close\r\n\r\n{BODY}".encode())
-    await writer.drain()
-    writer.close()
-
-
 @pytest.mark.slow
 async def test_a_real_prometheus_tells_what_both_versions_use(tmp_path: Path) -> None:
-    exporter = await asyncio.start_server(_expose, "127.0.0.1", 0)
-    target = f"127.0.0.1:{exporter.sockets[0].getsockname()[1]}"
-    scraping = await parts.prometheus(binaries.find_prometheus(), target, tmp_path)
-    store = Prometheus(scraping.url, choose(["application"]), now=lambda: 0.0)
-    try:
-        async with asyncio.timeout(COUNTED_SECONDS):
+    async with (
+        scraped.exposed(lambda: BODY) as target,
+        scraped.scraping(tmp_path, {target: {}}, ["application"]) as store,
+    ):
+        async with asyncio.timeout(scraped.SEEN_SECONDS):
             levels = await store.saturation([STABLE, CANARY])
             while not all(levels.figures.get(key) for key in (STABLE, CANARY)):
                 await asyncio.sleep(0.2)
@@ -80,7 +67,3 @@ async def test_a_real_prometheus_tells_what_both_versions_use(tmp_path: Path) ->
         assert levels.figures[CANARY] == {"open files": pytest.approx(950 / 1024)}
         # Seconds of a past are too few to say what is usual.
         assert await store.saturation_past(STABLE, 3600.0) == ()
-    finally:
-        await store.close()
-        await scraping.child.stop()
-        exporter.close()
