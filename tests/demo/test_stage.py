@@ -10,16 +10,14 @@ from typing import Any
 import pytest
 
 from controller.demo import binaries, manifests, measure, simulated
-from controller.demo.api import Api
 from controller.demo.counts import share
 from controller.demo.measure import LAG_SECONDS, Weights
 from controller.demo.stage import Stage, stage
+from tests.support import by_hand
 
 pytestmark = pytest.mark.slow
 
 DEADLINE_SECONDS = 30.0
-CANARY = {"app": manifests.APP, "track": "hand"}
-WHERE = manifests.NAMESPACE, manifests.APP
 
 
 async def until(question: Callable[[], Awaitable[Any]]) -> Any:
@@ -36,39 +34,6 @@ def runs(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-async def weigh(api: Api, percent: int) -> None:
-    """Send so much to the canary."""
-    rules = manifests.route()["spec"]["rules"]
-    rules[0]["backendRefs"] = [
-        {"name": manifests.APP, "port": 80, "weight": 100 - percent},
-        {"name": f"{manifests.APP}-canary", "port": 80, "weight": percent},
-    ]
-    await api.patch("HTTPRoute", *WHERE, {"spec": {"rules": rules}})
-
-
-async def by_hand(api: Api) -> None:
-    """Pin the Service and start a canary whose answers are all bad."""
-    pods = await api.list("Pod", manifests.NAMESPACE)
-    version = pods[0]["metadata"]["labels"]["pod-template-hash"]
-    pin = {"spec": {"selector": {"pod-template-hash": version}}}
-    await api.patch("Service", *WHERE, pin)
-    deployment = manifests.deployment("v2", {"ERROR_RATE": "1"}, {}, replicas=1)
-    deployment["metadata"]["name"] = f"{manifests.APP}-canary"
-    deployment["spec"]["selector"]["matchLabels"] = CANARY
-    deployment["spec"]["template"]["metadata"]["labels"] = CANARY
-    service = manifests.service()
-    service["metadata"]["name"] = f"{manifests.APP}-canary"
-    service["spec"]["selector"] = CANARY
-    await api.create(service)
-    await api.create(deployment)
-
-    async def ready() -> bool:
-        found = await api.get("Deployment", manifests.NAMESPACE, f"{manifests.APP}-canary")
-        return bool(found.get("status", {}).get("availableReplicas") == 1)
-
-    await until(ready)
-
-
 async def split(scene: Stage) -> None:
     """10 % for long enough to count, then nothing."""
     weights = Weights()
@@ -78,7 +43,7 @@ async def split(scene: Stage) -> None:
         return bool(weights.changes)
 
     await until(watched)
-    await weigh(scene.api, 10)
+    await by_hand.weigh(scene.api, 10)
     begin = time.time() + LAG_SECONDS
 
     async def counted() -> bool:
@@ -95,7 +60,7 @@ async def split(scene: Stage) -> None:
     # A scrape cannot show what had not happened yet.
     assert await until(visible) >= begin - LAG_SECONDS
     asked = time.time()
-    await weigh(scene.api, 0)
+    await by_hand.weigh(scene.api, 0)
 
     async def stopped() -> bool:
         last = scene.seen.last("v2")
@@ -112,7 +77,8 @@ async def test_weights_by_hand_reach_clients_and_metrics(tmp_path: Path) -> None
     async with stage(
         ground, tmp_path, annotations={"policy": "fast"}, rate=200.0, with_daemon=False
     ) as scene:
-        await by_hand(scene.api)
+        await by_hand.pin(scene.api)
+        await by_hand.canary(scene.api, {"ERROR_RATE": "1"})
         await split(scene)
         pids = dict(scene.pids)
         assert scene.seen.failures() == {}
