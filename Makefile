@@ -115,7 +115,7 @@ lock:
 	$(PYTHON) -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"]))' > .cache/lock/dev.in
 	.cache/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
-	  --extra demo --output-file requirements.lock pyproject.toml .cache/lock/dev.in
+	  --extra backtest --extra demo --output-file requirements.lock pyproject.toml .cache/lock/dev.in
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
