@@ -28,6 +28,9 @@ COMMANDS: dict[str, Entry] = {
     "lint": Entry("controller.cli.lint", "Check manifests before they reach a cluster."),
     "doctor": Entry("controller.cli.doctor", "Say before the first run whether it would work."),
     "checks": Entry("controller.cli.checks", "Ask a target's checks before a run does."),
+    "backtest": Entry(
+        "controller.cli.backtest", "Try a policy on the target's own history, before it counts."
+    ),
     "get": Entry("controller.cli.get", "List targets and their runs."),
     "status": Entry(
         "controller.cli.status", "Show one target: tracks, weight, verdict, next step."

@@ -7,7 +7,6 @@ import click
 
 from controller.app.reading import Access
 from controller.cli import direct, metered, talk
-from controller.core.policy.model import Preset
 
 MARKS: Final = {"ok": "ok      ", "warning": "WARNING ", "problem": "PROBLEM "}
 
@@ -16,14 +15,7 @@ MARKS: Final = {"ok": "ok      ", "warning": "WARNING ", "problem": "PROBLEM "}
 @click.argument("target")
 @talk.namespace_option
 @metered.prometheus_options
-@click.option(
-    "--policy",
-    "preset",
-    type=click.Choice([preset.value for preset in Preset]),
-    default=Preset.STANDARD.value,
-    show_default=True,
-    help="The policy to assume while the Deployment is not annotated.",
-)
+@metered.policy_option
 @talk.output_option
 @direct.access_options
 def command(

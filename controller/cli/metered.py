@@ -4,11 +4,13 @@
 import contextlib
 import logging
 from collections.abc import Iterator
+from typing import Final
 
 import click
 
 from controller import readers
 from controller.cli.talk import Command
+from controller.core.policy.model import Preset
 
 
 def _url(_ctx: click.Context, _option: click.Parameter, text: str | None) -> str:
@@ -52,6 +54,17 @@ def prometheus_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+policy_option: Final = click.option(
+    "--policy",
+    "preset",
+    type=click.Choice([preset.value for preset in Preset]),
+    default=Preset.STANDARD.value,
+    show_default=True,
+    help="The policy to assume while the Deployment is not annotated.",
+)
+"""The policy that is assumed, as `preset`."""
 
 
 @contextlib.contextmanager

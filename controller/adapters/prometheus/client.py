@@ -8,23 +8,18 @@ the union of many names does not fit into a URL.
 
 import asyncio
 import email.utils
-import functools
 import math
 from collections.abc import Callable, Collection, Coroutine, Iterable
-from dataclasses import dataclass
-from typing import TypeVar
 
 import httpx
 
-from controller.adapters.prometheus import checks, wire
-from controller.adapters.prometheus.mapping import Sorter
-from controller.adapters.prometheus.names import Names, names_of
-from controller.adapters.prometheus.providers import Choice, Latency, Provider
+from controller.adapters.prometheus import asking, checks, wire
+from controller.adapters.prometheus.asking import Answer, Query, named
+from controller.adapters.prometheus.providers import Choice
 from controller.adapters.prometheus.saturation import Saturation
-from controller.adapters.prometheus.wire import Row
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.measures import Gauge
-from controller.core.evidence.series import PodsKey, TrackKey, TrackSeries
+from controller.core.evidence.series import PodsKey, TrackKey
 from controller.ports.metrics import Batch, Levels, Measured
 
 MOST_IN_FLIGHT = 32
@@ -44,39 +39,6 @@ HISTORY_POINTS = 1440
 
 LATENCY_STEP = 15
 """Seconds between two samples of a histogram's past, which is a dozen series for each pod."""
-
-_Built = TypeVar("_Built")
-
-_Answer = tuple[list[Row], list[str], float]
-"""Rows, warnings, and the time of the answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """What one provider is asked for in one look."""
-
-    provider: Provider
-    names: Names
-
-    def query(self, latency: Latency | None, window: str, deadline: float) -> "_Query":
-        """For the histogram if `latency` is given, else for the counter of answers."""
-        names = self.names.matchers()
-        text = (
-            self.provider.latency_selector(latency, names)
-            if latency
-            else self.provider.requests_selector(names)
-        ) + window
-        return _Query(part=self, latency=latency, text=text, deadline=deadline)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Query:
-    """One query, and where its rows belong."""
-
-    part: _Part
-    latency: Latency | None
-    text: str
-    deadline: float
 
 
 class Prometheus:
@@ -143,26 +105,25 @@ class Prometheus:
 
     def _asked(
         self, since_seconds: float, keys: Collection[TrackKey]
-    ) -> tuple[list[_Query], dict[str, None]]:
-        parts, warnings = self._parts(keys)
+    ) -> tuple[list[Query], dict[str, None]]:
+        parts, warnings = asking.parts(self._providers, keys)
         window = f"[{max(math.ceil(since_seconds * 1000), 1)}ms]"
         queries = [part.query(None, window, self._deadline) for part in parts]
-        queries += _timed(parts, window, self._deadline)
+        queries += asking.timed(parts, window, self._deadline)
         return queries, warnings
 
     async def history(self, key: TrackKey, seconds: float) -> Batch:
         """See the port. A subquery thins the samples out at the store."""
-        parts, warnings = self._parts([key])
-        step = max(math.ceil(seconds / HISTORY_POINTS), 1)
-        window = f"[{math.ceil(seconds)}s:{step}s]"
+        parts, warnings = asking.parts(self._providers, [key])
+        window = thinned(seconds)
         queries = [part.query(None, window, HISTORY_DEADLINE_SECONDS) for part in parts]
         return await self._look(queries, warnings)
 
     async def latency_history(self, key: TrackKey, seconds: float) -> Batch:
         """See the port."""
-        parts, warnings = self._parts([key])
-        window = f"[{math.ceil(seconds)}s:{LATENCY_STEP}s]"
-        return await self._look(_timed(parts, window, HISTORY_DEADLINE_SECONDS), warnings)
+        parts, warnings = asking.parts(self._providers, [key])
+        window = thinned(seconds, LATENCY_STEP)
+        return await self._look(asking.timed(parts, window, HISTORY_DEADLINE_SECONDS), warnings)
 
     async def saturation(self, keys: Collection[PodsKey]) -> Levels:
         """See the port."""
@@ -171,54 +132,20 @@ class Prometheus:
 
     def saturation_text(self, keys: Collection[PodsKey]) -> str:
         """The query that `saturation` sends, for people. Errors as `saturation`."""
-        return _named(lambda: self._saturation.query(keys))
+        return named(lambda: self._saturation.query(keys))
 
     async def saturation_past(self, key: PodsKey, seconds: float) -> tuple[Gauge, ...]:
         """See the port."""
-        text = _named(lambda: self._saturation.past_query(key, seconds))
+        text = named(lambda: self._saturation.past_query(key, seconds))
         rows, _, at = await self._ask(text, HISTORY_DEADLINE_SECONDS)
         return self._saturation.past(key, rows, at, seconds)
 
-    def _parts(self, keys: Collection[TrackKey]) -> tuple[list[_Part], dict[str, None]]:
-        """The keys by provider, and what is to be said of those that get no data."""
-        asked: dict[str, list[TrackKey]] = {}
-        warnings: dict[str, None] = {}
-        for key in keys:
-            provider = self._providers.of(key)
-            if provider is None:
-                warnings[f"no provider is chosen that knows {key}; no data"] = None
-            else:
-                asked.setdefault(provider.name, []).append(key)
-        parts = []
-        for name, found in sorted(asked.items()):
-            provider = self._providers.known[name]
-            names = _named(functools.partial(names_of, provider, found))
-            warnings.update(dict.fromkeys(names.unreadable))
-            parts.append(_Part(provider=provider, names=names))
-        return parts, warnings
-
-    async def _look(self, queries: list[_Query], warnings: dict[str, None]) -> Batch:
+    async def _look(self, queries: list[Query], warnings: dict[str, None]) -> Batch:
         """Run the queries and sort their rows; one that fails fails the look, never half of it."""
         if not queries:
             return Batch(evaluated_at=self._now(), warnings=tuple(warnings))
         answers = await _all(self._ask(query.text, query.deadline) for query in queries)
-        sorters: dict[str, Sorter] = {}
-        for query, (rows, told, _) in zip(queries, answers, strict=True):
-            provider = query.part.provider
-            fresh = Sorter(provider=provider, names=query.part.names)
-            sorter = sorters.setdefault(provider.name, fresh)
-            warnings.update(dict.fromkeys(told[:10]))
-            if query.latency is None:
-                sorter.add_requests(rows)
-            else:
-                sorter.add_buckets(rows, query.latency)
-        series: dict[TrackKey, TrackSeries] = {}
-        for sorter in sorters.values():
-            series |= sorter.series()
-            warnings |= sorter.warnings
-        # The earliest answer bounds how old the data are.
-        evaluated = min(answered for _, _, answered in answers)
-        return Batch(evaluated_at=evaluated, series=series, warnings=tuple(warnings))
+        return asking.sorted_out(queries, answers, warnings)
 
     async def value(self, expression: str, keys: Collection[TrackKey]) -> Measured:
         """See the port."""
@@ -249,7 +176,7 @@ class Prometheus:
         """The query that `value` sends, for people. Errors as `value`."""
         return checks.resolve(self._providers, expression, keys)
 
-    async def _ask(self, text: str, deadline: float) -> _Answer:
+    async def _ask(self, text: str, deadline: float) -> Answer:
         """Ask for raw samples. Raises MetricsUnavailable in every case but a proper answer."""
         status, headers, body = await self._sent("query", {"query": text}, deadline)
         rows, warnings = wire.matrix(status, body)
@@ -314,28 +241,13 @@ class Prometheus:
             return self._now()
 
 
-def _named(build: Callable[[], _Built]) -> _Built:
-    """What is built of names.
-
-    Raises:
-        MetricsUnavailable: One of them is no name.
-    """
-    try:
-        return build()
-    except ValueError as error:
-        raise MetricsUnavailable(f"cannot ask for metrics: {error}") from error
+def thinned(seconds: float, step: int | None = None) -> str:
+    """The subquery of so much history, a sample every `step` seconds; None: as many as are kept."""
+    step = step or max(math.ceil(seconds / HISTORY_POINTS), 1)
+    return f"[{math.ceil(seconds)}s:{step}s]"
 
 
-def _timed(parts: Iterable[_Part], window: str, deadline: float) -> list[_Query]:
-    """The queries for the histograms of those providers that have one."""
-    return [
-        part.query(part.provider.latency, window, deadline)
-        for part in parts
-        if part.provider.latency
-    ]
-
-
-async def _all(queries: Iterable[Coroutine[None, None, _Answer]]) -> list[_Answer]:
+async def _all(queries: Iterable[Coroutine[None, None, Answer]]) -> list[Answer]:
     """Every answer, or the first failure, with nothing left running.
 
     Not a task group: before Python 3.12.4 it would leave its own cancellation behind after a

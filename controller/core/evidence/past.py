@@ -102,6 +102,13 @@ def read(stable: TrackSeries | None, timed: TrackSeries | None = None) -> Past:
     )
 
 
+def by_pod(track: TrackSeries) -> dict[str, list[Interval]]:
+    """Stable's intervals, of each pod by its own scrapes; one entry "" where a gateway counted."""
+    series = [*track.requests, *(one for _, one in track.buckets)]
+    pods = {_pod(track, one) for one in series if one.samples}
+    return {pod: list(_intervals(_of_pod(track, pod))) for pod in sorted(pods)}
+
+
 def _by_pod(track: TrackSeries) -> dict[str, list[Tally]]:
     """Stable's tallies per scrape interval, for each pod that is there at the end."""
     series = [*track.requests, *(one for _, one in track.buckets)]

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store as it was at a moment of the past, by `prometheus-api-client` (extra `backtest`).
+
+The library is synchronous, waits for ever by default, knows nothing of warnings and is untyped: so
+it is called from a thread, with a deadline, one query at a time, and nowhere else. Raw samples are
+asked for in chunks, whose edges Prometheus 2 closes on both sides: what is there twice is taken
+once.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+
+from controller.adapters.prometheus import asking
+from controller.adapters.prometheus.asking import Answer, Query
+from controller.adapters.prometheus.client import (
+    HISTORY_DEADLINE_SECONDS,
+    LATENCY_STEP,
+    thinned,
+)
+from controller.adapters.prometheus.providers import Choice
+from controller.adapters.prometheus.wire import Row
+from controller.core.errors import MetricsUnavailable
+from controller.core.evidence.series import TrackKey
+from controller.ports.metrics import Batch
+
+CHUNK_SECONDS: Final = 1800.0
+"""Raw samples of so long are asked for at once: 40 series of a scrape a second make 72,000."""
+
+MOST_ROWS: Final = 11_000
+"""Points of one series that Prometheus answers a range query with at most."""
+
+STORE_SECONDS: Final = 25
+"""Told to the store, so that it gives up before we do."""
+
+
+class Archive:
+    """History by key, as of any moment."""
+
+    def __init__(self, url: str, choice: Choice) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            url: Address of the store, the part before `/api/v1`.
+            choice: Whom to ask, and by what names.
+        """
+        self._choice = choice
+        # By GET, which alone the library tries again where the store is overloaded.
+        self._store = PrometheusConnect(url=url.rstrip("/"), timeout=HISTORY_DEADLINE_SECONDS)
+        self.points = 0
+        """Samples that were read so far."""
+        self.coarse = False
+        """Whether the store refused raw samples, so that thinned ones were taken."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._store.close()
+
+    def at(self, moment: float) -> "View":
+        """The store as it was then, in seconds since the epoch."""
+        return View(archive=self, choice=self._choice, moment=moment)
+
+    async def covered(self, key: TrackKey, begin: float, end: float) -> tuple[list[float], float]:
+        """When there were samples of a key: times a step apart, and the step in seconds.
+
+        Raises:
+            MetricsUnavailable: In every case but a proper answer.
+        """
+        found, _ = asking.parts(self._choice, [key])
+        step = max(60.0, math.ceil((end - begin) / MOST_ROWS))
+        times: set[float] = set()
+        for part in found:
+            text = f"count({part.query(None, '', 0.0).text})"
+            first, last = (datetime.fromtimestamp(at, UTC) for at in (begin, end))
+            rows = await self._sent(
+                self._store.custom_query_range, text, first, last, f"{step:.0f}"
+            )
+            times |= {at for row in rows for at, _ in row.values}
+        return sorted(times), step
+
+    async def ask(self, text: str, at: float) -> list[Row]:
+        """The matrix that a query makes at a moment. Errors as `covered`."""
+        return await self._sent(
+            self._store.custom_query, text, {"time": f"{at:.3f}", "timeout": f"{STORE_SECONDS}s"}
+        )
+
+    async def _sent(self, call: Callable[..., Any], *words: Any) -> list[Row]:
+        try:
+            async with asyncio.timeout(2 * HISTORY_DEADLINE_SECONDS):
+                told = await asyncio.to_thread(call, *words)
+            rows = msgspec.convert(told, list[Row])
+        except PrometheusApiClientException as error:
+            raise MetricsUnavailable(f"metrics store answered: {str(error)[:300]}") from error
+        except TimeoutError as error:
+            raise MetricsUnavailable("metrics store did not answer in time") from error
+        except OSError as error:  # What `requests` raises is one.
+            name = type(error).__name__
+            raise MetricsUnavailable(f"metrics store cannot be reached: {name}") from error
+        except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+            said = "metrics store gave no answer of Prometheus' query API"
+            raise MetricsUnavailable(said, advice="give the address before /api/v1") from error
+        self.points += sum(len(row.values) + len(row.histograms) for row in rows)
+        return rows
+
+
+class View:
+    """The port `Metrics` at one moment of the past. Errors as the port has them."""
+
+    def __init__(self, *, archive: Archive, choice: Choice, moment: float) -> None:
+        """`moment` in seconds since the epoch."""
+        self._archive = archive
+        self._choice = choice
+        self._moment = moment
+
+    async def samples(self, since_seconds: float, keys: Collection[TrackKey]) -> Batch:
+        """See the port. Raw samples in chunks, thinned ones where the store refuses those."""
+        parts, warnings = asking.parts(self._choice, keys)
+        queries = [part.query(None, "", 0.0) for part in parts]
+        queries += asking.timed(parts, "", 0.0)
+        answers = [await self._whole(query, since_seconds) for query in queries]
+        return self._batch(queries, answers, warnings)
+
+    async def _whole(self, query: Query, seconds: float) -> list[Row]:
+        if not self._archive.coarse:
+            try:
+                return _merged(
+                    [
+                        row
+                        for end, span in _chunks(self._moment, seconds)
+                        for row in await self._archive.ask(f"{query.text}[{span}ms]", end)
+                    ]
+                )
+            except MetricsUnavailable as error:
+                if "too many samples" not in error.message:
+                    raise
+                self._archive.coarse = True
+        return await self._archive.ask(query.text + thinned(seconds, LATENCY_STEP), self._moment)
+
+    async def history(self, key: TrackKey, seconds: float) -> Batch:
+        """See the port: the query of a daemon that had asked then."""
+        parts, warnings = asking.parts(self._choice, [key])
+        queries = [part.query(None, thinned(seconds), 0.0) for part in parts]
+        return await self._asked(queries, warnings)
+
+    async def latency_history(self, key: TrackKey, seconds: float) -> Batch:
+        """See the port."""
+        parts, warnings = asking.parts(self._choice, [key])
+        queries = asking.timed(parts, thinned(seconds, LATENCY_STEP), 0.0)
+        return await self._asked(queries, warnings)
+
+    async def _asked(self, queries: list[Query], warnings: dict[str, None]) -> Batch:
+        answers = [await self._archive.ask(query.text, self._moment) for query in queries]
+        return self._batch(queries, answers, warnings)
+
+    def _batch(
+        self, queries: list[Query], answers: list[list[Row]], warnings: dict[str, None]
+    ) -> Batch:
+        if not queries:
+            return Batch(evaluated_at=self._moment, warnings=tuple(warnings))
+        whole: list[Answer] = [(rows, [], self._moment) for rows in answers]
+        return asking.sorted_out(queries, whole, warnings)
+
+
+def _chunks(moment: float, seconds: float) -> Iterable[tuple[float, int]]:
+    """Ends and lengths in milliseconds, oldest first, of the chunks that make the whole."""
+    begin = moment - seconds
+    count = max(math.ceil(seconds / CHUNK_SECONDS), 1)
+    for number in range(1, count + 1):
+        end = min(begin + number * CHUNK_SECONDS, moment)
+        yield end, math.ceil(1000 * (end - begin - (number - 1) * CHUNK_SECONDS))
+
+
+def _merged(rows: Iterable[Row]) -> list[Row]:
+    """One row for each series, its samples in the order of time and each once."""
+    found: dict[tuple[tuple[str, str], ...], Row] = {}
+    for row in rows:
+        name = tuple(sorted(row.metric.items()))
+        known = found.setdefault(name, Row(metric=row.metric, values=[], histograms=[]))
+        last = known.values[-1][0] if known.values else -math.inf
+        known.values.extend(sample for sample in row.values if sample[0] > last)
+        last = known.histograms[-1][0] if known.histograms else -math.inf
+        known.histograms.extend(sample for sample in row.histograms if sample[0] > last)
+    return list(found.values())
