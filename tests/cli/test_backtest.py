@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`backtest` on a whole cluster and a real Prometheus whose history was written beforehand."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.cli.room import Room, room
+from tests.cli.test_doctor import quiet_world
+from tests.support.prometheus import Past, prometheus
+from tests.support.realtime import ROOT
+
+pytestmark = pytest.mark.slow
+
+POLICY: Final = {
+    "switchgear.dev/policy": "fast",
+    "switchgear.dev/steps": "10@2m,50@2m",
+    "switchgear.dev/bake": "2m",
+    "switchgear.dev/deadline": "10m",
+}
+HOURS: Final = 8
+
+
+@contextlib.contextmanager
+def practice(folder: Path, past: Past | None, **notes: str) -> Iterator[tuple[Room, str]]:
+    """A cluster with a target, and a Prometheus that knows the target's past."""
+    text = past.text() if past else ""
+    world = quiet_world(seconds=1.0, rate=10.0, annotations={**POLICY, **notes})
+    with prometheus(folder / "store", history=text) as store, room(world, folder) as found:
+        yield found, store.url
+
+
+def type_(where: tuple[Room, str], *words: str) -> Any:
+    place, url = where
+    return place.type("backtest", "shop/checkout", "--prometheus", url, "--days", "1", *words)
+
+
+def told(where: tuple[Room, str], *words: str) -> dict[str, Any]:
+    result = type_(where, *words, "-o", "json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_a_calm_past_is_answered_in_words_in_json_and_on_a_page(tmp_path: Path) -> None:
+    past = Past(seconds=HOURS * 3600, until=time.time())
+    with practice(tmp_path, past) as where:
+        page = tmp_path / "page.html"
+        report = told(where, "--html", str(page))
+        assert report["pods"] == 6
+        assert report["scrape_seconds"] == 15
+        assert report["windows"] >= 10
+        assert report["calibrated"] == report["windows"]
+        assert report["requests_per_second"] == pytest.approx(30, rel=0.1)
+        assert report["false_rollbacks"]["runs"] == 6 * report["windows"]
+        assert report["false_rollbacks"]["rolled_back"] == 0
+        assert report["promotion"]["promoted"] == report["promotion"]["runs"]
+        assert report["promotion"]["seconds"]["median"] == pytest.approx(400, rel=0.15)
+        found = {row["regression"]: row for row in report["detection"]}
+        assert found["50 % errors"]["found"] == report["windows"]
+        assert found["50 % errors"]["seconds"]["worst"] <= 45
+        assert found["50 % slow"]["found"] == report["windows"]
+        assert report["slow_beyond_seconds"] == [0.5]
+        assert page.read_text().count("<svg") == 2
+        text = type_(where).stdout
+        assert "0 of" in text
+        assert "50 % errors" in text
+        assert "#" in text
+
+
+def test_an_incident_of_one_pod_shows_as_a_false_rollback_with_its_time(tmp_path: Path) -> None:
+    """Two hours in which one pod fails a fifth: whoever plays with it is rolled back."""
+    end = time.time()
+
+    def bad(pod: int, at: float) -> float:
+        return 0.2 if pod == 2 and end - 2.5 * 3600 < at < end - 1.5 * 3600 else 0.002
+
+    with practice(tmp_path, Past(seconds=HOURS * 3600, until=end, bad=bad)) as where:
+        report = told(where)
+        found = report["false_rollbacks"]
+        assert 1 <= found["rolled_back"] < found["runs"]
+        assert found["hours_utc"]
+        assert any("x2xd4" in one for case in found["examples"] for one in case["pods"])
+        assert "rolled" not in report["notes"]
+
+
+def test_a_short_past_says_what_it_lacks_and_answers_the_rest(tmp_path: Path) -> None:
+    with practice(tmp_path, Past(seconds=2400, until=time.time())) as where:
+        report = told(where)
+        assert any("of history: the judge is told nothing" in note for note in report["notes"])
+        assert report["detection"]
+        assert report["false_rollbacks"]["at_most_share"] > 0.01
+
+
+def test_no_history_no_pods_and_no_prometheus_are_told_plainly(tmp_path: Path) -> None:
+    with practice(tmp_path, None) as where:
+        nothing = type_(where)
+        assert nothing.exit_code == 1
+        assert "Prometheus has no series of pods of shop/checkout" in nothing.stderr
+        place, _ = where
+        dead = place.type("backtest", "shop/checkout", "--prometheus", "http://127.0.0.1:9")
+        assert dead.exit_code == 3
+        assert "metrics store cannot be reached" in dead.stderr
+        unasked = place.type("backtest", "shop/checkout")
+        assert unasked.exit_code == 2
+        assert "--prometheus" in unasked.stderr
+        missing = place.type("backtest", "shop/nobody", "--prometheus", "http://127.0.0.1:9")
+        assert missing.exit_code == 1
+        assert "there is no Deployment shop/nobody" in missing.stderr
+
+
+def test_without_the_extra_it_says_how_to_install_it() -> None:
+    """As in an environment that has no such library: nothing of ours is replaced."""
+    program = (
+        "import sys; sys.modules['prometheus_api_client'] = None\n"
+        "from controller.cli import main\n"
+        "main(['backtest', 'shop/checkout', '--prometheus', 'http://127.0.0.1:9'])\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert "pip install 'switchgear[backtest]'" in found.stderr
+    assert "Traceback" not in found.stderr
