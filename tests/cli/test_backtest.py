@@ -25,7 +25,9 @@ POLICY: Final = {
     "switchgear.dev/bake": "2m",
     "switchgear.dev/deadline": "10m",
 }
-HOURS: Final = 8
+HOURS: Final = 6
+DAYS: Final = "0.1"
+"""The judge is told of more than is replayed, as it is in life."""
 
 
 @contextlib.contextmanager
@@ -39,7 +41,7 @@ def practice(folder: Path, past: Past | None, **notes: str) -> Iterator[tuple[Ro
 
 def type_(where: tuple[Room, str], *words: str) -> Any:
     place, url = where
-    return place.type("backtest", "shop/checkout", "--prometheus", url, "--days", "1", *words)
+    return place.type("backtest", "shop/checkout", "--prometheus", url, "--days", DAYS, *words)
 
 
 def told(where: tuple[Room, str], *words: str) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def test_a_calm_past_is_answered_in_words_in_json_and_on_a_page(tmp_path: Path) 
         report = told(where, "--html", str(page))
         assert report["pods"] == 6
         assert report["scrape_seconds"] == 15
-        assert report["windows"] >= 10
+        assert report["windows"] >= 8
         assert report["calibrated"] == report["windows"]
         assert report["requests_per_second"] == pytest.approx(30, rel=0.1)
         assert report["false_rollbacks"]["runs"] == 6 * report["windows"]
@@ -76,19 +78,19 @@ def test_a_calm_past_is_answered_in_words_in_json_and_on_a_page(tmp_path: Path) 
 
 
 def test_an_incident_of_one_pod_shows_as_a_false_rollback_with_its_time(tmp_path: Path) -> None:
-    """Two hours in which one pod fails a fifth: whoever plays with it is rolled back."""
+    """It fails half of its answers from some moment on, in the middle of some window's run."""
     end = time.time()
 
     def bad(pod: int, at: float) -> float:
-        return 0.2 if pod == 2 and end - 2.5 * 3600 < at < end - 1.5 * 3600 else 0.002
+        return 0.5 if pod == 2 and at > end - 1800 else 0.002
 
-    with practice(tmp_path, Past(seconds=HOURS * 3600, until=end, bad=bad)) as where:
+    steps = {"switchgear.dev/steps": "10@5m,50@5m", "switchgear.dev/bake": "5m"}
+    with practice(tmp_path, Past(seconds=HOURS * 3600, until=end, bad=bad), **steps) as where:
         report = told(where)
         found = report["false_rollbacks"]
         assert 1 <= found["rolled_back"] < found["runs"]
         assert found["hours_utc"]
         assert any("x2xd4" in one for case in found["examples"] for one in case["pods"])
-        assert "rolled" not in report["notes"]
 
 
 def test_a_short_past_says_what_it_lacks_and_answers_the_rest(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def choose(times: Sequence[float], step: float, seconds: float, most: int) -> li
                 if begin + lead < end - wanted
             ]
             if rooms:
-                return _spread(rooms, wanted / 4, most)
+                return _spread(rooms, wanted / 2, most)
     return []
 
 
