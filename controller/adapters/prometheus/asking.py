@@ -83,15 +83,6 @@ def named(build: Callable[[], Built]) -> Built:
         raise MetricsUnavailable(f"cannot ask for metrics: {error}") from error
 
 
-def _timed(parts: Iterable[_Part], window: str, deadline: float) -> list[_Query]:
-    """The queries for the histograms of those providers that have one."""
-    return [
-        part.query(part.provider.latency, window, deadline)
-        for part in parts
-        if part.provider.latency
-    ]
-
-
 def timed(asked: Iterable[Part], window: str, deadline: float) -> list[Query]:
     """The queries for the histograms of those providers that have one."""
     return [
