@@ -35,8 +35,12 @@ class Sorter:
         if self.provider.natively_counted:
             rows = native.counted(native.once([*rows], self.provider.native, "", self.warnings))
         for key, series in self._sorted(rows):
+            labels = dict(series.labels)
+            if not self.provider.tells(labels):
+                self.warnings[f"answers of {key} without a status were left out"] = None
+                continue
             self._requests.setdefault(key, []).append(series)
-            if self.provider.is_error(dict(series.labels)):
+            if self.provider.is_error(labels):
                 self._errors.setdefault(key, []).append(series)
 
     def add_buckets(self, rows: Iterable[Row], latency: Latency) -> None:

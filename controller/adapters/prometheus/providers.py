@@ -126,6 +126,11 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         told += [(bad, labels.get(name, "")) for name, bad in self.requests.also_errors.items()]
         return any(value and re.fullmatch(bad, value) for bad, value in told)
 
+    def tells(self, labels: Mapping[str, str]) -> bool:
+        """Whether labels say how an answer ended; without them no failure would ever be seen."""
+        named = (*self.requests.code_labels, *self.requests.also_errors)
+        return any(labels.get(name) for name in named)
+
     @property
     def native(self) -> str:
         """Name of the native histogram of answer times; empty if there can be none."""

@@ -10,6 +10,7 @@ import enum
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from controller.core.evidence import checks, gates, readings
 from controller.core.evidence.checks import Check, Kind
@@ -39,6 +40,11 @@ __all__ = [
     "start",
     "weight_changed",
 ]
+
+
+FALLEN_BEHIND: Final = 3
+"""A track that lags the other one by this part of the age at which data are none is missing: five
+seconds, or a scrape that takes longer."""
 
 
 class Outcome(enum.Enum):
@@ -288,6 +294,14 @@ def _blind(evidence: Evidence, settings: Settings, age: float, *, alone: bool) -
         if not math.isfinite(seen_at):
             message = f"the metrics store has no sample of the {track} yet"
             yield Reason(check="data", code=code, message=message)
+        elif evidence.last_at - seen_at > settings.max_age_seconds / FALLEN_BEHIND:
+            yield Reason(
+                check="data",
+                code=Code.METRICS_STALE,
+                message=f"the {track} is missing in the newest scrapes, for "
+                f"{seconds(evidence.last_at - seen_at)} so far",
+                limit=settings.max_age_seconds / FALLEN_BEHIND,
+            )
         elif not behind <= settings.max_age_seconds:
             yield Reason(
                 check="data",

@@ -121,9 +121,15 @@ def _counted(evidence: Evidence, settings: Settings, interval: Interval) -> Wind
     if window.at is None or interval.begins < window.at:
         return window
     watched = frozenset((*evidence.bounds, *evidence.limit_bounds))
+    # Time in which only stable was seen is none of evidence, until the canary's counters say what
+    # happened in it.
+    covered = 0.0
+    if interval.canary.reported:
+        known = evidence.canary_at > window.at
+        covered = interval.at - (evidence.canary_at if known else interval.begins)
     return Window(
         at=window.at,
-        seconds=window.seconds + min(interval.seconds, settings.longest_interval_seconds),
+        seconds=window.seconds + min(covered, settings.longest_interval_seconds),
         canary=window.canary.plus(interval.canary.only(watched)),
         stable=window.stable.plus(interval.stable.only(watched)),
     )

@@ -253,31 +253,55 @@ def _intervals(
     counters: Sequence[_Counter],
 ) -> tuple[Interval, ...]:
     """Sort the pieces into intervals; what arrived late goes into the first one."""
+    spans = list(zip(starts, ends, strict=True))
     bounds = {
-        track: sorted({c.bound for c in counters if c.what == "bucket" and c.canary is track})
+        track: _bounds([c for c in counters if c.what == "bucket" and c.canary is track], spans)
         for track in (True, False)
     }
     binned: list[list[_Piece]] = [[] for _ in ends]
     for piece in pieces:
         binned[bisect.bisect_left(ends, piece.at)].append(piece)
-    seen = {
-        track: sorted({sample.at for c in counters if c.canary is track for sample in c.samples})
-        for track in (True, False)
-    }
+    seen = {track: _seen([c for c in counters if c.canary is track]) for track in (True, False)}
     return tuple(
         Interval(
             at=end,
             seconds=end - start,
-            canary=_tally(found, bounds, seen, (start, end), canary=True),
-            stable=_tally(found, bounds, seen, (start, end), canary=False),
+            canary=_tally(found, bounds[True][number], seen, (start, end), canary=True),
+            stable=_tally(found, bounds[False][number], seen, (start, end), canary=False),
         )
-        for start, end, found in zip(starts, ends, binned, strict=True)
+        for number, ((start, end), found) in enumerate(zip(spans, binned, strict=True))
     )
+
+
+def _seen(counters: Sequence[_Counter]) -> list[float]:
+    """When a track was scraped: by its answers, for a histogram alone tells of no failure."""
+    answers = [counter for counter in counters if counter.what == "requests"] or counters
+    return sorted({sample.at for counter in answers for sample in counter.samples})
+
+
+def _bounds(
+    buckets: Sequence[_Counter], spans: Sequence[tuple[float, float]]
+) -> list[tuple[float, ...]]:
+    """The bounds of a track's histograms in each interval; none where they are not whole.
+
+    A bucket that is missing where others were scraped would read as if everything were slower.
+    """
+    known = tuple(sorted({counter.bound for counter in buckets}))
+    scraped: list[dict[float, int]] = [{} for _ in spans]
+    ends = [end for _, end in spans]
+    for counter in buckets:
+        fresh = [sample.at for sample in counter.samples if spans[0][0] < sample.at <= ends[-1]]
+        for place in {bisect.bisect_left(ends, at) for at in fresh}:
+            scraped[place][counter.bound] = scraped[place].get(counter.bound, 0) + 1
+    return [
+        known if len(found) == len(known) and len(set(found.values())) <= 1 else ()
+        for found in scraped
+    ]
 
 
 def _tally(
     pieces: Iterable[_Piece],
-    bounds: Mapping[bool, Sequence[float]],
+    bounds: Sequence[float],
     seen: Mapping[bool, Sequence[float]],
     span: tuple[float, float],
     *,
@@ -292,10 +316,16 @@ def _tally(
             place = (piece.counter.what, piece.counter.bound)
             sums[place] = sums.get(place, 0) + piece.amount
     requests = sums.get(("requests", 0.0), 0)
-    buckets = [(bound, sums.get(("bucket", bound), 0)) for bound in bounds[canary]]
+    buckets = [(bound, sums.get(("bucket", bound), 0)) for bound in bounds]
     return Tally(
         requests=requests,
         # Where the two come by different metrics a scrape may show an error before its request.
         errors=min(sums.get(("errors", 0.0), 0), requests),
-        buckets=tuple(buckets) if buckets and buckets[-1][0] == INFINITE else (),
+        buckets=tuple(buckets) if _whole(buckets) else (),
     )
+
+
+def _whole(buckets: Sequence[tuple[float, int]]) -> bool:
+    """Whether these are the cumulative counts of a histogram, all of the same time."""
+    rising = all(early[1] <= late[1] for early, late in itertools.pairwise(buckets))
+    return bool(buckets) and buckets[-1][0] == INFINITE and rising
