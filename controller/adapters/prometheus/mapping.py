@@ -26,6 +26,8 @@ class Sorter:
     provider: Provider
     names: Names
     warnings: dict[str, None] = field(default_factory=dict)
+    _counted: bool = False
+    """Whether counters of answers were asked for."""
     _requests: dict[TrackKey, list[Series]] = field(default_factory=dict)
     _errors: dict[TrackKey, list[Series]] = field(default_factory=dict)
     _buckets: dict[TrackKey, list[tuple[float, Series]]] = field(default_factory=dict)
@@ -34,6 +36,7 @@ class Sorter:
         """Take in the rows of the request counter."""
         if self.provider.natively_counted:
             rows = native.counted(native.once([*rows], self.provider.native, "", self.warnings))
+        self._counted = True
         for key, series in self._sorted(rows):
             labels = dict(series.labels)
             if not self.provider.tells(labels):
@@ -57,7 +60,7 @@ class Sorter:
             self._buckets.setdefault(key, []).append((scaled, series))
 
     def series(self) -> dict[TrackKey, TrackSeries]:
-        """What was collected."""
+        """What was collected. A histogram beside no counter is that of answers without a status."""
         return {
             key: TrackSeries(
                 requests=tuple(self._requests.get(key, ())),
@@ -66,7 +69,7 @@ class Sorter:
                 target_labels=self.provider.targets,
                 pod_label=self.provider.pods.pod if self.provider.pods else "",
             )
-            for key in self._requests.keys() | self._buckets.keys()
+            for key in (self._requests if self._counted else self._buckets)
         }
 
     def _sorted(self, rows: Iterable[Row]) -> Iterator[tuple[TrackKey, Series]]:

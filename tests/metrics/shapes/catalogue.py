@@ -17,18 +17,18 @@ class Shape:
         name: As people call it.
         spoil: What it does to one scrape.
         tracks: Whose scrapes.
-        holds: Whether nothing can be said while it lasts; else what is counted is right in spite
-            of it, and a PASS is earned.
+        holds: In which phases nothing can be said while it lasts. In the others what is counted is
+            right in spite of it, or was seen well enough before, and a PASS is earned.
         twice: Whether its pods are scraped by a second job besides.
-        recovers: Seconds after its end within which a PASS has to come.
+        lasting: Phases of which the step does not recover; its deadline ends it.
     """
 
     name: str
     spoil: Spoil
     tracks: tuple[str, ...] = ("canary",)
-    holds: bool = True
+    holds: tuple[str, ...] = ("before", "mid", "bake")
     twice: bool = False
-    recovers: float = 20.0
+    lasting: tuple[str, ...] = ()
 
 
 def each(change: Callable[[Line], Line | None]) -> Spoil:
@@ -114,23 +114,30 @@ SHAPES: Final = (
     Shape(name="canary not scraped", spoil=_down),
     Shape(name="stable not scraped", spoil=_down, tracks=("stable",)),
     Shape(name="neither scraped", spoil=_down, tracks=BOTH),
-    Shape(name="half of the pods scraped", spoil=_half, holds=False),
+    Shape(name="half of the pods scraped", spoil=_half, holds=()),
     Shape(name="not a number", spoil=each(lambda line: replace(line, value=math.nan))),
     Shape(name="infinite", spoil=each(lambda line: replace(line, value=math.inf))),
     Shape(name="negative", spoil=each(lambda line: replace(line, value=-line.value - 1))),
-    Shape(name="counters restart", spoil=_restarted, holds=False),
-    Shape(name="scraped by two jobs", spoil=each(lambda line: line), holds=False, twice=True),
-    Shape(name="scrapes are slow", spoil=_late(0.5), holds=False),
+    Shape(name="counters restart", spoil=_restarted, holds=()),
+    Shape(name="scraped by two jobs", spoil=each(lambda line: line), holds=(), twice=True),
+    Shape(name="scrapes are slow", spoil=_late(0.5), holds=()),
     Shape(name="scrapes time out", spoil=_late(1.5)),
     Shape(name="stamps in the past", spoil=stamped(-120.0)),
-    Shape(name="stamps in the future", spoil=stamped(+300.0)),
+    Shape(name="stamps in the future", spoil=stamped(+300.0), lasting=("before", "mid", "bake")),
     Shape(name="stamps that stand still", spoil=stamped(1.0, frozen=True)),
-    Shape(name="bounds in milliseconds", spoil=each(_milliseconds)),
-    Shape(name="buckets missing", spoil=each(_only(lambda bound: bound == "+Inf"))),
-    Shape(name="no +Inf", spoil=each(_only(lambda bound: bound not in ("", "+Inf")))),
-    Shape(name="no bounds", spoil=each(_without("le"))),
+    Shape(name="bounds in milliseconds", spoil=each(_milliseconds), holds=("before",)),
+    Shape(
+        name="buckets missing", spoil=each(_only(lambda bound: bound == "+Inf")), holds=("before",)
+    ),
+    Shape(
+        name="no +Inf",
+        spoil=each(_only(lambda bound: bound not in ("", "+Inf"))),
+        holds=("before",),
+        lasting=("before",),
+    ),
+    Shape(name="no bounds", spoil=each(_without("le")), holds=("before",)),
     Shape(name="no codes", spoil=each(_without("code"))),
     Shape(name="metrics renamed", spoil=each(_named)),
-    Shape(name="a gauge", spoil=_gauge),
-    Shape(name="fractions", spoil=each(_counts(lambda value: value + 0.4)), holds=False),
+    Shape(name="a gauge", spoil=_gauge, holds=()),
+    Shape(name="fractions", spoil=each(_counts(lambda value: value + 0.4)), holds=()),
 )

@@ -79,6 +79,8 @@ class Case:
 
     space: str
     phase: str
+    lasting: bool = False
+    """Whether no PASS is waited for."""
     memory: Memory = field(init=False)
     looks: list[Look] = field(default_factory=list)
 
@@ -167,6 +169,6 @@ async def followed(store: Prometheus, cases: list[Case], begin: float, until: fl
         at = time.time() - begin
         for case in cases:
             case.look(feed, at)
-        if all(case.passed_at(spoilt(case.phase)[1]) for case in cases):
+        if all(case.lasting or case.passed_at(spoilt(case.phase)[1]) for case in cases):
             return
         await asyncio.sleep(LOOK)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad data from a real Prometheus: no version is called bad for it, and none passes by silence.
+
+Everything is read by the daemon's own adapter, feed and judge. All cases run side by side in real
+time, since most of it is waiting for scrapes: that is why there is one test and many faults told.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+
+from controller.adapters.prometheus.client import Prometheus
+from controller.adapters.prometheus.providers import choose
+from controller.core.evidence.judge import Outcome
+from tests.metrics.shapes.catalogue import SHAPES
+from tests.metrics.shapes.exporter import Exporter
+from tests.metrics.shapes.practice import (
+    PHASES,
+    Case,
+    config,
+    followed,
+    spoilt,
+    tracks,
+)
+from tests.support.prometheus import Store, prometheus
+
+pytestmark = pytest.mark.slow
+
+UNTIL: Final = 45.0
+"""Seconds after which a case that has not recovered will not."""
+
+FLICKER: Final = 0.02
+
+Answer = Callable[[httpx.Response], httpx.Response]
+
+
+def _status(code: int, body: bytes) -> Answer:
+    return lambda _: httpx.Response(code, content=body)
+
+
+def _cut(answer: httpx.Response) -> httpx.Response:
+    return httpx.Response(200, content=answer.content[: len(answer.content) // 2])
+
+
+def _partial(answer: httpx.Response) -> httpx.Response:
+    return httpx.Response(200, json={**answer.json(), "warnings": ["a store gateway is missing"]})
+
+
+_ERROR: Final = b'{"status":"error","errorType":"internal","error":"opening storage failed"}'
+_NOTHING: Final = b'{"status":"success","data":{"resultType":"matrix","result":[]}}'
+
+ANSWERS: Final[dict[str, Answer | None]] = {
+    "answers 500": _status(500, _ERROR),
+    "answers 503 with a page": _status(503, b"<html>no healthy upstream</html>"),
+    "answers a page": _status(200, b"<html>log in</html>"),
+    "answers with nothing": _status(200, _NOTHING),
+    "answers are cut": _cut,
+    "answers with warnings": _partial,
+    "answers too late": None,
+}
+HARMLESS: Final = {"answers with warnings"}
+"""The data are there, and the warning is logged."""
+
+
+class Spoiling(httpx.AsyncBaseTransport):
+    """Between us and the store: a proxy with a mind of its own."""
+
+    def __init__(self, change: Answer | None, begin: float, span: tuple[float, float]) -> None:
+        self._change, self._begin, self._span = change, begin, span
+        self._real = httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        spoilt_ = self._span[0] <= time.time() - self._begin < self._span[1]
+        if spoilt_ and self._change is None:
+            await asyncio.sleep(5.0)
+        answer = await self._real.handle_async_request(request)
+        if not spoilt_ or self._change is None:
+            return answer
+        await answer.aread()
+        # Its length and coding are those of what is sent now.
+        return self._change(httpx.Response(200, content=answer.content))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._real.aclose()
+
+
+async def _spoiling(exporter: Exporter, cases: Iterable[tuple[int, Case]], begin: float) -> None:
+    """Switch every shape on and off when it is time."""
+    listed = list(cases)
+    while True:
+        at = time.time() - begin
+        for number, case in listed:
+            since, until = spoilt(case.phase)
+            active = at < until and (at >= since or since == 0)
+            for track in SHAPES[number].tracks:
+                spoil = SHAPES[number].spoil if active else None
+                exporter.tracks[case.space, track].spoil = spoil
+        await asyncio.sleep(FLICKER)
+
+
+@contextlib.asynccontextmanager
+async def _stores(folder: Path, text: str) -> AsyncIterator[tuple[Store, Store]]:
+    """Two, of which one may be stopped."""
+    async with contextlib.AsyncExitStack() as stack:
+        found = []
+        for name in ("steady", "stopped"):
+            held = prometheus(folder / name, text)
+            found.append(await asyncio.to_thread(held.__enter__))
+            stack.push_async_callback(asyncio.to_thread, held.__exit__, None, None, None)
+        yield found[0], found[1]
+
+
+async def _restarted(store: Store, begin: float) -> None:
+    """Away from the middle of the step on, and back before the end of what is called spoilt."""
+    since, until = spoilt("mid")
+    await asyncio.sleep(max(begin + since - time.time(), 0))
+    await asyncio.to_thread(store.stop)
+    await asyncio.sleep(max(begin + until - 2 - time.time(), 0))
+    await asyncio.to_thread(store.start)
+
+
+def _faults(name: str, case: Case, holds: Iterable[str]) -> list[str]:
+    """Everything that went otherwise than promised."""
+    label = f"{name}, {case.phase}"
+    found = []
+    bad = next((look for look in case.looks if look.outcome is Outcome.FAIL), None)
+    if bad is not None:
+        found.append(f"{label}: FAIL at {bad.at:.1f} s: {bad.codes}")
+    during = case.during()
+    if not during:
+        found.append(f"{label}: nobody looked")
+    passed = [look for look in during if look.outcome is Outcome.PASS]
+    if case.phase in holds and passed:
+        found.append(f"{label}: PASS at {passed[0].at:.1f} s")
+    if any(not look.codes for look in case.looks):
+        found.append(f"{label}: a verdict without a reason")
+    end = spoilt(case.phase)[1]
+    if not case.lasting and case.passed_at(end) is None:
+        found.append(f"{label}: has not recovered: {case.looks[-1].codes}")
+    if case.lasting and case.passed_at(0.0) is not None:
+        found.append(f"{label}: passed, and was not thought to")
+    return found
+
+
+async def test_bad_data_hold_and_come_to_an_end(tmp_path: Path) -> None:
+    """Twenty-three shapes of what is scraped, seven of what is answered, and a store that restarts.
+
+    Each begins before a step's window, in the middle of a step, and in the bake.
+    """
+    shaped = [
+        (number, Case(space=f"shape-{number}-{phase}", phase=phase,
+                      lasting=phase in shape.lasting))
+        for number, shape in enumerate(SHAPES)
+        for phase in PHASES
+    ]  # fmt: skip
+    answered = [(name, Case(space="sound", phase=phase)) for name in ANSWERS for phase in PHASES]
+    stopped = [Case(space="sound", phase=phase) for phase in ("mid", "bake")]
+    cases = [case for _, case in shaped]
+    exporter = Exporter()
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(exporter.serving())
+        sound = Case(space="sound", phase="mid")
+        exporter.tracks = dict(tracks([*cases, sound], time.time()))
+        twice = [case.space for number, case in shaped if SHAPES[number].twice]
+        text = config(f"127.0.0.1:{exporter.port}", [*(c.space for c in cases), "sound"], twice)
+        steady, other = await stack.enter_async_context(_stores(tmp_path, text))
+        begin = time.time() + 1.0
+
+        def client(store: Store, transport: httpx.AsyncBaseTransport | None = None) -> Prometheus:
+            found = Prometheus(
+                store.url, choose(["application"]), now=time.time, transport=transport,
+                deadline_seconds=1.5,
+            )  # fmt: skip
+            stack.push_async_callback(found.close)
+            return found
+
+        spoiling = asyncio.ensure_future(_spoiling(exporter, shaped, begin))
+        jobs = [
+            followed(client(steady), cases, begin, UNTIL),
+            followed(client(other), stopped, begin, UNTIL),
+            _restarted(other, begin),
+        ]
+        for name, case in answered:
+            between = Spoiling(ANSWERS[name], begin, spoilt(case.phase))
+            jobs.append(followed(client(steady, between), [case], begin, UNTIL))
+        try:
+            await asyncio.gather(*jobs)
+        finally:
+            spoiling.cancel()
+    faults = [
+        fault
+        for number, case in shaped
+        for fault in _faults(SHAPES[number].name, case, SHAPES[number].holds)
+    ]
+    for name, case in answered:
+        faults += _faults(name, case, () if name in HARMLESS else PHASES)
+    for case in stopped:
+        faults += _faults("the store restarts", case, PHASES)
+    assert faults == []
