@@ -227,6 +227,21 @@ async def test_a_target_that_is_scraped_twice_counts_once() -> None:
     assert any("scraped twice" in warning for warning in batch.warnings)
 
 
+async def test_answers_without_a_status_are_no_answers() -> None:
+    """Counted as good ones they would hide every failure; their histogram is left out as well."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        answer = good(request).json()
+        for found in answer["data"]["result"]:
+            if not found["metric"]["service"].endswith("canary-1@kubernetesgateway"):
+                found["metric"].pop("code")
+        return httpx.Response(200, json=answer)
+
+    batch = await client(handler).samples(10, [STABLE, CANARY])
+    assert set(batch.series) == {CANARY}
+    assert "answers of Service shop/checkout without a status were left out" in batch.warnings
+
+
 async def test_warnings_reach_the_caller_once() -> None:
     batch = await client(
         lambda _: matrix([row(COUNTER, "checkout", [])], warnings=["a replica is missing"])

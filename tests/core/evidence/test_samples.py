@@ -206,6 +206,53 @@ def test_buckets_become_a_histogram() -> None:
     assert difference(cursor, None, without_total).intervals[0].stable.buckets == ()
 
 
+def histogram(*counted: tuple[str, Values], instance: str = "gw-1") -> TrackSeries:
+    ats = {at: 10.0 * at for at in range(100, 104)}
+    return TrackSeries(
+        requests=(series(ats, code="200", instance=instance),),
+        buckets=tuple(
+            (float(bound), series(values, le=bound, instance=instance)) for bound, values in counted
+        ),
+    )
+
+
+def test_a_histogram_that_lost_a_bucket_is_none_for_as_long() -> None:
+    """Read as it stands everything would be slower than the bound that is gone."""
+    whole: Values = {100: 1000.0, 101: 1010.0, 102: 1020.0, 103: 1030.0}
+    gone: Values = {100: 900.0, 101: 909.0, 103: 927.0}
+    found = difference(begun(histogram(("0.5", gone), ("+Inf", whole)).until(100)),
+                       None, histogram(("0.5", gone), ("+Inf", whole)))  # fmt: skip
+    assert [i.stable.buckets for i in found.intervals] == [
+        ((0.5, 9), (INF, 10)),
+        (),
+        # What the bucket counted in the meantime is more than this interval's requests.
+        (),
+    ]
+    assert [i.stable.requests for i in found.intervals] == [10, 10, 10]
+
+
+def test_pods_with_other_buckets_make_no_common_histogram() -> None:
+    whole: Values = {100: 1000.0, 101: 1010.0}
+    one = histogram(("0.5", whole), ("+Inf", whole), instance="pod-1")
+    other = histogram(("0.4", whole), ("+Inf", whole), instance="pod-2")
+    found = difference(begun(both(one, other).until(100)), None, both(one, other))
+    assert {i.stable.buckets for i in found.intervals} == {()}
+
+
+def test_a_histogram_alone_does_not_say_that_a_track_was_seen() -> None:
+    """It tells of no failure. Where only histograms are asked for, they are what there is."""
+    found = histogram(("+Inf", {at: 10.0 * at for at in range(100, 104)}))
+    silent = TrackSeries(
+        requests=tuple(series({100: 1000.0}, code="200") for _ in range(1)), buckets=found.buckets
+    )
+    told = difference(begun(found.until(100), silent.until(100)), silent, found)
+    assert not any(i.canary.reported for i in told.intervals)
+    timed = TrackSeries(buckets=found.buckets)
+    assert all(
+        i.stable.reported for i in difference(begun(timed.until(100)), None, timed).intervals
+    )
+
+
 def test_too_many_series_lose_their_latency_first_and_then_count_nothing() -> None:
     def crowd(requests: int, buckets: int, at: float) -> TrackSeries:
         return TrackSeries(
