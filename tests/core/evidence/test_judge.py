@@ -212,43 +212,6 @@ def test_the_dwell_is_counted_in_evidence_time() -> None:
     assert late.window.seconds == 4 + settings.longest_interval_seconds
 
 
-def gone(track: str, *, after: int, scrapes: int = 10) -> tuple[Evidence, Settings]:
-    """One track is missing in all scrapes but the first ones; the other goes on."""
-    settings, good = Settings(), Tally(requests=100)
-    evidence = run(settings, good, good, scrapes=after)
-    for number in range(after + 1, scrapes + 1):
-        tracks = {"canary": good, "stable": good, track: UNREPORTED}
-        interval = Interval(at=1000.0 + number, seconds=1.0, **tracks)
-        evidence = observe(evidence, settings, interval)
-    return evidence, settings
-
-
-def test_time_in_which_the_canary_was_not_seen_is_no_evidence_time() -> None:
-    """Until its counters are back, which say what happened in it."""
-    evidence, settings = gone("canary", after=3, scrapes=7)
-    assert evidence.window.seconds == 3.0
-    assert codes(said(evidence, settings)) == {Code.DWELL_NOT_OVER}
-    good = Tally(requests=100)
-    back = Interval(at=1008.0, seconds=1.0, canary=Tally(requests=500), stable=good)
-    evidence = observe(evidence, settings, back)
-    assert evidence.window.seconds == 8.0
-    assert said(evidence, settings).outcome is Outcome.PASS
-
-
-@pytest.mark.parametrize("track", ["canary", "stable"])
-def test_a_track_that_is_missing_in_the_newest_scrapes_holds(track: str) -> None:
-    """Though its last sample is young enough by itself."""
-    seen = said(*gone(track, after=6, scrapes=11), dwell_seconds=5.0)
-    assert seen.outcome is Outcome.PASS
-    missing = said(*gone(track, after=6, scrapes=12), dwell_seconds=5.0)
-    assert missing.outcome is Outcome.HOLD
-    assert codes(missing) == {Code.METRICS_STALE}
-    assert f"the {track} is missing in the newest scrapes" in missing.reasons[0].message
-    if track == "stable":
-        alone = said(*gone(track, after=6, scrapes=12), dwell_seconds=5.0, alone=True)
-        assert alone.outcome is Outcome.PASS
-
-
 def test_stale_data_hold_whatever_they_said() -> None:
     settings = Settings(max_age_seconds=15)
     evidence = run(settings, GOOD, STABLE)

@@ -207,7 +207,7 @@ def test_buckets_become_a_histogram() -> None:
 
 
 def histogram(*counted: tuple[str, Values], instance: str = "gw-1") -> TrackSeries:
-    ats = {at: 10.0 * at for at in range(100, 104)}
+    ats: Values = {at: 10.0 * at for at in range(100, 104)}
     return TrackSeries(
         requests=(series(ats, code="200", instance=instance),),
         buckets=tuple(

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A track that is there at first and then is not: no evidence time, and no PASS."""
+
+import pytest
+
+from controller.core.evidence.judge import (
+    UNREPORTED,
+    Code,
+    Evidence,
+    Gate,
+    Interval,
+    Outcome,
+    Settings,
+    Tally,
+    Verdict,
+    judge,
+    observe,
+    start,
+    weight_changed,
+)
+
+
+def said(evidence: Evidence, settings: Settings, *, dwell: float, alone: bool = False) -> Verdict:
+    gate = Gate(dwell_seconds=dwell)
+    return judge(evidence, settings, evidence.last_at + 0.5, gate=gate, alone=alone)
+
+
+def codes(verdict: Verdict) -> set[Code]:
+    return {reason.code for reason in verdict.reasons}
+
+
+def gone(track: str, *, after: int, scrapes: int = 10) -> tuple[Evidence, Settings]:
+    """One track is missing in all scrapes but the first ones; the other goes on."""
+    settings, good = Settings(), Tally(requests=100)
+    evidence = weight_changed(start(settings), 1000.0)
+    for number in range(1, scrapes + 1):
+        tracks = {"canary": good, "stable": good}
+        if number > after:
+            tracks[track] = UNREPORTED
+        interval = Interval(at=1000.0 + number, seconds=1.0, **tracks)
+        evidence = observe(evidence, settings, interval)
+    return evidence, settings
+
+
+def test_time_in_which_the_canary_was_not_seen_is_no_evidence_time() -> None:
+    """Until its counters are back, which say what happened in it."""
+    evidence, settings = gone("canary", after=3, scrapes=7)
+    assert evidence.window.seconds == 3.0
+    assert codes(said(evidence, settings, dwell=5.0)) == {Code.DWELL_NOT_OVER}
+    good = Tally(requests=100)
+    back = Interval(at=1008.0, seconds=1.0, canary=Tally(requests=500), stable=good)
+    evidence = observe(evidence, settings, back)
+    assert evidence.window.seconds == 8.0
+    assert said(evidence, settings, dwell=5.0).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize("track", ["canary", "stable"])
+def test_a_track_that_is_missing_in_the_newest_scrapes_holds(track: str) -> None:
+    """Though its last sample is young enough by itself."""
+    seen = said(*gone(track, after=6, scrapes=11), dwell=5.0)
+    assert seen.outcome is Outcome.PASS
+    missing = said(*gone(track, after=6, scrapes=12), dwell=5.0)
+    assert missing.outcome is Outcome.HOLD
+    assert codes(missing) == {Code.METRICS_STALE}
+    assert f"the {track} is missing in the newest scrapes" in missing.reasons[0].message
+    if track == "stable":
+        alone = said(*gone(track, after=6, scrapes=12), dwell=5.0, alone=True)
+        assert alone.outcome is Outcome.PASS
