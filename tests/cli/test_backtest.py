@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pytest
 
+from tests.cli.practice import quiet_world
 from tests.cli.room import Room, room
-from tests.cli.test_doctor import quiet_world
 from tests.support.prometheus import Past, prometheus
 from tests.support.realtime import ROOT
 

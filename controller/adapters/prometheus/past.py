@@ -99,12 +99,12 @@ class Archive:
             raise MetricsUnavailable(f"metrics store answered: {str(error)[:300]}") from error
         except TimeoutError as error:
             raise MetricsUnavailable("metrics store did not answer in time") from error
-        except OSError as error:  # What `requests` raises is one.
-            name = type(error).__name__
-            raise MetricsUnavailable(f"metrics store cannot be reached: {name}") from error
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             said = "metrics store gave no answer of Prometheus' query API"
             raise MetricsUnavailable(said, advice="give the address before /api/v1") from error
+        except OSError as error:  # What `requests` raises is one; of an answer also the former.
+            name = type(error).__name__
+            raise MetricsUnavailable(f"metrics store cannot be reached: {name}") from error
         self.points += sum(len(row.values) + len(row.histograms) for row in rows)
         return rows
 

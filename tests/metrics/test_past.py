@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store's past by the library of the extra `backtest`, against answers good and bad."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from controller.adapters.prometheus.past import CHUNK_SECONDS, Archive
+from controller.adapters.prometheus.providers import choose
+from controller.core.errors import MetricsUnavailable
+from controller.core.evidence.series import PodsKey
+from tests.support.realtime import app_serving
+
+KEY = PodsKey("shop", "checkout", "")
+LABELS = {"namespace": "shop", "pod": "checkout-5d9c7b6f48-x2x4z", "code": "200"}
+AT = 1_764_000_000.0
+GAP = 60.0
+
+Handler = Callable[[str, float], Response]
+
+
+def matrix(query: str, at: float) -> Response:
+    """A scrape a minute; both edges of a range belong to it, as in Prometheus 2."""
+    span = re.search(r"\[(\d+)(ms|s)", query)
+    assert span is not None, query
+    begin = at - int(span[1]) / (1000 if span[2] == "ms" else 1)
+    if not query.startswith("http_requests_total"):
+        return JSONResponse({"status": "success", "data": {"resultType": "matrix", "result": []}})
+    values = [
+        [AT + number * GAP, str(number)]
+        for number in range(-600, 1)
+        if begin <= AT + number * GAP <= at
+    ]
+    row = {"metric": {"__name__": "http_requests_total", **LABELS}, "values": values}
+    return JSONResponse({"status": "success", "data": {"resultType": "matrix", "result": [row]}})
+
+
+def store(handler: Handler, asked: list[str]) -> Starlette:
+    async def query(request: Request) -> Response:
+        text = request.query_params["query"]
+        asked.append(text)
+        return handler(text, float(request.query_params["time"]))
+
+    return Starlette(routes=[Route("/api/v1/query", query)])
+
+
+async def test_chunks_are_put_together_and_no_sample_is_there_twice() -> None:
+    asked: list[str] = []
+    async with app_serving(store(matrix, asked)) as url:
+        archive = Archive(url, choose(["application"]))
+        batch = await archive.at(AT).samples(3 * CHUNK_SECONDS, [KEY])
+        archive.close()
+    (series,) = batch.series[KEY].requests
+    times = [sample.at for sample in series.samples]
+    assert times == [AT + number * GAP for number in range(-90, 1)]
+    assert sum(text.startswith("http_requests_total") for text in asked) == 3
+    # The edges of neighbouring chunks were read twice and are there once.
+    assert archive.points == 93
+    assert not archive.coarse
+
+
+async def test_a_store_that_refuses_raw_samples_is_asked_for_fewer() -> None:
+    def handler(text: str, at: float) -> Response:
+        if "ms]" in text:
+            told = "query processing would load too many samples into memory in query execution"
+            return JSONResponse({"status": "error", "error": told}, status_code=422)
+        return matrix(text, at)
+
+    asked: list[str] = []
+    async with app_serving(store(handler, asked)) as url:
+        archive = Archive(url, choose(["application"]))
+        batch = await archive.at(AT).samples(CHUNK_SECONDS, [KEY])
+        assert archive.coarse
+        assert batch.series[KEY].requests
+        asked.clear()
+        await archive.at(AT).samples(CHUNK_SECONDS, [KEY])
+        archive.close()
+    # Once told, it is not tried again.
+    assert all(text.endswith("[1800s:15s]") for text in asked)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (PlainTextResponse("<html>log in</html>"), "gave no answer of Prometheus"),
+        (JSONResponse({"status": "success"}), "gave no answer of Prometheus"),
+        (JSONResponse({"data": {"result": [{"metric": {}}]}}), "gave no answer of Prometheus"),
+        (JSONResponse({"error": "parse error"}, status_code=400), "HTTP Status Code 400"),
+    ],
+)
+async def test_what_is_no_proper_answer_is_unavailable(answer: Response, said: str) -> None:
+    async with app_serving(store(lambda *_: answer, [])) as url:
+        archive = Archive(url, choose(["application"]))
+        with pytest.raises(MetricsUnavailable, match=said):
+            await archive.at(AT).history(KEY, 3600)
+        archive.close()
+
+
+async def test_a_store_that_is_not_there_is_unavailable() -> None:
+    archive = Archive("http://127.0.0.1:9", choose(["application"]))
+    with pytest.raises(MetricsUnavailable, match="cannot be reached"):
+        await archive.covered(KEY, AT - 3600, AT)
+    archive.close()
