@@ -89,7 +89,10 @@ async def test_a_store_that_refuses_raw_samples_is_asked_for_fewer() -> None:
     [
         (PlainTextResponse("<html>log in</html>"), "gave no answer of Prometheus"),
         (JSONResponse({"status": "success"}), "gave no answer of Prometheus"),
-        (JSONResponse({"data": {"result": [{"metric": {}}]}}), "gave no answer of Prometheus"),
+        (
+            JSONResponse({"data": {"result": [{"metric": {}, "values": 7}]}}),
+            "gave no answer of Prometheus",
+        ),
         (JSONResponse({"error": "parse error"}, status_code=400), "HTTP Status Code 400"),
     ],
 )
