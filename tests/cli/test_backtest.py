@@ -94,8 +94,11 @@ def test_an_incident_of_one_pod_shows_as_a_false_rollback_with_its_time(tmp_path
 
 
 def test_a_short_past_says_what_it_lacks_and_answers_the_rest(tmp_path: Path) -> None:
-    with practice(tmp_path, Past(seconds=2400, until=time.time())) as where:
+    check = {"switchgear.dev/check.orders": "sum(rate(orders_failed_total[1m])) < 0.05"}
+    with practice(tmp_path, Past(seconds=2400, until=time.time()), **check) as where:
         report = told(where)
+        assert "without the policy's own checks: orders" in report["notes"]
+        assert report["promotion"]["promoted"] == report["promotion"]["runs"]
         assert any("of history: the judge is told nothing" in note for note in report["notes"])
         assert report["detection"]
         assert report["false_rollbacks"]["at_most_share"] > 0.01
