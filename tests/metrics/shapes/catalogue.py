@@ -20,7 +20,7 @@ class Shape:
         holds: In which phases nothing can be said while it lasts. In the others what is counted is
             right in spite of it, or was seen well enough before, and a PASS is earned.
         twice: Whether its pods are scraped by a second job besides.
-        lasting: Phases of which the step does not recover; its deadline ends it.
+        lasting: Phases of which the step may not recover; its deadline ends it then.
     """
 
     name: str

@@ -91,12 +91,16 @@ class Track:
 
     pods: list[Pod]
     spoil: Spoil | None = None
-    """What is wrong with its scrapes now."""
+    """What is wrong with its scrapes for a while."""
+    since: float = 0.0
+    until: float = 0.0
 
     def say(self, number: int, at: float) -> Said:
         pod = self.pods[number]
         lines = pod.lines(at)
-        return lines if self.spoil is None else self.spoil(pod, lines, at, number)
+        if self.spoil is None or not self.since <= at < self.until:
+            return lines
+        return self.spoil(pod, lines, at, number)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -40,7 +40,7 @@ OPENS: Final = 4.0
 
 SPOILT: Final = {"before": (0.0, OPENS + 11), "mid": (OPENS + 3, OPENS + 14)}
 SPOILT_BAKE: Final = SPOILT["mid"]
-LOOK: Final = 0.5
+LOOK: Final = 0.8
 
 HASH: Final = "5d9c7b6f48"
 PODS: Final = {
@@ -124,7 +124,7 @@ class Case:
     def during(self) -> list[Look]:
         """The looks while it was spoilt and had been long enough for a scrape to tell."""
         begin, end = spoilt(self.phase)
-        return [look for look in self.looks if begin + 1.5 <= look.at < end]
+        return [look for look in self.looks if begin + 2 <= look.at < end]
 
     def passed_at(self, since: float) -> float | None:
         return next(
