@@ -284,19 +284,27 @@ def _bounds(
 ) -> list[tuple[float, ...]]:
     """The bounds of a track's histograms in each interval; none where they are not whole.
 
-    A bucket that is missing where others were scraped would read as if everything were slower.
+    A bucket that is missing where others were scraped would read as if everything were slower, and
+    one that is back would count what the others have counted before.
     """
     known = tuple(sorted({counter.bound for counter in buckets}))
-    scraped: list[dict[float, int]] = [{} for _ in spans]
+    # For each bound, the scrapes that its counts are the differences to: one and the same for all.
+    scraped: list[dict[float, list[float]]] = [{} for _ in spans]
     ends = [end for _, end in spans]
     for counter in buckets:
-        fresh = [sample.at for sample in counter.samples if spans[0][0] < sample.at <= ends[-1]]
-        for place in {bisect.bisect_left(ends, at) for at in fresh}:
-            scraped[place][counter.bound] = scraped[place].get(counter.bound, 0) + 1
+        before = -math.inf
+        for sample in counter.samples:
+            if spans[0][0] < sample.at <= ends[-1]:
+                place = scraped[bisect.bisect_left(ends, sample.at)]
+                place.setdefault(counter.bound, []).append(before)
+            before = sample.at
     return [
-        known if len(found) == len(known) and len(set(found.values())) <= 1 else ()
-        for found in scraped
+        known if len(found) == len(known) and _alike(found.values()) else () for found in scraped
     ]
+
+
+def _alike(scrapes: Iterable[list[float]]) -> bool:
+    return len({tuple(sorted(times)) for times in scrapes}) <= 1
 
 
 def _tally(

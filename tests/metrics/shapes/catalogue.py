@@ -133,7 +133,6 @@ SHAPES: Final = (
         name="no +Inf",
         spoil=each(_only(lambda bound: bound not in ("", "+Inf"))),
         holds=("before",),
-        lasting=("before",),
     ),
     Shape(name="no bounds", spoil=each(_without("le")), holds=("before",)),
     Shape(name="no codes", spoil=each(_without("code"))),
