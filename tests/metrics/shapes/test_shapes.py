@@ -100,15 +100,15 @@ def _spoil(exporter: Exporter, cases: Iterable[tuple[int, Case]], begin: float) 
 
 
 @contextlib.asynccontextmanager
-async def _stores(folder: Path, text: str) -> AsyncIterator[tuple[Store, Store]]:
-    """Two, of which one may be stopped."""
+async def _stores(folder: Path, *configs: str) -> AsyncIterator[list[Store]]:
+    """One for each configuration."""
     async with contextlib.AsyncExitStack() as stack:
         found = []
-        for name in ("steady", "stopped"):
-            held = prometheus(folder / name, text)
+        for number, text in enumerate(configs):
+            held = prometheus(folder / str(number), text)
             found.append(await asyncio.to_thread(held.__enter__))
             stack.push_async_callback(asyncio.to_thread, held.__exit__, None, None, None)
-        yield found[0], found[1]
+        yield found
 
 
 async def _restarted(store: Store, begin: float) -> None:
@@ -161,9 +161,13 @@ async def test_bad_data_hold_and_come_to_an_end(tmp_path: Path) -> None:
         sound = Case(space="sound", phase="mid")
         exporter.tracks = dict(tracks([*cases, sound], time.time()))
         twice = [case.space for number, case in shaped if SHAPES[number].twice]
-        text = config(f"127.0.0.1:{exporter.port}", [*(c.space for c in cases), "sound"], twice)
-        steady, other = await stack.enter_async_context(_stores(tmp_path, text))
-        begin = time.time() + 1.0
+        address = f"127.0.0.1:{exporter.port}"
+        every = config(address, [*(case.space for case in cases), "sound"], twice)
+        # The one that is stopped has its own, since each scrape costs this process time.
+        steady, other = await stack.enter_async_context(
+            _stores(tmp_path, every, config(address, ["sound"], []))
+        )
+        begin = time.time() + 2.0
 
         def client(store: Store, transport: httpx.AsyncBaseTransport | None = None) -> Prometheus:
             found = Prometheus(
