@@ -34,11 +34,11 @@ from controller.engine.meters import Meters
 from tests.metrics.shapes.exporter import Pod, Track
 
 PHASES: Final = ("before", "mid", "bake")
-DWELL: Final = 9.0
+DWELL: Final = 10.5
 OPENS: Final = 4.0
 """Seconds after the begin at which the step's weight is in force."""
 
-SPOILT: Final = {"before": (0.0, OPENS + 11), "mid": (OPENS + 3, OPENS + 14)}
+SPOILT: Final = {"before": (0.0, OPENS + 12), "mid": (OPENS + 3, OPENS + 15)}
 SPOILT_BAKE: Final = SPOILT["mid"]
 LOOK: Final = 0.8
 
