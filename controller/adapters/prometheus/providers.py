@@ -129,7 +129,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def tells(self, labels: Mapping[str, str]) -> bool:
         """Whether labels say how an answer ended; without them no failure would ever be seen."""
         named = (*self.requests.code_labels, *self.requests.also_errors)
-        return any(labels.get(name) for name in named)
+        return self.requests.codeless_is_error or any(labels.get(name) for name in named)
 
     @property
     def native(self) -> str:
