@@ -151,7 +151,12 @@ def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | 
     """Whether the evidence suffices, by the fast way or by the composite."""
     fast = eprocess.value(evidence.fast)
     if fast >= math.log(settings.fast_evidence) and _collapsed(evidence, settings):
-        return tripped(Check(kind=Kind.ERRORS, weight=1.0), evidence, interval, fast, fast=True)
+        return _tripped(Check(kind=Kind.ERRORS, weight=1.0), evidence, interval, fast, fast=True)
+    return sufficed(evidence, settings, interval)
+
+
+def sufficed(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | None:
+    """The trip of the composite, if it is large enough without what stable breaks as well."""
     if evidence.level < settings.log_needed:
         return None  # With fewer checks it would be less still.
     shared = stable_violates(evidence, settings) is not None
@@ -160,10 +165,10 @@ def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | 
     level = rest if shared else evidence.level
     if level < settings.log_needed:
         return None
-    return tripped(deciding, evidence, interval, level)
+    return _tripped(deciding, evidence, interval, level)
 
 
-def tripped(
+def _tripped(
     check: Check, evidence: Evidence, interval: Interval, level: float, *, fast: bool = False
 ) -> Trip:
     """The trip with the window's figures, or the interval's where the window saw nothing bad."""

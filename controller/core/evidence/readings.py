@@ -16,7 +16,7 @@ from controller.core.evidence.measures import (
     Reading,
     scores,
 )
-from controller.core.evidence.observe import capped, tripped
+from controller.core.evidence.observe import capped, sufficed
 from controller.core.evidence.reasons import Code, Reason, seconds
 from controller.core.evidence.settings import SATURATION, Settings
 from controller.core.evidence.state import Evidence
@@ -94,11 +94,8 @@ def _bet(
     if trials == list(evidence.trials):
         return evidence
     grown = capped(replace(evidence, processes=tuple(processes), trials=tuple(trials)), settings)
-    if grown.trip is not None or grown.level < settings.log_needed:
-        return grown
-    _, deciding = checks.composite(settings, grown)
     silent = Interval(at=at, seconds=0.0, canary=UNREPORTED, stable=UNREPORTED)
-    return replace(grown, trip=tripped(deciding, grown, silent, grown.level))
+    return grown if grown.trip else replace(grown, trip=sufficed(grown, settings, silent))
 
 
 def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -110,6 +111,20 @@ def test_what_stable_breaks_as_well_is_waited_for_and_never_the_canarys_fault() 
     _, verdict = played([(BAD, BAD)] * 30)
     assert verdict.outcome is Outcome.HOLD
     assert codes(verdict) == [Code.STABLE_VIOLATES_LIMIT]
+
+
+def test_a_reading_does_not_blame_the_canary_for_a_limit_that_stable_breaks_as_well() -> None:
+    settings = replace(ASKED, limits=Limits(max_error_rate=0.01), gauges=())
+    evidence = weight_changed(start(settings), 0.0)
+    failing = Tally(requests=500, errors=50)
+    for at in range(5, 301, 5):
+        both = Interval(at=float(at), seconds=5.0, canary=failing, stable=failing)
+        evidence = observe(evidence, settings, both)
+    assert evidence.level >= settings.log_needed
+    assert evidence.trip is None
+    calm = Value(name="orders", canary=GOOD, stable=GOOD)
+    evidence = read(evidence, settings, Reading(at=300.0, values=(calm,)))
+    assert judge(evidence, settings, 300.0, gate=GATE).outcome is Outcome.HOLD
 
 
 def test_without_a_value_of_the_canary_nothing_passes_and_nothing_fails() -> None:
