@@ -73,7 +73,8 @@ class Loop:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self.wake_all()
-                group.create_task(self._measurer.run(), name="measurer")
+                group.create_task(self._measurer.run_gauges(), name="gauges")
+                group.create_task(self._measurer.run_checks(), name="checks")
                 try:
                     # Here and not in a task of its own: however it ends, everything else does.
                     await self._feed.run()

@@ -2,11 +2,12 @@
 """Values that are measured beside requests: the teams' own checks and what pods use up.
 
 It runs beside the feed, so that a slow query of a team never delays the counts that most verdicts
-rest on. What can run out is one query for all runs; a check is one for each track of its run.
+rest on, nor what is known of things that run out. That is one query for all runs; a check is one
+for each track of its run, and few are asked at a time: where they are slow they come less often.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,6 +31,10 @@ PAST_SECONDS: Final = 3600.0
 
 MOST_READINGS: Final = 100
 """Readings that wait for a run's next tick."""
+
+MOST_CHECKS: Final = 8
+"""Checks that are asked at a time: a store works on 20 queries by default, and the counts must find
+room between those of the teams."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +62,7 @@ class Measurer:
         self._meters = meters
         self._followed: dict[str, _Measured] = {}
         self._wake: Callable[[TargetRef], None] = lambda _: None
+        self._asking = asyncio.Semaphore(MOST_CHECKS)
 
     def on_reading(self, wake: Callable[[TargetRef], None]) -> None:
         """Call `wake` for each target that a new reading is about."""
@@ -87,9 +93,15 @@ class Measurer:
         self._followed.clear()
 
     async def past(self, run: Run) -> tuple[Gauge, ...]:
-        """What stable's pods have used up before the run; nothing is compared without it."""
+        """What stable's pods have used up before the run; nothing is compared without it.
+
+        Nor where the names of the canary's pods will not tell whose they are.
+        """
         found: tuple[Gauge, ...] = ()
-        for key in tracks.pods_of(run).stable:
+        pods = tracks.pods_of(run)
+        if any(key.is_cut for key in (*pods.canary, *pods.stable)):
+            return ()
+        for key in pods.stable:
             try:
                 found = await self._metrics.saturation_past(key, PAST_SECONDS)
             except errors.MetricsUnavailable as error:
@@ -105,21 +117,22 @@ class Measurer:
         found.readings.clear()
         return fresh
 
-    async def run(self) -> None:
-        """Measure until cancelled; idle while nothing is followed."""
+    async def run_gauges(self) -> None:
+        """Measure what can run out until cancelled; idle while nothing is followed."""
         while True:
-            if self._followed:
-                await self.look()
+            await self._gauged()
             await self._clock.sleep(READ_SECONDS)
 
-    async def look(self) -> None:
-        """Ask once for everything that is followed and hand it out."""
-        followed = tuple(self._followed.values())
-        asked = [self._checked(one, check) for one in followed for check in one.checks]
-        await asyncio.gather(self._gauged(followed), *asked)
+    async def run_checks(self) -> None:
+        """Ask the teams' checks until cancelled, each as often as the others."""
+        while True:
+            followed = tuple(self._followed.values())
+            asked = [self._checked(one, check) for one in followed for check in one.checks]
+            await asyncio.gather(*asked)
+            await self._clock.sleep(READ_SECONDS)
 
-    async def _gauged(self, followed: Sequence[_Measured]) -> None:
-        gauged = [one for one in followed if one.gauges]
+    async def _gauged(self) -> None:
+        gauged = [one for one in self._followed.values() if one.gauges]
         keys = {key for one in gauged for key in (*one.pods.canary, *one.pods.stable)}
         if not keys:
             return
@@ -141,12 +154,14 @@ class Measurer:
 
     async def _checked(self, one: _Measured, check: UserCheck) -> None:
         try:
-            found, other = await asyncio.gather(
-                self._metrics.value(check.expression, one.tracks.canary),
-                self._metrics.value(check.expression, one.tracks.stable),
-            )
+            async with self._asking:
+                # One after the other: of two at once the second would go on when the first fails.
+                found = await self._metrics.value(check.expression, one.tracks.canary)
+                other = await self._metrics.value(check.expression, one.tracks.stable)
         except errors.MetricsUnavailable as error:
-            self._failed(f"check {check.name} of {one.target}", error)
+            # No failure of the store: it may be this one query that is too much for it, or wrong.
+            what = f"check {check.name} of {one.target}"
+            log.warning("not measured", what=what, why=error.diagnostics())
             return
         for warning in dict.fromkeys((*found.warnings, *other.warnings)):
             log.info("check is odd", target=str(one.target), check=check.name, what=warning)

@@ -25,6 +25,10 @@ from controller.ports.metrics import Batch, Levels, Measured
 MOST_IN_FLIGHT = 32
 """More would only queue up inside the store, whose own default is 20 at a time."""
 
+MOST_ASIDE = 10
+"""Queries in flight for what is measured beside requests, which have places of their own: the
+judge's counts never wait behind queries that a team wrote."""
+
 DEADLINE_SECONDS = 5.0
 """A judge that looks every second has no use for older answers."""
 
@@ -72,12 +76,13 @@ class Prometheus:
         self._deadline = deadline_seconds
         self._largest = largest_body
         self._slots = asyncio.Semaphore(MOST_IN_FLIGHT)
+        self._aside = asyncio.Semaphore(MOST_ASIDE)
         self._client = httpx.AsyncClient(
             base_url=url.rstrip("/") + "/",
             headers=headers,
             transport=transport,
             timeout=httpx.Timeout(deadline_seconds),
-            limits=httpx.Limits(max_connections=MOST_IN_FLIGHT),
+            limits=httpx.Limits(max_connections=MOST_IN_FLIGHT + MOST_ASIDE),
             # A redirect could carry the credentials to another host.
             follow_redirects=False,
         )
@@ -127,7 +132,8 @@ class Prometheus:
 
     async def saturation(self, keys: Collection[PodsKey]) -> Levels:
         """See the port."""
-        rows, _, at = await self._ask(self.saturation_text(keys), self._deadline)
+        text = self.saturation_text(keys)
+        rows, _, at = await self._ask(text, self._deadline, self._aside)
         return Levels(evaluated_at=at, figures=self._saturation.figures(keys, rows, at))
 
     def saturation_text(self, keys: Collection[PodsKey]) -> str:
@@ -137,7 +143,7 @@ class Prometheus:
     async def saturation_past(self, key: PodsKey, seconds: float) -> tuple[Gauge, ...]:
         """See the port."""
         text = named(lambda: self._saturation.past_query(key, seconds))
-        rows, _, at = await self._ask(text, HISTORY_DEADLINE_SECONDS)
+        rows, _, at = await self._ask(text, HISTORY_DEADLINE_SECONDS, self._aside)
         return self._saturation.past(key, rows, at, seconds)
 
     async def _look(self, queries: list[Query], warnings: dict[str, None]) -> Batch:
@@ -152,7 +158,9 @@ class Prometheus:
         asked = checks.resolve(self._providers, expression, keys)
         if not asked.text:
             return Measured(at=self._now(), value=None, warnings=asked.warnings)
-        status, headers, body = await self._sent("query", {"query": asked.text}, self._deadline)
+        status, headers, body = await self._sent(
+            "query", {"query": asked.text}, self._deadline, self._aside
+        )
         points, told = wire.points(status, body)
         return checks.one(points, self._answered_at(headers), (*asked.warnings, *told[:10]))
 
@@ -166,8 +174,9 @@ class Prometheus:
         now = self._now()
         span = {"start": f"{now - seconds:.3f}", "end": f"{now:.3f}"}
         step = {"step": f"{checks.step(seconds, step_seconds)}"}
+        told = {"query": asked.text, **span, **step}
         status, _, body = await self._sent(
-            "query_range", {"query": asked.text, **span, **step}, HISTORY_DEADLINE_SECONDS
+            "query_range", told, HISTORY_DEADLINE_SECONDS, self._aside
         )
         rows, _ = wire.matrix(status, body)
         return checks.past(rows)
@@ -176,22 +185,26 @@ class Prometheus:
         """The query that `value` sends, for people. Errors as `value`."""
         return checks.resolve(self._providers, expression, keys)
 
-    async def _ask(self, text: str, deadline: float) -> Answer:
+    async def _ask(
+        self, text: str, deadline: float, slots: asyncio.Semaphore | None = None
+    ) -> Answer:
         """Ask for raw samples. Raises MetricsUnavailable in every case but a proper answer."""
-        status, headers, body = await self._sent("query", {"query": text}, deadline)
+        status, headers, body = await self._sent(
+            "query", {"query": text}, deadline, slots or self._slots
+        )
         rows, warnings = wire.matrix(status, body)
         return rows, warnings, self._answered_at(headers)
 
     async def _sent(
-        self, path: str, asked: dict[str, str], deadline: float
+        self, path: str, asked: dict[str, str], deadline: float, slots: asyncio.Semaphore
     ) -> tuple[int, httpx.Headers, bytes]:
-        """Status, headers and body of an answer.
+        """Status, headers and body of an answer; `slots` bounds how many are waited for.
 
         Raises:
             MetricsUnavailable: None came in time, or it was too large.
         """
         try:
-            async with asyncio.timeout(deadline), self._slots:
+            async with asyncio.timeout(deadline), slots:
                 self.queries += 1
                 return await self._post(path, asked, deadline)
         except TimeoutError as error:

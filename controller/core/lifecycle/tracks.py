@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
 from controller.core.lifecycle.memory import Run
+from controller.core.lifecycle.table import SERVED, Phase
 from controller.core.policy import keys
 from controller.core.policy.model import Traffic
 from controller.core.values import canary_name
@@ -46,9 +47,14 @@ class Pods:
 
 
 def pods_of(run: Run) -> Pods:
-    """Whose pods to measure, whatever provider counts the requests."""
+    """Whose pods to measure, whatever provider counts the requests.
+
+    The Deployment's own new pods are left out while they are being started: in a roll there is
+    always one that has just begun, and that one would speak for all of them.
+    """
     space, own = run.target.namespace, run.target.name
-    rolled = (PodsKey(space, own, run.new_hash),) if run.new_hash else ()
+    stand = run.new_hash and run.phase is Phase.BAKING
+    rolled = (PodsKey(space, own, run.new_hash),) if stand else ()
     return Pods(
         canary=(PodsKey(space, run.target.canary, ""), *rolled),
         stable=(PodsKey(space, own, run.stable_hash),),
@@ -72,7 +78,8 @@ def checked_by(run: Run) -> Tracks:
     """Everything that names the tracks of a run, whichever of it judges: what user checks read.
 
     A gateway's own metrics are told apart by Service and all others by pod, and one query may read
-    both.
+    both. Where the Deployment's own pods change under traffic all Services lead to the new version,
+    as far as a gateway can tell, and what it counts there is held against the limit alone.
     """
     space, name = run.target.namespace, named(run)
     by_service = name if name in keys.SERVICE_PROVIDERS else ""
@@ -82,7 +89,7 @@ def checked_by(run: Run) -> Tracks:
     if run.new_hash:
         canary.append(PodsKey(space, run.target.name, run.new_hash, by_pod))
     for service in dict.fromkeys(lane.service for lane in run.lanes):
-        stable.append(ServiceKey(space, service, by_service))
+        (canary if run.phase in SERVED else stable).append(ServiceKey(space, service, by_service))
         canary.append(ServiceKey(space, canary_name(service), by_service))
     return Tracks(canary=tuple(canary), stable=tuple(stable))
 

@@ -7,7 +7,8 @@ import pytest
 
 from controller.core.evidence.series import PodsKey, ServiceKey
 from controller.core.lifecycle.memory import Lane, Run
-from controller.core.lifecycle.tracks import Tracks, checked_by, stable_of, tracks_of
+from controller.core.lifecycle.table import Phase
+from controller.core.lifecycle.tracks import Tracks, checked_by, pods_of, stable_of, tracks_of
 from controller.core.policy.model import Traffic
 from controller.core.values import RouteRef, TargetRef
 
@@ -95,3 +96,29 @@ def test_user_checks_read_by_service_and_by_pod() -> None:
         )
     alone = checked_by(replace(RUN, traffic=Traffic.REPLICAS))
     assert (alone.stable, alone.canary) == ((STABLE_PODS,), (CANARY_PODS,))
+
+
+def test_a_gateway_counts_everything_as_the_new_version_once_the_deployment_rolls_under_it() -> (
+    None
+):
+    """Else a check of its metrics has no value any more, and every such run ends inconclusive."""
+    run = replace(RUN, lanes=(lane("checkout"),), new_hash="6f7", phase=Phase.ROLLING_OUT)
+    both = {ServiceKey("shop", "checkout"), ServiceKey("shop", "checkout-canary")}
+    found = checked_by(run)
+    assert both <= set(found.canary)
+    assert found.stable == (STABLE_PODS,)
+
+
+def test_pods_that_are_being_started_do_not_speak_for_what_runs_out() -> None:
+    rolled = PodsKey("shop", "checkout", "6f7")
+    for phase, spoken in (
+        (Phase.JUDGING, False),
+        (Phase.ROLLING, False),
+        (Phase.ROLLING_OUT, False),
+        (Phase.HANDING_BACK, False),
+        (Phase.BAKING, True),
+    ):
+        found = pods_of(replace(RUN, new_hash="6f7", phase=phase))
+        assert (rolled in found.canary) is spoken
+        assert CANARY_PODS in found.canary
+        assert found.stable == (STABLE_PODS,)
