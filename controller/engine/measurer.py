@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from controller.core import errors
-from controller.core.evidence.measures import Gauge, Reading, Value
+from controller.core.evidence.measures import CHECK, Gauge, Reading, Value
 from controller.core.evidence.readings import READ_SECONDS
 from controller.core.journal import story
 from controller.core.lifecycle import tracks, trial
@@ -165,7 +165,7 @@ class Measurer:
             return
         for warning in dict.fromkeys((*found.warnings, *other.warnings)):
             log.info("check is odd", target=str(one.target), check=check.name, what=warning)
-        value = Value(name=check.name, canary=found.value, stable=other.value)
+        value = Value(name=CHECK + check.name, canary=found.value, stable=other.value)
         self._hand(one, Reading(at=min(found.at, other.at), values=(value,)))
 
     def _hand(self, one: _Measured, reading: Reading) -> None:

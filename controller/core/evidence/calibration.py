@@ -91,7 +91,7 @@ class Calibration:
                 volume=float(told["volume"]),
                 rate=float(told["rate"]),
                 buckets=tuple((float(bound), int(count)) for bound, count in told["buckets"]),
-                gauges=tuple(_read_gauge(gauge) for gauge in told["gauges"]),
+                gauges=tuple(_read_gauge(gauge) for gauge in told.get("gauges", ())),
                 words=str(told["words"]),
             )
         except (KeyError, TypeError) as error:
@@ -99,13 +99,18 @@ class Calibration:
 
 
 def _gauge(gauge: Gauge) -> list[str]:
-    return [gauge.name, repr(gauge.usual), repr(gauge.floor), repr(gauge.patience_seconds)]
+    figures = (gauge.usual, gauge.floor, gauge.patience_seconds)
+    return [gauge.name, *(repr(figure) for figure in figures), str(int(gauge.ends))]
 
 
 def _read_gauge(told: Sequence[str]) -> Gauge:
-    name, usual, floor, patience = told
+    name, usual, floor, patience, ends = told
     return Gauge(
-        name=name, usual=float(usual), floor=float(floor), patience_seconds=float(patience)
+        name=name,
+        usual=float(usual),
+        floor=float(floor),
+        patience_seconds=float(patience),
+        ends=bool(int(ends)),
     )
 
 

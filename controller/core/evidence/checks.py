@@ -255,7 +255,7 @@ def shares(settings: Settings, evidence: Evidence) -> tuple[tuple[Check, float],
 @functools.lru_cache(maxsize=1024)
 def _measured(assertions: tuple[Assertion, ...], gauged: bool) -> tuple[str, ...]:  # noqa: FBT001
     """Names of the checks that come by readings. Gauges are one together: the others bet more."""
-    named = tuple(f"check {item.name}" for item in assertions)
+    named = tuple(item.title for item in assertions)
     return (*named, SATURATION) if gauged else named
 
 

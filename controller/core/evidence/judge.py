@@ -246,10 +246,12 @@ def _doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
         canary = deciding.figures(window.canary) or (0, 0)
         stable = deciding.figures(window.stable) or (0, 0)
         told = f"canary {counted(*canary, deciding.what)} against stable {counted(*stable, '')}"
+        if deciding.measured:
+            told = broken(evidence.noted, deciding.name)
         yield Reason(
             check=deciding.name,
             code=Code.EVIDENCE_AGAINST,
-            message=f"{broken(evidence.noted) if deciding.measured else told}: evidence "
+            message=f"{told}: evidence "
             f"{power(level)}, nothing passes from {power(settings.log_doubt)} on, "
             f"rollback at {power(settings.log_needed)}",
             canary_value=_share(canary),
@@ -336,6 +338,7 @@ def _unmeasured(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
 def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
     window, sure = evidence.window, percent(1 - settings.beta)
     excess = percent(evidence.proof.bound(settings.beta))
+    unseen = ", ".join(readings.unmeasured(evidence, settings))
     canary = counted(window.canary.errors, window.canary.requests, "errors")
     stable = counted(window.stable.errors, window.stable.requests, "")
     return Reason(
@@ -343,7 +346,8 @@ def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
         code=Code.PASSED,
         message=f"canary {canary} against stable {stable} in {window.seconds:.0f} s at this "
         f"weight; evidence against it {power(level)}, rollback at {power(settings.log_needed)}; "
-        f"with {sure} certainty at most {excess} more errors than stable",
+        f"with {sure} certainty at most {excess} more errors than stable"
+        + (f"; not measured on the canary so far: {unseen}" if unseen else ""),
         canary_value=window.canary.error_rate,
         stable_value=window.stable.error_rate,
         n=window.canary.requests,

@@ -5,7 +5,7 @@ A value of PromQL or a gauge has no known noise, so not its size is bet on but h
 the wrong side of its bound. Each reading is one trial, taken over a window that overlaps no other
 that was counted. A canary that is no worse than stable fails one in `ASSUMED` of them at most where
 stable passes it, and a Bernoulli likelihood ratio against that share is what goes into the
-composite: three readings in a row roll back, a single one never does.
+composite: three to five readings in a row roll back, a single one never does.
 """
 
 import math
@@ -26,12 +26,26 @@ FAILING: Final = (0.1, 0.4, 0.9)
 REBET: Final = 1 / 16
 """Share of the reserve that is bet anew at each reading: there are few of them in a run."""
 
+LEAST_READINGS: Final = 2
+"""The composite grows so much at one reading at most that it takes these and more. The cap of
+scrapes is about errors that come in bunches; it would ask for more of what comes once a minute."""
+
 GAUGE_SECONDS: Final = 60.0
 """What one reading of the gauges is about; readings that are nearer to each other are one trial."""
 
 BEYOND: Final = 1.5
 """How many times as high as ever before, or as stable's now, is more than the usual ups and downs.
 """
+
+DRIFT: Final = 1.25
+"""So many times as high as ever before is still no news where stable's own use says little, since
+its requests went to the canary."""
+
+FULL: Final = 0.95
+"""From here on there is nothing left of what has an end."""
+
+CHECK: Final = "check "
+"""What the names of a team's checks begin with, so that none is ever taken for a gauge."""
 
 _COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = MappingProxyType(
     {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -54,6 +68,11 @@ class Assertion:
     limit: float
     window_seconds: float
 
+    @property
+    def title(self) -> str:
+        """What it is called beside gauges and checks of requests."""
+        return CHECK + self.name
+
     def holds(self, value: float) -> bool:
         """Whether a version with this value is as it must be."""
         return _COMPARISONS[self.comparison](value, self.limit)
@@ -68,12 +87,14 @@ class Gauge:
         usual: The highest that stable showed before the run.
         floor: So much above its measure is still nothing, in the gauge's own unit.
         patience_seconds: How long after the canary's pods are warm it says nothing yet.
+        ends: Whether 1 is all there is of it.
     """
 
     name: str
     usual: float
     floor: float
     patience_seconds: float = 0.0
+    ends: bool = False
 
     def exhausted(self, canary: float, stable: float | None) -> bool:
         """Whether the canary uses far more than stable does, or both far more than ever before.
@@ -83,7 +104,16 @@ class Gauge:
         """
         if canary > BEYOND * self.usual + self.floor:
             return True
-        return stable is not None and canary > max(BEYOND * stable + self.floor, self.usual)
+        others = self.usual if stable is None else max(stable, self.usual)
+        if self.ends and canary >= FULL > others:
+            return True
+        return stable is not None and canary > max(BEYOND * stable + self.floor, DRIFT * self.usual)
+
+    def shared(self, canary: float | None, stable: float | None) -> bool:
+        """Whether both have nothing left, as never before: it is not known whose doing it is."""
+        if canary is None or stable is None or self.exhausted(canary, stable):
+            return False
+        return self.ends and min(canary, stable) >= FULL > self.usual
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,9 +177,11 @@ def scores(*, bad: bool) -> tuple[float, ...]:
     return tuple(math.log((1 - share) / (1 - ASSUMED)) for share in FAILING)
 
 
-def broken(noted: Iterable[Noted]) -> str:
-    """What is on the wrong side, in words; everything that was read if nothing is any more."""
-    known = tuple(noted)
+def broken(noted: Iterable[Noted], check: str) -> str:
+    """What of a check is on the wrong side, in words; all that was read if nothing is any more."""
+    everything = tuple(noted)
+    known = [one for one in everything if one.name == check]
+    known = known or [one for one in everything if not one.name.startswith(CHECK)]
     told = [one for one in known if one.bad] or known
     return "; ".join(f"{one.name}: {one.told}" for one in told)
 

@@ -57,7 +57,7 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
         canary_at=interval.at if interval.canary.reported else known.canary_at,
         stable_at=interval.at if interval.stable.reported else known.stable_at,
     )
-    held = capped(grown, settings)
+    held = capped(grown, settings, settings.log_cap)
     return held if held.trip else replace(held, trip=_trip(held, settings, interval))
 
 
@@ -88,8 +88,8 @@ def _settled(
     return tuple(settled), fast
 
 
-def capped(evidence: Evidence, settings: Settings) -> Evidence:
-    """Let the composite grow by the cap at most (specification, 1.4).
+def capped(evidence: Evidence, settings: Settings, most: float) -> Evidence:
+    """Let the composite grow by the cap at most (specification, 1.4), a natural logarithm.
 
     Money beyond it is taken from the bets alone. The specification takes it from the reserve too;
     sparing that keeps the composite as large and the promise as valid, and a single mad scrape
@@ -97,7 +97,7 @@ def capped(evidence: Evidence, settings: Settings) -> Evidence:
     """
     level, _ = checks.composite(settings, evidence)
     # What a healthy past has lost is no further cap: from 1 on it takes k scrapes, and not more.
-    ceiling = max(evidence.level, 0.0) + settings.log_cap
+    ceiling = max(evidence.level, 0.0) + most
     if level <= ceiling:
         return replace(evidence, level=level)
     named = checks.checks(settings, evidence)
@@ -187,7 +187,7 @@ def _tripped(
         stable=stable or (0, 0),
         log_evidence=level,
         bound=seen.bound,
-        words=measures.broken(evidence.noted) if check.measured else "",
+        words=measures.broken(evidence.noted, check.name) if check.measured else "",
     )
 
 

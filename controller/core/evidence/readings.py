@@ -10,8 +10,10 @@ from controller.core.evidence import checks, eprocess
 from controller.core.evidence.checks import Kind
 from controller.core.evidence.measures import (
     GAUGE_SECONDS,
+    LEAST_READINGS,
     REBET,
     Assertion,
+    Gauge,
     Noted,
     Reading,
     scores,
@@ -39,16 +41,15 @@ def read(evidence: Evidence, settings: Settings, reading: Reading) -> Evidence:
     for assertion in settings.assertions:
         noted, bad = _asserted(assertion, reading)
         if noted is not None and reading.at > known.get(noted.name, NEVER_READ).at:
-            known[noted.name], fresh[f"check {assertion.name}"] = noted, bad
-    gauges = [
-        noted
-        for noted in _gauged(evidence, settings, reading)
-        if reading.at > known.get(noted.name, NEVER_READ).at
-    ]
-    if gauges:
-        known |= {noted.name: noted for noted in gauges}
-        said = [noted.bad for noted in gauges if noted.canary is not None]
-        fresh[SATURATION] = any(said) if said else None
+            known[noted.name] = noted
+            fresh[noted.name] = None if _cold(evidence, assertion, reading) else bad
+    said = []
+    for gauge, noted in _gauged(evidence, settings, reading):
+        if reading.at > known.get(noted.name, NEVER_READ).at:
+            known[noted.name] = noted
+            said += [] if gauge.shared(noted.canary, noted.stable) else [noted.bad]
+    if said:
+        fresh[SATURATION] = any(said)
     evidence = replace(evidence, noted=tuple(known.values()))
     return _bet(evidence, settings, reading.at, fresh)
 
@@ -56,7 +57,7 @@ def read(evidence: Evidence, settings: Settings, reading: Reading) -> Evidence:
 def _asserted(assertion: Assertion, reading: Reading) -> tuple[Noted | None, bool | None]:
     """The reading of one assertion, and whether it counts as failed; None: it says nothing."""
     for value in reading.values:
-        if value.name != assertion.name:
+        if value.name != assertion.title:
             continue
         bad = value.canary is not None and not assertion.holds(value.canary)
         noted = Noted.of(value, reading.at, bad=bad)
@@ -65,15 +66,31 @@ def _asserted(assertion: Assertion, reading: Reading) -> tuple[Noted | None, boo
     return None, None
 
 
-def _gauged(evidence: Evidence, settings: Settings, reading: Reading) -> Iterator[Noted]:
-    """The readings of all gauges that may speak: cold pods use much of everything."""
+def _cold(evidence: Evidence, assertion: Assertion, reading: Reading) -> bool:
+    """Whether the value is about cold pods too, which are slow and fail whatever their version."""
+    opened = evidence.window.at
+    if opened is not None and evidence.warm_until <= opened:
+        return False  # No pods were started for this weight.
+    return reading.at - assertion.window_seconds < evidence.warm_until
+
+
+def _gauged(
+    evidence: Evidence, settings: Settings, reading: Reading
+) -> Iterator[tuple[Gauge, Noted]]:
+    """The readings of all gauges that may speak: cold pods use much of everything.
+
+    Where there is none of the canary the one before stands, and grows old.
+    """
     values = {value.name: value for value in reading.values}
     for gauge in settings.gauges:
         value = values.get(gauge.name)
-        if value is None or reading.at < evidence.warm_until + gauge.patience_seconds:
+        if value is None or value.canary is None:
             continue
-        bad = value.canary is not None and gauge.exhausted(value.canary, value.stable)
-        yield Noted.of(value, reading.at, bad=bad)
+        if reading.at < evidence.warm_until + gauge.patience_seconds:
+            continue
+        bad = gauge.exhausted(value.canary, value.stable)
+        bad = bad or gauge.shared(value.canary, value.stable)
+        yield gauge, Noted.of(value, reading.at, bad=bad)
 
 
 def _bet(
@@ -93,29 +110,32 @@ def _bet(
         number += 1
     if trials == list(evidence.trials):
         return evidence
-    grown = capped(replace(evidence, processes=tuple(processes), trials=tuple(trials)), settings)
+    grown = replace(evidence, processes=tuple(processes), trials=tuple(trials))
+    grown = capped(grown, settings, settings.log_needed / LEAST_READINGS)
     silent = Interval(at=at, seconds=0.0, canary=UNREPORTED, stable=UNREPORTED)
     return grown if grown.trip else replace(grown, trip=sufficed(grown, settings, silent))
 
 
 def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """What was read last and is on the wrong side, without being proof."""
-    asserted = {item.name: item for item in settings.assertions}
+    asserted = {item.title: item for item in settings.assertions}
+    gauges = {gauge.name: gauge for gauge in settings.gauges}
     for noted in evidence.noted:
         if not noted.bad:
             continue
         assertion = asserted.get(noted.name)
         if assertion is None:
-            yield _reason(SATURATION, Code.SATURATED, noted, f"{noted.name} runs out")
+            gauge = gauges.get(noted.name)
+            also = gauge is not None and gauge.shared(noted.canary, noted.stable)
+            words = "runs out on both: a shared cause, waiting" if also else "runs out"
+            yield _reason(SATURATION, Code.SATURATED, noted, f"{noted.name} {words}")
             continue
         must = f"must be {assertion.comparison} {assertion.limit:g}"
         if noted.stable is not None and not assertion.holds(noted.stable):
             words = f"{must}, which stable breaks as well: a shared cause, waiting"
-            yield _reason(f"check {noted.name}", Code.STABLE_VIOLATES_LIMIT, noted, words)
+            yield _reason(noted.name, Code.STABLE_VIOLATES_LIMIT, noted, words)
         else:
-            yield _reason(
-                f"check {noted.name}", Code.CHECK_BROKEN, noted, f"{must}: not yet proven"
-            )
+            yield _reason(noted.name, Code.CHECK_BROKEN, noted, f"{must}: not yet proven")
 
 
 def _reason(check: str, code: Code, noted: Noted, words: str) -> Reason:
@@ -135,24 +155,37 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
         evidence: The accumulators.
         settings: The settings of the run.
         now: The metrics store's own time.
-        proven: Whether all requests come next: then every gauge that stable has must have spoken.
+        proven: Whether all requests come next: then what can run out must have been looked at.
     """
     known = {noted.name: noted for noted in evidence.noted}
     opened = evidence.window.at if evidence.window.at is not None else math.inf
+    oldest = max(opened, now - 2 * READ_SECONDS - settings.max_age_seconds)
     for assertion in settings.assertions:
-        noted = known.get(assertion.name, NEVER_READ)
-        oldest = max(opened, now - 2 * READ_SECONDS - settings.max_age_seconds)
+        noted = known.get(assertion.title, NEVER_READ)
         if noted.canary is None or noted.at < oldest:
             yield Reason(
-                check=f"check {assertion.name}",
+                check=assertion.title,
                 code=Code.NO_CHECK_DATA,
-                message=f"check {assertion.name} has no value of the canary at this weight yet, "
+                message=f"{assertion.title} has no value of the canary at this weight yet, "
                 f"asked for every {seconds(READ_SECONDS)}",
             )
-    for gauge in settings.gauges if proven else ():
-        if known.get(gauge.name, NEVER_READ).canary is None:
-            yield Reason(
-                check=SATURATION,
-                code=Code.NO_CHECK_DATA,
-                message=f"{gauge.name} was measured on stable and not on the canary yet",
-            )
+    if not proven:
+        return
+    silent = unmeasured(evidence, settings)
+    for gauge in settings.gauges:
+        # A version may have no such thing any more; one of which nothing is seen is not looked at.
+        due = max(opened, evidence.warm_until + gauge.patience_seconds)
+        never = gauge.name in silent
+        if never and (now < due + 2 * READ_SECONDS or len(silent) == len(settings.gauges)):
+            message = f"{gauge.name} was measured on stable and not on the canary yet"
+        elif not never and known[gauge.name].at < oldest and now >= due:
+            message = f"{gauge.name} of the canary is not measured any more"
+        else:
+            continue
+        yield Reason(check=SATURATION, code=Code.NO_CHECK_DATA, message=message)
+
+
+def unmeasured(evidence: Evidence, settings: Settings) -> tuple[str, ...]:
+    """The gauges that stable had before the run and the canary did not have in it."""
+    known = {noted.name for noted in evidence.noted if noted.canary is not None}
+    return tuple(gauge.name for gauge in settings.gauges if gauge.name not in known)

@@ -22,6 +22,10 @@ WINDOW_SECONDS: Final = 2 * GAUGE_SECONDS
 LEAST_PAST: Final = 10
 """Figures of stable's past below which nothing is known of its ups and downs."""
 
+FURTHEST: Final = 2.0
+"""A level is continued to so many times what it is at most: what has just started grows fast too,
+and stops."""
+
 LEAST_SLOPE_SECONDS: Final = 30.0
 """A line through samples that are nearer together says nothing of the next half hour."""
 
@@ -75,10 +79,10 @@ def figure(item: Item, series: Mapping[str, Sequence[Series]], at: float) -> flo
     for one in series.get(item.metric, ()):
         if not _wanted(item, one):
             continue
-        used = _used(item, _cut(one.samples, at))
+        used = _used(item, _cut(one.samples, at), at)
         if item.of:
             end = ends.get(_place(item, one))
-            whole = _whole(item, _cut(end.samples, at)) if end is not None else None
+            whole = _whole(item, _cut(end.samples, at), at) if end is not None else None
             used = used / whole if used is not None and whole else None
         if used is not None:
             found.append(used)
@@ -107,6 +111,7 @@ def gauges(
                     usual=max(past),
                     floor=item.floor,
                     patience_seconds=item.patience_seconds,
+                    ends=bool(item.of) and not item.ahead_seconds,
                 )
             )
     return tuple(found)
@@ -133,33 +138,39 @@ def _cut(samples: Sequence[Sample], at: float) -> Sequence[Sample]:
     return [sample for sample in samples[first:last] if math.isfinite(sample.value)]
 
 
-def _used(item: Item, samples: Sequence[Sample]) -> float | None:
+def _used(item: Item, samples: Sequence[Sample], at: float) -> float | None:
     if not samples:
         return None
     if item.kind is not Kind.LEVEL:
-        return _increase(samples)
+        return _increase(samples, at)
     if not item.ahead_seconds:
         return samples[-1].value
     span = samples[-1].at - samples[0].at
     if span < LEAST_SLOPE_SECONDS:
         return None
-    return samples[-1].value + max(_slope(samples), 0.0) * item.ahead_seconds
+    ahead = samples[-1].value + max(_slope(samples), 0.0) * item.ahead_seconds
+    return min(ahead, FURTHEST * samples[-1].value)
 
 
-def _whole(item: Item, samples: Sequence[Sample]) -> float | None:
+def _whole(item: Item, samples: Sequence[Sample], at: float) -> float | None:
     """What there is; None where that has no end, which is told as 0 or below."""
     if not samples:
         return None
-    found = _increase(samples) if item.kind is Kind.SHARE else samples[-1].value
+    found = _increase(samples, at) if item.kind is Kind.SHARE else samples[-1].value
     return found if found is not None and found > 0 else None
 
 
-def _increase(samples: Sequence[Sample]) -> float | None:
-    """What a counter has counted; one that fell was begun anew and counts from 0."""
+def _increase(samples: Sequence[Sample], at: float) -> float | None:
+    """What a counter has counted in the last minute; one that fell was begun anew, from 0.
+
+    It begins with the last scrape before that minute, so that what is read a minute later begins
+    where this ends, and nothing is counted twice.
+    """
     if len(samples) < 2:
         return None
+    before = bisect.bisect_right(samples, at - GAUGE_SECONDS, key=lambda sample: sample.at)
     grown = 0.0
-    for early, late in itertools.pairwise(samples):
+    for early, late in itertools.pairwise(samples[max(before - 1, 0) :]):
         grown += late.value - early.value if late.value >= early.value else late.value
     return grown
 

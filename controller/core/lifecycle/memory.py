@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from controller.core.effects import SplitRef
+from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.state import Evidence
 from controller.core.lifecycle.table import EXPOSED, RESTING, Event, Phase, advance
 from controller.core.observation import Backend, Pairs
@@ -193,6 +194,8 @@ def recalled(text: str, now: float) -> Memory:
     # What an ended run was judged on is of no use any more, in whatever form it was written.
     asked = run.evidence if run.phase not in RESTING else None
     evidence = Evidence.from_json(asked) if asked else None
+    if run.calibration and run.phase not in RESTING:
+        Calibration.from_json(run.calibration)  # It is asked for at every tick, too late to fail.
     return Memory(run=run, moments=Moments(entered=now), evidence=evidence)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from controller.core.evidence import calibration
-from controller.core.evidence.calibration import UNKNOWN, Calibration
+from controller.core.evidence.calibration import UNKNOWN, Calibration, watching
 from controller.core.evidence.dispersion import Count
+from controller.core.evidence.measures import Gauge
 from controller.core.evidence.past import Past
 from controller.core.evidence.settings import Settings
 from tests.core.evidence.traffic import around, binomial, certified
@@ -70,6 +71,11 @@ def test_a_calibration_survives_being_written_down_and_is_taken_over() -> None:
     assert Calibration.from_json(found.to_json()) == found
     with pytest.raises(ValueError, match="damaged"):
         Calibration.from_json({"phi": "1"})
+    watched = watching(found, (Gauge(name="open files", usual=0.1, floor=0.2, ends=True),))
+    assert Calibration.from_json(watched.to_json()) == watched
+    # As it was written before anything was watched.
+    older = {key: value for key, value in found.to_json().items() if key != "gauges"}
+    assert Calibration.from_json(older) == found
     settings = found.applied(Settings())
     assert (settings.dispersion, settings.latency_dispersion) == (1.47, 2.5)
     assert (settings.cap_scrapes, settings.volume, settings.past) == (4, 123.456, found.buckets)

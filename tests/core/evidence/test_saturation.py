@@ -74,8 +74,11 @@ def test_what_all_containers_of_a_pod_use_together_is_not_counted_again() -> Non
 
 
 def test_a_level_is_continued_along_its_slope_and_never_down() -> None:
-    rising = of(series("bytes", 100, 106), series("limit", 1000, 1000))
-    assert saturation.figure(MEMORY, rising, NOW) == pytest.approx((106 + 0.1 * 1800) / 1000)
+    rising = of(series("bytes", 100, 103), series("limit", 1000, 1000))
+    assert saturation.figure(MEMORY, rising, NOW) == pytest.approx((103 + 0.05 * 1800) / 1000)
+    # What has just started grows fast too: twice what it uses is all that is read into it.
+    starting = of(series("bytes", 100, 200), series("limit", 1000, 1000))
+    assert saturation.figure(MEMORY, starting, NOW) == pytest.approx(0.4)
     falling = of(series("bytes", 106, 100), series("limit", 1000, 1000))
     assert saturation.figure(MEMORY, falling, NOW) == pytest.approx(0.1)
 
@@ -83,6 +86,20 @@ def test_a_level_is_continued_along_its_slope_and_never_down() -> None:
 def test_a_counter_that_was_begun_anew_counts_from_nothing() -> None:
     known = of(series("restarts", 7, 1, pod="a"))
     assert saturation.figure(RESTARTS, known, NOW) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("every", [5.0, 15.0, 30.0, 59.0, 60.0])
+def test_one_restart_is_read_in_one_minute_alone(every: float) -> None:
+    """Else a single one would be two failed trials."""
+    first = NOW - 600.0
+    samples = tuple(
+        Sample(first + every * n, float(first + every * n >= NOW - 300.0))
+        for n in range(int(900 / every))
+    )
+    known = of(Series((("__name__", "restarts"), ("pod", "a")), samples))
+    minutes = [NOW - 420.0 + 60.0 * n for n in range(8)]
+    read = [saturation.figure(RESTARTS, known, at) for at in minutes]
+    assert sum(figure or 0.0 for figure in read) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,13 @@ def test_evidence_that_cannot_be_read_matters_while_it_is_needed_and_not_afterwa
         recalled(written(Phase.JUDGING, strange), 0.0)
 
 
+def test_a_calibration_that_cannot_be_read_is_found_before_a_tick_needs_it() -> None:
+    run = replace(begun(Paper()).run, calibration={"phi": "many"})
+    recalled(encode(replace(run, phase=Phase.HELD)), 0.0)
+    with pytest.raises(ValueError, match="many"):
+        recalled(encode(replace(run, phase=Phase.PREPARING)), 0.0)
+
+
 def test_pods_that_start_are_cold_at_once_and_for_no_more_than_half_of_the_step() -> None:
     paper, found = memory({"policy": "standard"})
     situation = paper.situation(found)
