@@ -69,6 +69,10 @@ def test_a_deployment_with_a_dot_in_its_name_takes_no_others_pods() -> None:
     names = PodNames(LABELS, [PodsKey("shop", "check.out", "")])
     assert keys(names, "check.out-5d9c7b6f48-x2x4z")
     assert not keys(names, "checkyout-5d9c7b6f48-x2x4z")
+    # What a check's query finds is sorted by nobody.
+    (pattern,) = re.findall(r'pod=~"(.*)"', names.matchers(exact=True))
+    assert re.fullmatch(pattern, "check.out-5d9c7b6f48-x2x4z")
+    assert not re.fullmatch(pattern, "checkyout-5d9c7b6f48-x2x4z")
 
 
 def test_names_that_kubernetes_cuts_get_no_data_and_a_warning() -> None:

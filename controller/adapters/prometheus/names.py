@@ -232,8 +232,8 @@ def _check(parts: Iterable[str]) -> None:
 
 
 def _listed(parts: Collection[str]) -> str:
-    """An alternation. A dot in a name matches more than itself; the sorting leaves that out."""
-    return "|".join(sorted(parts))
+    """An alternation, in which the dot of a name is no more than itself."""
+    return "|".join(sorted(part.replace(".", "[.]") for part in parts))
 
 
 def _quoted(text: str) -> str:

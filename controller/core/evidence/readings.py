@@ -167,7 +167,7 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
                 check=assertion.title,
                 code=Code.NO_CHECK_DATA,
                 message=f"{assertion.title} has no value of the canary at this weight yet, "
-                f"asked for every {seconds(READ_SECONDS)}",
+                f"asked for every {READ_SECONDS:g} s; `switchgear checks test` tells why",
             )
     if not proven:
         return
@@ -179,7 +179,8 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
         if never and (now < due + 2 * READ_SECONDS or len(silent) == len(settings.gauges)):
             message = f"{gauge.name} was measured on stable and not on the canary yet"
         elif not never and known[gauge.name].at < oldest and now >= due:
-            message = f"{gauge.name} of the canary is not measured any more"
+            ago = seconds(now - known[gauge.name].at)
+            message = f"{gauge.name} of the canary is silent, last measured {ago} ago"
         else:
             continue
         yield Reason(check=SATURATION, code=Code.NO_CHECK_DATA, message=message)

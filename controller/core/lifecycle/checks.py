@@ -15,7 +15,7 @@ from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.tracks import by_pods
 from controller.core.observation import Deployment
-from controller.core.policy import caps, keys
+from controller.core.policy import caps, keys, promql
 from controller.core.policy.model import Policy, Promotion, Traffic
 from controller.core.values import MANAGED_BY, PREFIX, WHOLE_BP, canary_name, percent
 
@@ -132,7 +132,8 @@ def _counters(situation: Situation, run: Run, policy: Policy) -> Iterator[Refusa
                 "its counters cannot tell two versions apart; let the pods judge: write "
                 f"{PREFIX}metrics: {keys.one_of(keys.POD_PROVIDERS)}",
             )
-    if counted_by_pods and len(run.target.canary) > LONGEST_NAME:
+    needed = counted_by_pods or promql.reads_pods(policy.checks)
+    if needed and len(run.target.canary) > LONGEST_NAME:
         yield Refusal(
             code="NameTooLong",
             message=f"the pods of {run.target.canary} would have names that Kubernetes cuts, so "

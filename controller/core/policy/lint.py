@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.core.evidence.series import LONGEST_NAME
-from controller.core.policy import caps, keys, manifests
+from controller.core.policy import caps, keys, manifests, promql
 from controller.core.policy.manifests import WEIGHABLE, Path, Service, Workload, World
 from controller.core.policy.model import Policy, Problem, Promotion, Traffic
 from controller.core.policy.parse import is_target, parse
@@ -209,14 +209,14 @@ def _singleton(case: Case) -> Iterator[Problem]:
 def _long_name(case: Case) -> Iterator[Problem]:
     by_pods = case.policy.metrics in keys.POD_PROVIDERS or case.policy.traffic is Traffic.REPLICAS
     name = canary_name(case.workload.name)
-    if by_pods and len(name) > LONGEST_NAME:
+    if len(name) > LONGEST_NAME and (by_pods or promql.reads_pods(case.policy.checks)):
         yield Problem(
             key="metrics",
             code="NameTooLong",
             message=f"the pods of {name} would have names that Kubernetes cuts, so that by their "
             "own counters the two versions could not be told apart",
             hint=f"give the Deployment a name of at most {LONGEST_NAME - len(canary_name(''))} "
-            "characters, or have a gateway's counters judge",
+            "characters, or let judge, and checks read, a gateway's counters alone",
         )
 
 

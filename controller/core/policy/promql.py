@@ -9,12 +9,13 @@ placeholders in it.
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import promql_parser as ql
 
 from controller.core.policy import keys, promql_rules, promql_text
+from controller.core.policy.families import family
 from controller.core.policy.grammar import shown
 from controller.core.policy.model import Comparison, Problem, UserCheck
 from controller.core.policy.promql_rules import Fault
@@ -106,6 +107,11 @@ def metrics(expression: str) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(map(promql_text.metric, promql_text.selectors(ql.parse(expression))))
     )
+
+
+def reads_pods(checks: Iterable[UserCheck]) -> bool:
+    """Whether some check reads what is told apart by pod."""
+    return any(family(metric) is None for check in checks for metric in metrics(check.expression))
 
 
 def _named(name: str) -> list[Fault]:

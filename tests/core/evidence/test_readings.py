@@ -277,7 +277,7 @@ def test_a_gauge_that_fell_silent_is_no_good_news() -> None:
     for silent in (failing, read(failing, WATCHED, gone)):
         verdict = judge(silent, WATCHED, 300.0, gate=LAST)
         assert codes(verdict) == [Code.NO_CHECK_DATA]
-        assert "not measured any more" in verdict.reasons[0].message
+        assert "memory of the canary is silent, last measured" in verdict.reasons[0].message
 
 
 def test_what_a_version_does_not_have_any_more_holds_nothing_up_for_ever() -> None:

@@ -11,7 +11,8 @@ from controller.core.lifecycle.memory import Ending, Memory
 from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.table import Phase
 from controller.core.observation import Preflight, View
-from controller.core.policy import parse
+from controller.core.policy import parse, promql
+from controller.core.policy.model import Policy, UserCheck
 from controller.core.values import PREFIX, TargetRef
 from tests.core.lifecycle.paper import LABELS, TARGET, Paper, begun
 
@@ -187,6 +188,11 @@ def test_without_a_route_a_name_that_kubernetes_cuts_is_refused(
     codes = [found.code for found in checks.refusals(routeless()(situation), run)]
     assert ("NameTooLong" in codes) is too_long
     assert "NameTooLong" not in [found.code for found in checks.refusals(situation, run)]
+    orders = promql.read("orders", "sum(rate(orders_failed_total[1m])) < 5")
+    assert isinstance(orders, UserCheck)
+    assert isinstance(situation.policy, Policy)
+    checked = replace(situation, policy=replace(situation.policy, checks=(orders,)))
+    assert ("NameTooLong" in [found.code for found in checks.refusals(checked, run)]) is too_long
 
 
 NGINX = "gateway.nginx.org/nginx-gateway-controller"

@@ -348,3 +348,23 @@ def test_pods_whose_names_kubernetes_cuts_cannot_judge(
     problems = lint.lint(workload, world, Timing())
     assert [problem.code for problem in problems] == codes
     assert all("at most 39 characters" in str(problem) for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("length", "metric", "codes"),
+    [
+        (39, "orders_failed_total", []),
+        (40, "orders_failed_total", ["NameTooLong"]),
+        (40, "traefik_service_requests_total", []),
+    ],
+)
+def test_a_check_of_pods_that_cannot_be_told_apart_is_refused(
+    length: int, metric: str, codes: list[str]
+) -> None:
+    """It would never have a value, and every run would end inconclusive."""
+    objects = healthy()
+    annotate(objects, **{"check.orders": f"sum(rate({metric}[1m])) < 5"})
+    name = objects["deployment"]["metadata"]["name"] = "c" * length
+    world = manifests.read(objects.values(), complete=True)
+    workload = next(found for found in world.workloads if found.name == name)
+    assert [problem.code for problem in lint.lint(workload, world, Timing())] == codes
