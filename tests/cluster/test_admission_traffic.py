@@ -280,7 +280,7 @@ async def test_objects_with_our_labels_are_ours(desk: Desk) -> None:
     ):
         part[P + "track"] = "canary"
     text = yaml.safe_dump(canary)
-    with pytest.raises(Refusal, match=r"written by Switchgear alone|mark Switchgear's own"):
+    with pytest.raises(Refusal, match=r"by Switchgear alone|mark Switchgear's own"):
         desk.kubectl("create", "-f", "-", stdin=text)
     desk.kubectl("create", "-f", "-", stdin=text, user=desk.gate.controller)
     twin = "deployment/checkout-canary"

@@ -175,7 +175,8 @@ async def stopped(lab: Lab, space: Space, shop: App) -> None:
     assert (await shop.weights())["checkout-canary"] > 0
     status, told = await killed_by(lab.cluster.kubeconfig_for("oncall"), shop.namespace)
     assert status == 0, told
-    assert (await shop.weights())["checkout-canary"] == 0
+    # The route may have been restored by now, and knows no canary any more.
+    assert (await shop.weights()).get("checkout-canary", 0) == 0
     await records.ended(lab.api, shop.namespace, "killed")
     assert await shop.ready() == {"v2": 2}
 
