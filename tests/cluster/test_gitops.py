@@ -229,6 +229,7 @@ async def test_helm_upgrades_in_mid_run(
     assert all(counted[name] <= most for name, most in MOST_WRITES.items()), counted
 
 
+@pytest.mark.deep
 async def test_helm_without_force_conflicts_over_our_part_alone(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:

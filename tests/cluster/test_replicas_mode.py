@@ -72,7 +72,13 @@ def _share(slots: list[dict[str, Track]]) -> tuple[float, int]:
     return found["v3"] / (found.total() or 1), found.total()
 
 
-@pytest.mark.parametrize("drain", [False, True], ids=["dies-at-once", "drains"])
+@pytest.mark.parametrize(
+    "drain",
+    [
+        pytest.param(False, id="dies-at-once"),
+        pytest.param(True, id="drains", marks=pytest.mark.deep),
+    ],
+)
 async def test_not_more_requests_fail_than_in_a_native_roll(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App], drain: bool
 ) -> None:
