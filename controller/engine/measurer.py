@@ -14,12 +14,11 @@ from typing import Final
 import structlog
 
 from controller.core import errors
-from controller.core.evidence.measures import CHECK, Gauge, Reading, Value
+from controller.core.evidence.measures import Gauge, Reading, Value
 from controller.core.evidence.readings import READ_SECONDS
 from controller.core.journal import story
 from controller.core.lifecycle import tracks, trial
 from controller.core.lifecycle.memory import Memory, Run
-from controller.core.lifecycle.tracks import Pods, Tracks
 from controller.core.policy.model import UserCheck
 from controller.core.values import TargetRef
 from controller.engine.meters import Meters
@@ -43,9 +42,8 @@ log = structlog.get_logger(__name__)
 class _Measured:
     """One run and what is asked for it."""
 
-    target: TargetRef
-    tracks: Tracks
-    pods: Pods
+    run: Run
+    """As it stands now: whose values are asked for is found when they are."""
     checks: tuple[UserCheck, ...]
     gauges: tuple[str, ...]
     """Names of what stable had a past of; nothing else is compared."""
@@ -73,13 +71,11 @@ class Measurer:
         run = memory.run
         known = self._followed.get(run.name)
         if known is not None:
-            known.tracks, known.pods = tracks.checked_by(run), tracks.pods_of(run)
+            known.run = run
             return
         policy = story.policy_of(run)
         self._followed[run.name] = _Measured(
-            target=run.target,
-            tracks=tracks.checked_by(run),
-            pods=tracks.pods_of(run),
+            run=run,
             checks=policy.checks if policy else (),
             gauges=tuple(gauge.name for gauge in trial.calibration(run).gauges),
         )
@@ -97,16 +93,15 @@ class Measurer:
 
         Nor where the names of the canary's pods will not tell whose they are.
         """
-        found: tuple[Gauge, ...] = ()
         pods = tracks.pods_of(run)
-        if any(key.is_cut for key in (*pods.canary, *pods.stable)):
+        (stable,) = pods.stable
+        if any(key.is_cut for key in (*pods.canary, stable)):
             return ()
-        for key in pods.stable:
-            try:
-                found = await self._metrics.saturation_past(key, PAST_SECONDS)
-            except errors.MetricsUnavailable as error:
-                self._failed("saturation before the run", error)
-        return found
+        try:
+            return await self._metrics.saturation_past(stable, PAST_SECONDS)
+        except errors.MetricsUnavailable as error:
+            self._failed("saturation before the run", error)
+            return ()
 
     def readings(self, run: Run | None) -> tuple[Reading, ...]:
         """What is new for a run; each reading is handed out once."""
@@ -133,7 +128,8 @@ class Measurer:
 
     async def _gauged(self) -> None:
         gauged = [one for one in self._followed.values() if one.gauges]
-        keys = {key for one in gauged for key in (*one.pods.canary, *one.pods.stable)}
+        pods = [tracks.pods_of(one.run) for one in gauged]
+        keys = {key for both in pods for key in (*both.canary, *both.stable)}
         if not keys:
             return
         try:
@@ -141,12 +137,12 @@ class Measurer:
         except errors.MetricsUnavailable as error:
             self._failed("saturation", error)
             return
-        for one in gauged:
+        for one, both in zip(gauged, pods, strict=True):
             values = tuple(
                 Value(
                     name=name,
-                    canary=levels.of(one.pods.canary, name),
-                    stable=levels.of(one.pods.stable, name),
+                    canary=levels.of(both.canary, name),
+                    stable=levels.of(both.stable, name),
                 )
                 for name in one.gauges
             )
@@ -155,24 +151,25 @@ class Measurer:
     async def _checked(self, one: _Measured, check: UserCheck) -> None:
         try:
             async with self._asking:
+                both = tracks.checked_by(one.run)
                 # One after the other: of two at once the second would go on when the first fails.
-                found = await self._metrics.value(check.expression, one.tracks.canary)
-                other = await self._metrics.value(check.expression, one.tracks.stable)
+                found = await self._metrics.value(check.expression, both.canary)
+                other = await self._metrics.value(check.expression, both.stable)
         except errors.MetricsUnavailable as error:
             # No failure of the store: it may be this one query that is too much for it, or wrong.
-            what = f"check {check.name} of {one.target}"
+            what = f"check {check.name} of {one.run.target}"
             log.warning("not measured", what=what, why=error.diagnostics())
             return
         for warning in dict.fromkeys((*found.warnings, *other.warnings)):
-            log.info("check is odd", target=str(one.target), check=check.name, what=warning)
-        value = Value(name=CHECK + check.name, canary=found.value, stable=other.value)
+            log.info("check is odd", target=str(one.run.target), check=check.name, what=warning)
+        value = Value(name=check.title, canary=found.value, stable=other.value)
         self._hand(one, Reading(at=min(found.at, other.at), values=(value,)))
 
     def _hand(self, one: _Measured, reading: Reading) -> None:
         one.readings.append(reading)
         # A target that does not tick for so long has no use for what is older.
         del one.readings[:-MOST_READINGS]
-        self._wake(one.target)
+        self._wake(one.run.target)
 
     def _failed(self, what: str, error: errors.MetricsUnavailable) -> None:
         self._meters.metrics_failed()

@@ -2,6 +2,7 @@
 """From keys to queries, and from their answers to series by key, however they are sent."""
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +14,9 @@ from controller.adapters.prometheus.wire import Row
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.series import TrackKey, TrackSeries
 from controller.ports.metrics import Batch
+
+HISTORY_POINTS = 1440
+"""Samples per series of history: 6 h at 15 s, the length the dispersion was calibrated on."""
 
 Built = TypeVar("Built")
 
@@ -81,6 +85,12 @@ def named(build: Callable[[], Built]) -> Built:
         return build()
     except ValueError as error:
         raise MetricsUnavailable(f"cannot ask for metrics: {error}") from error
+
+
+def thinned(seconds: float, step: int | None = None) -> str:
+    """The subquery of so much history, a sample every `step` seconds; None: as many as are kept."""
+    step = step or max(math.ceil(seconds / HISTORY_POINTS), 1)
+    return f"[{math.ceil(seconds)}s:{step}s]"
 
 
 def timed(asked: Iterable[Part], window: str, deadline: float) -> list[Query]:

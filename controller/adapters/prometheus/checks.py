@@ -5,15 +5,16 @@ A gateway's metrics are narrowed down to the Services of the track, by the label
 file names, and everything else to its pods.
 """
 
+import functools
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from controller.adapters.prometheus.asking import named
 from controller.adapters.prometheus.names import PodNames, names_of
 from controller.adapters.prometheus.providers import Choice, PodLabels
 from controller.adapters.prometheus.wire import Point, Row
-from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
 from controller.core.policy import families, promql
 from controller.ports.metrics import Measured
@@ -47,30 +48,28 @@ def resolve(choice: Choice, expression: str, keys: Collection[TrackKey]) -> Reso
         MetricsUnavailable: A name is none that Kubernetes would have accepted, or the expression
             was never read as a check.
     """
+    return named(functools.partial(_resolved, choice, expression, keys))
+
+
+def _resolved(choice: Choice, expression: str, keys: Collection[TrackKey]) -> Resolved:
     pods = sorted(key for key in keys if isinstance(key, PodsKey))
     services = sorted(key for key in keys if isinstance(key, ServiceKey))
-    try:
-        provider, by_service = _by_service(choice, services)
-        by_pod, warnings = _by_pod(choice, pods)
-        known = families.FAMILIES.get(provider)
-        own = ((known.prefix, by_service),) if known else ()
-        wrong = tuple(_unanswered(promql.metrics(expression), provider))
-        left = [
-            metric
-            for metric in promql.metrics(expression)
-            if known is None or not known.has(metric)
-        ]
-        if left and not by_pod:
-            text = f"no pods are known to this track, so {', '.join(left)} cannot be asked for"
-            return Resolved(text="", readers=("pods",), warnings=(text, *wrong))
-        gateway = len(left) < len(promql.metrics(expression))
-        return Resolved(
-            text=promql.inject(expression, by_pod, own),
-            readers=(*((provider,) if gateway else ()), *(("pods",) if left else ())),
-            warnings=(*warnings, *wrong),
-        )
-    except ValueError as error:
-        raise MetricsUnavailable(f"cannot ask for metrics: {error}") from error
+    provider, by_service = _by_service(choice, services)
+    by_pod, warnings = _by_pod(choice, pods)
+    known = families.FAMILIES.get(provider)
+    own = ((known.prefix, by_service),) if known else ()
+    metrics = promql.metrics(expression)
+    wrong = tuple(_unanswered(metrics, provider))
+    left = [metric for metric in metrics if known is None or not known.has(metric)]
+    if left and not by_pod:
+        text = f"no pods are known to this track, so {', '.join(left)} cannot be asked for"
+        return Resolved(text="", readers=("pods",), warnings=(text, *wrong))
+    gateway = len(left) < len(metrics)
+    return Resolved(
+        text=promql.inject(expression, by_pod, own),
+        readers=(*((provider,) if gateway else ()), *(("pods",) if left else ())),
+        warnings=(*warnings, *wrong),
+    )
 
 
 def _by_service(choice: Choice, services: Sequence[ServiceKey]) -> tuple[str, str]:

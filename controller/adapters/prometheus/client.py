@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 import httpx
 
 from controller.adapters.prometheus import asking, checks, wire
-from controller.adapters.prometheus.asking import Answer, Query, named
+from controller.adapters.prometheus.asking import Answer, Query, named, thinned
 from controller.adapters.prometheus.providers import Choice
 from controller.adapters.prometheus.saturation import Saturation
 from controller.core.errors import MetricsUnavailable
@@ -37,9 +37,6 @@ HISTORY_DEADLINE_SECONDS = 30.0
 
 LARGEST_BODY = 64 * 1024 * 1024
 """About a million samples: 100 runs at 1 s scrapes. Beyond it the window or labels are wrong."""
-
-HISTORY_POINTS = 1440
-"""Samples per series of history: 6 h at 15 s, the length the dispersion was calibrated on."""
 
 LATENCY_STEP = 15
 """Seconds between two samples of a histogram's past, which is a dozen series for each pod."""
@@ -252,12 +249,6 @@ class Prometheus:
             return email.utils.parsedate_to_datetime(told).timestamp()
         except ValueError:
             return self._now()
-
-
-def thinned(seconds: float, step: int | None = None) -> str:
-    """The subquery of so much history, a sample every `step` seconds; None: as many as are kept."""
-    step = step or max(math.ceil(seconds / HISTORY_POINTS), 1)
-    return f"[{math.ceil(seconds)}s:{step}s]"
 
 
 async def _all(queries: Iterable[Coroutine[None, None, Answer]]) -> list[Answer]:

@@ -17,13 +17,9 @@ import msgspec
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 
-from controller.adapters.prometheus import asking
-from controller.adapters.prometheus.asking import Answer, Query
-from controller.adapters.prometheus.client import (
-    HISTORY_DEADLINE_SECONDS,
-    LATENCY_STEP,
-    thinned,
-)
+from controller.adapters.prometheus import asking, checks
+from controller.adapters.prometheus.asking import Answer, Query, thinned
+from controller.adapters.prometheus.client import HISTORY_DEADLINE_SECONDS, LATENCY_STEP
 from controller.adapters.prometheus.providers import Choice
 from controller.adapters.prometheus.wire import Row
 from controller.core.errors import MetricsUnavailable
@@ -32,9 +28,6 @@ from controller.ports.metrics import Batch
 
 CHUNK_SECONDS: Final = 1800.0
 """Raw samples of so long are asked for at once: 40 series of a scrape a second make 72,000."""
-
-MOST_ROWS: Final = 11_000
-"""Points of one series that Prometheus answers a range query with at most."""
 
 STORE_SECONDS: Final = 25
 """Told to the store, so that it gives up before we do."""
@@ -73,16 +66,14 @@ class Archive:
             MetricsUnavailable: In every case but a proper answer.
         """
         found, _ = asking.parts(self._choice, [key])
-        step = max(60.0, math.ceil((end - begin) / MOST_ROWS))
+        step = checks.step(end - begin, 60.0)
         times: set[float] = set()
         for part in found:
             text = f"count({part.query(None, '', 0.0).text})"
             first, last = (datetime.fromtimestamp(at, UTC) for at in (begin, end))
-            rows = await self._sent(
-                self._store.custom_query_range, text, first, last, f"{step:.0f}"
-            )
+            rows = await self._sent(self._store.custom_query_range, text, first, last, f"{step}")
             times |= {at for row in rows for at, _ in row.values}
-        return sorted(times), step
+        return sorted(times), float(step)
 
     async def ask(self, text: str, at: float) -> list[Row]:
         """The matrix that a query makes at a moment. Errors as `covered`."""
@@ -110,7 +101,7 @@ class Archive:
 
 
 class View:
-    """The port `Metrics` at one moment of the past. Errors as the port has them."""
+    """The port `Counts` at one moment of the past. Errors as the port has them."""
 
     def __init__(self, *, archive: Archive, choice: Choice, moment: float) -> None:
         """`moment` in seconds since the epoch."""

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import yaml
 
+from controller.adapters.prometheus.asking import thinned
 from controller.adapters.prometheus.mapping import samples_of
 from controller.adapters.prometheus.names import PodNames
 from controller.adapters.prometheus.providers import Label, PodLabels
@@ -81,7 +82,7 @@ class Saturation:
 
     def past_query(self, key: PodsKey, seconds: float) -> str:
         """The same of one version's past, thinned out at the store."""
-        return f"{self._selector([key])}[{seconds:.0f}s:{GAUGE_SECONDS:.0f}s]"
+        return self._selector([key]) + thinned(seconds, round(GAUGE_SECONDS))
 
     def figures(
         self, keys: Collection[PodsKey], rows: Iterable[Row], at: float

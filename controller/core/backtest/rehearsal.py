@@ -105,15 +105,14 @@ def planned(situation: Situation, run: Run) -> Plan:
     before = 0
     for index in range(trial.final(situation, run)):
         step = trial.rung(situation, run, index)
-        gate = trial.gate(situation, replace(run, step=index))
+        there = replace(run, step=index)
         pods = max(1, -(-run.replicas * step.weight_bp // WHOLE_BP))
         rungs.append(
             Rung(
                 share=step.weight_bp / WHOLE_BP,
-                gate=gate,
+                gate=trial.gate(situation, there),
                 deadline_seconds=step.dwell_seconds + situation.plan.deadline_seconds,
-                warm_up_seconds=min(trial.WARM_UP_SECONDS, step.dwell_seconds / 2)
-                * (pods > before),
+                warm_up_seconds=trial.warm_up_seconds(situation, there) * (pods > before),
             )
         )
         before = pods

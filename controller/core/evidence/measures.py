@@ -8,11 +8,11 @@ stable passes it, and a Bernoulli likelihood ratio against that share is what go
 composite: three to five readings in a row roll back, a single one never does.
 """
 
+import enum
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -47,9 +47,26 @@ FULL: Final = 0.95
 CHECK: Final = "check "
 """What the names of a team's checks begin with, so that none is ever taken for a gauge."""
 
-_COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = MappingProxyType(
-    {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-)
+
+class Comparison(enum.Enum):
+    """How a measured value must stand to its limit, with the value on the left."""
+
+    BELOW = "<"
+    AT_MOST = "<="
+    ABOVE = ">"
+    AT_LEAST = ">="
+
+    def holds(self, value: float, limit: float) -> bool:
+        """Whether the value is on the right side of the limit; NaN never is."""
+        return bool(_OPERATORS[self](value, limit))
+
+
+_OPERATORS: Final = {
+    Comparison.BELOW: operator.lt,
+    Comparison.AT_MOST: operator.le,
+    Comparison.ABOVE: operator.gt,
+    Comparison.AT_LEAST: operator.ge,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +75,13 @@ class Assertion:
 
     Attributes:
         name: As the team calls it.
-        comparison: `<`, `<=`, `>` or `>=`.
+        comparison: How the value must stand to the limit.
         limit: What the value is compared with.
         window_seconds: How far back the value looks.
     """
 
     name: str
-    comparison: str
+    comparison: Comparison
     limit: float
     window_seconds: float
 
@@ -75,7 +92,7 @@ class Assertion:
 
     def holds(self, value: float) -> bool:
         """Whether a version with this value is as it must be."""
-        return _COMPARISONS[self.comparison](value, self.limit)
+        return self.comparison.holds(value, self.limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

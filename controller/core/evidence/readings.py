@@ -130,7 +130,7 @@ def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
             words = "runs out on both: a shared cause, waiting" if also else "runs out"
             yield _reason(SATURATION, Code.SATURATED, noted, f"{noted.name} {words}")
             continue
-        must = f"must be {assertion.comparison} {assertion.limit:g}"
+        must = f"must be {assertion.comparison.value} {assertion.limit:g}"
         if noted.stable is not None and not assertion.holds(noted.stable):
             words = f"{must}, which stable breaks as well: a shared cause, waiting"
             yield _reason(noted.name, Code.STABLE_VIOLATES_LIMIT, noted, words)

@@ -52,13 +52,9 @@ def pods_of(run: Run) -> Pods:
     The Deployment's own new pods are left out while they are being started: in a roll there is
     always one that has just begun, and that one would speak for all of them.
     """
-    space, own = run.target.namespace, run.target.name
-    stand = run.new_hash and run.phase is Phase.BAKING
-    rolled = (PodsKey(space, own, run.new_hash),) if stand else ()
-    return Pods(
-        canary=(PodsKey(space, run.target.canary, ""), *rolled),
-        stable=(PodsKey(space, own, run.stable_hash),),
-    )
+    twin, *rolled = _canary_pods(run, "")
+    stand = rolled if run.phase is Phase.BAKING else ()
+    return Pods(canary=(twin, *stand), stable=(_stable_pods(run, ""),))
 
 
 def stable_of(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
@@ -70,7 +66,7 @@ def stable_of(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
     """
     space, provider = run.target.namespace, named(run)
     if by_pods(run):
-        return (PodsKey(space, run.target.name, run.stable_hash, provider),)
+        return (_stable_pods(run, provider),)
     return tuple(ServiceKey(space, name, provider) for name in services)
 
 
@@ -84,10 +80,8 @@ def checked_by(run: Run) -> Tracks:
     space, name = run.target.namespace, named(run)
     by_service = name if name in keys.SERVICE_PROVIDERS else ""
     by_pod = name if name in keys.POD_PROVIDERS else ""
-    stable: list[TrackKey] = [PodsKey(space, run.target.name, run.stable_hash, by_pod)]
-    canary: list[TrackKey] = [PodsKey(space, run.target.canary, "", by_pod)]
-    if run.new_hash:
-        canary.append(PodsKey(space, run.target.name, run.new_hash, by_pod))
+    stable: list[TrackKey] = [_stable_pods(run, by_pod)]
+    canary: list[TrackKey] = [*_canary_pods(run, by_pod)]
     for service in dict.fromkeys(lane.service for lane in run.lanes):
         (canary if run.phase in SERVED else stable).append(ServiceKey(space, service, by_service))
         canary.append(ServiceKey(space, canary_name(service), by_service))
@@ -103,10 +97,18 @@ def _canary(run: Run, services: Sequence[str]) -> tuple[TrackKey, ...]:
     space, provider = run.target.namespace, named(run)
     if not by_pods(run):
         return tuple(ServiceKey(space, canary_name(name), provider) for name in services)
+    return _canary_pods(run, provider)
+
+
+def _stable_pods(run: Run, provider: str) -> PodsKey:
+    return PodsKey(run.target.namespace, run.target.name, run.stable_hash, provider)
+
+
+def _canary_pods(run: Run, provider: str) -> tuple[PodsKey, ...]:
+    """Those of the twin, and the Deployment's own new ones as soon as their hash is known."""
+    space, own = run.target.namespace, run.target.name
     twin = PodsKey(space, run.target.canary, "", provider)
-    if not run.new_hash:
-        return (twin,)
-    return (twin, PodsKey(space, run.target.name, run.new_hash, provider))
+    return (twin, PodsKey(space, own, run.new_hash, provider)) if run.new_hash else (twin,)
 
 
 def named(run: Run) -> str:

@@ -14,7 +14,6 @@ from controller.core.evidence import judge as evidence
 from controller.core.evidence import pods
 from controller.core.evidence.calibration import UNKNOWN, Calibration
 from controller.core.evidence.judge import Gate, Outcome, Verdict
-from controller.core.evidence.measures import Assertion
 from controller.core.evidence.readings import read
 from controller.core.evidence.settings import Limits, Settings, restart_rate
 from controller.core.evidence.tally import UNREPORTED, Interval
@@ -106,15 +105,7 @@ def settings(situation: Situation, run: Run) -> Settings:
             max_error_rate=policy.error_rate,
             latency=tuple((limit.seconds, limit.slow_share) for limit in policy.latency[:3]),
         ),
-        assertions=tuple(
-            Assertion(
-                name=check.name,
-                comparison=check.comparison.value,
-                limit=check.limit,
-                window_seconds=check.window_seconds,
-            )
-            for check in policy.checks
-        ),
+        assertions=policy.checks,
         max_age_seconds=oldest(scrape),
         restart_rate=restart_rate(int(total / scrape)),
         fast_error_rate=policy.breaker_share,
@@ -175,11 +166,12 @@ def warming(situation: Situation, memory: Memory) -> Memory:
     found = memory.evidence
     if found is None or not situation.clock:
         return memory
-    until = max(found.warm_until, situation.clock + _warm_up_seconds(situation, memory.run))
+    until = max(found.warm_until, situation.clock + warm_up_seconds(situation, memory.run))
     return replace(memory, evidence=structs.replace(found, warm_until=until))
 
 
-def _warm_up_seconds(situation: Situation, run: Run) -> float:
+def warm_up_seconds(situation: Situation, run: Run) -> float:
+    """How long pods that are started for the present rung count as cold."""
     return min(WARM_UP_SECONDS, rung(situation, run, run.step).dwell_seconds / 2)
 
 
@@ -191,7 +183,7 @@ def begun(situation: Situation, memory: Memory, *, cold: bool = False) -> Memory
     """
     chosen = settings(situation, memory.run)
     found = memory.evidence or evidence.start(chosen)
-    warm_up = _warm_up_seconds(situation, memory.run) if cold else 0.0
+    warm_up = warm_up_seconds(situation, memory.run) if cold else 0.0
     opened = evidence.weight_changed(found, situation.clock, warm_up_seconds=warm_up)
     return replace(memory, evidence=opened)
 

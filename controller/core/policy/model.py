@@ -8,8 +8,9 @@ fractions (0..1) where we measure them; durations are seconds.
 
 import enum
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final
 
+from controller.core.evidence.measures import Assertion
 from controller.core.values import RouteKind
 
 
@@ -119,48 +120,19 @@ class RouteName:
     kind: RouteKind | None = None
 
 
-class Comparison(enum.Enum):
-    """What a user check says of the value on its left."""
-
-    BELOW = "<"
-    AT_MOST = "<="
-    ABOVE = ">"
-    AT_LEAST = ">="
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserCheck:
+class UserCheck(Assertion):
     """What must hold of each track, by a query of the team's own.
 
     The query is written once and for no track; whose series it reads is put into each of its
-    selectors when it is asked (`promql.inject`).
+    selectors when it is asked (`promql.inject`). Its name is the part of the annotation after
+    `check.`, and it reaches back 15 s at least.
     """
 
-    name: str
-    """The part of the annotation after `check.`."""
     text: str
     """As the team wrote it."""
     expression: str
     """The side that is measured, as the parser understood it, without the matchers of a track."""
-    comparison: Comparison
-    """How the measured value must stand to the limit, with the value on the left."""
-    limit: float
-    window_seconds: float
-    """How far back the query reaches, 15 s at least."""
-
-    def holds(self, value: float) -> bool:
-        """Whether a value of the expression is as it must be; NaN never is."""
-        match self.comparison:
-            case Comparison.BELOW:
-                return value < self.limit
-            case Comparison.AT_MOST:
-                return value <= self.limit
-            case Comparison.ABOVE:
-                return value > self.limit
-            case Comparison.AT_LEAST:
-                return value >= self.limit
-            case _:
-                assert_never(self.comparison)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

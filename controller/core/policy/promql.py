@@ -14,10 +14,11 @@ from typing import Final
 
 import promql_parser as ql
 
+from controller.core.evidence.measures import Comparison
 from controller.core.policy import keys, promql_rules, promql_text
 from controller.core.policy.families import family
 from controller.core.policy.grammar import shown
-from controller.core.policy.model import Comparison, Problem, UserCheck
+from controller.core.policy.model import Problem, UserCheck
 from controller.core.policy.promql_rules import Fault
 
 MAX_CHECKS: Final = 4

@@ -28,6 +28,7 @@ from controller.core.evidence.measures import (
     FAILING,
     REBET,
     Assertion,
+    Comparison,
     Gauge,
     Reading,
     Value,
@@ -38,7 +39,7 @@ from controller.core.evidence.settings import Limits
 from controller.core.evidence.tally import Interval, Tally
 from controller.core.policy.promql import MAX_CHECKS
 
-ORDERS = Assertion(name="orders", comparison="<", limit=0.05, window_seconds=60.0)
+ORDERS = Assertion(name="orders", comparison=Comparison.BELOW, limit=0.05, window_seconds=60.0)
 MEMORY = Gauge(name="memory", usual=0.4, floor=0.1)
 GATE = Gate(dwell_seconds=30.0)
 
@@ -308,7 +309,9 @@ def test_what_was_read_survives_a_restart_and_all_of_it_fits() -> None:
     full = Settings(
         limits=Limits(max_error_rate=0.05, latency=((0.1, 0.2), (0.3, 0.05), (1.0, 0.01))),
         assertions=tuple(
-            Assertion(name=f"orders-{n}", comparison="<", limit=1.0, window_seconds=60.0)
+            Assertion(
+                name=f"orders-{n}", comparison=Comparison.BELOW, limit=1.0, window_seconds=60.0
+            )
             for n in range(MAX_CHECKS)
         ),
         gauges=tuple(

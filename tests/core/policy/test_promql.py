@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.core.evidence.measures import Comparison
 from controller.core.policy import promql, promql_text
-from controller.core.policy.model import Comparison, Problem, UserCheck
+from controller.core.policy.model import Problem, UserCheck
 
 LINES = (Path(__file__).parent / "queries.txt").read_text(encoding="utf-8").splitlines()
 ROWS = list(itertools.pairwise(line for line in LINES if line and not line.startswith("#")))
