@@ -23,6 +23,10 @@ SOME := $(if $(DEEP),,-m "not deep")
 # The tests that core/ is measured by: its own, and the quick ones of what stands right above it.
 COVERING := tests/core tests/engine tests/http tests/cli
 
+# Images for containers tend to switch bytecode off, and tests start hundreds of processes, each of
+# which would compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-cluster check lint format coverage bench bench-evidence lock clean
 

@@ -19,6 +19,7 @@ from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster
 from tests.cluster.people import Desk, adopted
 from tests.contract.port import OverHttp, Port, real_client
+from tests.contract.worlds import emptied
 from tests.support.realtime import Daemon
 
 QUICK = (
@@ -27,6 +28,9 @@ QUICK = (
     "--roll-seconds=120",
 )
 """How long a gateway takes until a weight is in force is as shipped; the rest is quick."""
+
+ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes"
+"""They would be in every new configuration of the data planes."""
 
 STARTED = pytest.StashKey[list[float]]()
 
@@ -196,7 +200,7 @@ async def lab(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Lab]:
 
 @pytest.fixture
 async def space(lab: Lab) -> AsyncIterator[Space]:
-    """A fresh namespace, deleted afterwards with the one for the daemon's documents."""
+    """A fresh namespace, and one for the daemon's documents; nothing works in them afterwards."""
     name = f"t{next(_serial)}-{secrets.token_hex(3)}"
     found = Space(name=name, system=f"{name}-system")
     for namespace in (found.name, found.system):
@@ -219,7 +223,7 @@ async def space(lab: Lab) -> AsyncIterator[Space]:
         yield found
     finally:
         for namespace in (found.name, found.system):
-            await lab.api.request("DELETE", f"/api/v1/namespaces/{namespace}", {}, {}, b"")
+            await emptied(lab.api, namespace, ROUTES)
 
 
 @pytest.fixture
