@@ -158,7 +158,7 @@ async def _killed_at(name: str, folder: Path) -> None:
 
         world.api.after.append(strike)
         # Ready later than a busy machine comes to the pause, or the roll takes a stable pod first.
-        env = {"READY_SECONDS": "2"} if good else {"ERROR_RATE": "0.5"}
+        env = {"READY_SECONDS": "5"} if good else {"ERROR_RATE": "0.5"}
         world.set_image("shop", "checkout", V2, env)
         await until(lambda: bool(dead), STORY_SECONDS, f"{name}: {daemon.log()}")
         await daemon.ended()
