@@ -16,6 +16,7 @@ from msgspec import structs
 
 from controller.core.evidence import eprocess, latency
 from controller.core.evidence.measures import Assertion
+from controller.core.evidence.safe import Timely
 from controller.core.evidence.settings import SATURATION, Limits, Settings
 from controller.core.evidence.state import Evidence, floored
 from controller.core.evidence.tally import INFINITE, Interval, Tally
@@ -187,6 +188,7 @@ def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evide
             evidence,
             bounds=bounds,
             limit_bounds=tuple(standing_for(asked, finite) for asked, _ in settings.limits.latency),
+            timely=(Timely(),) * len(settings.limits.latency),
             past=latency.cells(settings.past, bounds) or (0,) * len(bounds),
         ),
     )

@@ -4,10 +4,15 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from controller.core.evidence.reasons import Code, Reason, percent, power, seconds
+from controller.core.evidence.safe import Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence
+
+LEAST_SLOW: Final = 0.005
+"""Share of slow answers beyond a limit that no promotion has to rule out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +21,8 @@ class Gate:
 
     Attributes:
         dwell_seconds: Least evidence time.
-        proven: Whether it must be proven that the canary is within the safe margin of stable: what
-            follows carries all requests.
+        proven: Whether it must be proven that the canary is within the safe margin of stable and
+            keeps the latency limits: what follows carries all requests.
         budget: Bad requests that the next share may cost before a bad version is taken away;
             infinite where nobody has set a budget.
         next_share: The share of the requests that a PASS leads to.
@@ -45,6 +50,7 @@ def lacking(evidence: Evidence, settings: Settings, gate: Gate, *, alone: bool) 
     yield from _unripe(evidence, settings, gate.dwell_seconds, alone=alone)
     if gate.proven:
         yield from _unproven(evidence, settings)
+        yield from _untimely(evidence, settings)
     if math.isfinite(gate.budget):
         yield from _costly(evidence, settings, gate)
 
@@ -100,6 +106,43 @@ def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     )
 
 
+def _untimely(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
+    """Latency limits that the canary keeps as far as is seen, and too little was seen."""
+    for allowed, bound, known in _measurable(evidence, settings):
+        share = proven_slow(allowed)
+        proof, needed = known.log_evidence(share), settings.log_proven
+        if proof >= needed:
+            continue
+        wait = _wait(proof, needed, evidence.window.seconds)
+        about = f", {seconds(wait)}" if wait is not None else ""
+        yield Reason(
+            check="proof",
+            code=Code.NOT_PROVEN,
+            message=f"not yet proven that no more than {percent(share)} are slower than "
+            f"{bound:g} s: {power(max(proof, 0.0))} of {power(needed)}{about}",
+            canary_value=known.bound(settings.beta),
+            n=evidence.window.canary.timed,
+            limit=share,
+        )
+
+
+def _measurable(evidence: Evidence, settings: Settings) -> Iterator[tuple[float, float, Timely]]:
+    """Allowed share, bucket bound and proof of each limit that has a bound; none has before the
+    first histogram, which is a reason of its own.
+    """
+    limits = zip(settings.limits.latency, evidence.limit_bounds, evidence.timely, strict=False)
+    return ((allowed, bound, known) for (_, allowed), bound, known in limits if bound)
+
+
+def proven_slow(allowed: float) -> float:
+    """The share of slow answers that a promotion must have ruled out, where so many are allowed.
+
+    Half as many again, and half a point at least (specification, 1.10): a version whose stable is
+    just within its limit could be told from one just beyond it after days only.
+    """
+    return allowed + max(allowed / 2, LEAST_SLOW)
+
+
 def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reason]:
     """What is not ruled out yet would cost more bad requests than allowed (specification, 1.11)."""
     window = evidence.window
@@ -146,14 +189,18 @@ def _wait(have: float, need: float, span: float) -> float | None:
 
 def seconds_to_go(evidence: Evidence, settings: Settings, gate: Gate) -> float | None:
     """When to expect that nothing is lacking if all goes on as it does; None if unknown."""
-    window, proof = evidence.window, evidence.proof
-    waits = (
+    window = evidence.window
+    waits = [
         _wait(window.canary.requests, settings.min_requests, window.seconds),
         _wait(window.stable.requests, settings.min_stable_requests, window.seconds),
-        _wait(proof.log_evidence(settings.safe_margin), settings.log_proven, window.seconds)
-        if gate.proven
-        else 0.0,
         max(gate.dwell_seconds - window.seconds, 0.0),
-    )
+    ]
+    if gate.proven:
+        proofs = [evidence.proof.log_evidence(settings.safe_margin)]
+        proofs += [
+            known.log_evidence(proven_slow(allowed))
+            for allowed, _, known in _measurable(evidence, settings)
+        ]
+        waits += [_wait(proof, settings.log_proven, window.seconds) for proof in proofs]
     known = [wait for wait in waits if wait is not None]
     return max(known) if len(known) == len(waits) and max(known) > 0 else None

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from controller.core.evidence import checks, eprocess, measures
 from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.eprocess import Process
+from controller.core.evidence.safe import Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence, Trip, Window
 from controller.core.evidence.tally import Interval, Tally
@@ -40,12 +41,13 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     served = interval.canary.requests + interval.stable.requests
     worth = tempered(settings, served / interval.seconds if interval.seconds > 0 else 0.0)
     processes, fast = _settled(known, settings, interval, worth)
-    window, proof = _counted(known, settings, interval), known.proof
+    window, proof, timely = _counted(known, settings, interval), known.proof, known.timely
     canary = (interval.canary.errors, interval.canary.requests)
     stable = (interval.stable.errors, interval.stable.requests)
     # What speaks for the canary counts from the weight in force on, what speaks against it at once.
     if window is not known.window and interval.stable.reported:
         proof = known.proof.settled(canary, stable, worth.proof)
+        timely = _timely(known, interval, worth.latency)
     grown = replace(
         checks.remembered(settings, replace(known, processes=processes), interval),
         fast=fast,
@@ -53,12 +55,26 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
         recent=_faded(known.recent, interval),
         last_at=interval.at,
         proof=proof,
+        timely=timely,
         excess=known.excess.settled(canary, stable, worth.errors),
         canary_at=interval.at if interval.canary.reported else known.canary_at,
         stable_at=interval.at if interval.stable.reported else known.stable_at,
     )
     held = capped(grown, settings, settings.log_cap)
     return held if held.trip else replace(held, trip=_trip(held, settings, interval))
+
+
+def _timely(evidence: Evidence, interval: Interval, eta: float) -> tuple[Timely, ...]:
+    """How well the latency limits were kept, which answers of cold pods say nothing about."""
+    if interval.begins < evidence.warm_until:
+        return evidence.timely
+    canary = interval.canary
+    return tuple(
+        known if slow is None else known.settled((slow, canary.timed), eta)
+        for known, slow in zip(
+            evidence.timely, map(canary.slower_than, evidence.limit_bounds), strict=True
+        )
+    )
 
 
 def _settled(

@@ -28,7 +28,7 @@ from msgspec import structs
 from controller.core.evidence import checks, eprocess, gates
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.reasons import Reason
-from controller.core.evidence.safe import Proof
+from controller.core.evidence.safe import Proof, Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence, Window, start
 from controller.core.evidence.tally import Tally
@@ -156,12 +156,28 @@ def passage(settings: Settings, load: Load, gate: Gate, *, most: float) -> Passa
 def _seen(settings: Settings, load: Load, span: float) -> Evidence:
     """What the judge is expected to have of a healthy canary after so many seconds at a weight."""
     canary, stable = load.counts(span)
+    worth = tempered(settings, load.per_second)
+    slow = [_slow_before(settings, asked) for asked, _ in settings.limits.latency]
     return structs.replace(
         start(settings),
+        limit_bounds=tuple(bound for bound, _ in slow),
+        timely=tuple(
+            Timely().settled((round(share * canary.requests), canary.requests), worth.latency)
+            for _, share in slow
+        ),
         window=Window(at=0.0, seconds=span, canary=canary, stable=stable),
         proof=Proof().settled(
             (canary.errors, canary.requests),
             (stable.errors, stable.requests),
-            tempered(settings, load.per_second).proof,
+            worth.proof,
         ),
     )
+
+
+def _slow_before(settings: Settings, asked: float) -> tuple[float, float]:
+    """The bucket bound that stands for a limit, and stable's share beyond it; 0, 0: unknown."""
+    total = settings.past[-1][1] if settings.past else 0
+    for bound, within in settings.past:
+        if asked <= bound < math.inf and total:
+            return bound, 1 - within / total
+    return 0.0, 0.0

@@ -17,7 +17,7 @@ from controller.core.evidence import eprocess
 from controller.core.evidence.eprocess import Process
 from controller.core.evidence.excess import NONE, Excess
 from controller.core.evidence.measures import FAILING, Noted
-from controller.core.evidence.safe import NOTHING, Proof
+from controller.core.evidence.safe import NOTHING, Proof, Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import Tally
 
@@ -88,6 +88,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         warm_until: End of the warm-up.
         trip: Set once the evidence sufficed; it stays, for that is what the promise is about.
         proof: In favour of the canary, at the present weight.
+        timely: The same for each latency limit, as soon as it is known which bounds there are.
         excess: By how much the canary is worse at least, at the present weight.
         noted: The newest reading of each assertion and gauge.
         trials: When each check on what is measured beside requests was last bet on.
@@ -107,6 +108,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     warm_until: float = NEVER
     trip: Trip | None = None
     proof: Proof = NOTHING
+    timely: tuple[Timely, ...] = ()
     excess: Excess = NONE
     noted: tuple[Noted, ...] = ()
     trials: tuple[float, ...] = ()
@@ -133,6 +135,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             ],
             "trip": [] if self.trip is None else _trip(self.trip),
             "proof": _proof(self.proof),
+            "timely": [[repr(known.slow), repr(known.requests)] for known in self.timely],
             "excess": [repr(figure) for figure in (*self.excess.sums, *self.excess.owed)],
             "noted": [_noted(noted) for noted in self.noted],
             "trials": [repr(at) for at in self.trials],
@@ -191,6 +194,7 @@ def weight_changed(evidence: Evidence, at: float, *, warm_up_seconds: float = 0.
         window=Window(at=at),
         warm_until=at + warm_up_seconds,
         proof=NOTHING,
+        timely=(Timely(),) * len(evidence.timely),
         excess=NONE,
     )
 
@@ -255,6 +259,9 @@ def _read(told: Mapping[str, Any]) -> Evidence:
         warm_until=warm_until,
         trip=_read_trip(told["trip"]),
         proof=_read_proof(told["proof"]),
+        timely=tuple(
+            Timely(slow=float(slow), requests=float(requests)) for slow, requests in told["timely"]
+        ),
         excess=Excess(
             sums=tuple(float(figure) for figure in told["excess"][: len(NONE.sums)]),
             owed=tuple(float(figure) for figure in told["excess"][len(NONE.sums) :]),

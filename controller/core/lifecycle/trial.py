@@ -130,7 +130,8 @@ def gate(situation: Situation, run: Run) -> Gate:
     """What a PASS asks for at the present rung.
 
     Before all requests go to the new version it is proven that it is no worse than by half of what
-    the policy's limit allows, and a ladder with a budget is climbed no faster than that allows.
+    the policy's limit allows and keeps the latency limits; and a ladder with a budget is climbed no
+    faster than that allows.
     """
     index, policy = run.step, situation.plan
     chosen = settings(situation, run)

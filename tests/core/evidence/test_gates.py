@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a PASS asks for: proof before everything goes to the new version, and a budget kept."""
 
+import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +12,7 @@ from controller.core.evidence.judge import (
     Evidence,
     Gate,
     Interval,
+    Limits,
     Outcome,
     Settings,
     Tally,
@@ -67,6 +70,43 @@ def test_the_proof_begins_anew_at_each_weight() -> None:
     assert fresh.proof.bound(0.05) == 1.0
     early = Interval(at=fresh.last_at + 1, seconds=2, canary=GOOD, stable=GOOD)
     assert observe(fresh, CALM, early).proof == fresh.proof, "it began before the weight"
+
+
+LIMITED = replace(CALM, limits=Limits(latency=((0.25, 0.01), (0.5, 0.05))), latency_dispersion=1.0)
+
+
+def answered(slow: int, scrapes: int) -> Evidence:
+    """500 requests a scrape of each track without an error, so many of them not within 0.3 s."""
+    evidence = weight_changed(start(LIMITED), 0.0)
+    tally = Tally(requests=500, buckets=((0.3, 500 - slow), (0.5, 500), (math.inf, 500)))
+    for at in range(1, scrapes + 1):
+        interval = Interval(at=float(at), seconds=1.0, canary=tally, stable=tally)
+        evidence = observe(evidence, LIMITED, interval)
+    return evidence
+
+
+def test_before_the_promotion_it_is_proven_that_latency_limits_are_kept() -> None:
+    early = said(answered(4, 4), replace(PROVEN, dwell_seconds=1), LIMITED)
+    assert early.outcome is Outcome.HOLD
+    assert [reason.code for reason in early.reasons] == [Code.NOT_PROVEN]
+    told = early.reasons[0].message
+    assert "not yet proven that no more than 1.5 % are slower than 0.3 s: 10^" in told
+    assert early.seconds_to_go
+    assert said(answered(4, 4), Gate(dwell_seconds=1), LIMITED).outcome is Outcome.PASS
+    assert said(answered(4, 20), PROVEN, LIMITED).outcome is Outcome.PASS
+
+
+def test_the_proof_of_a_limit_begins_anew_at_each_weight_and_leaves_cold_pods_out() -> None:
+    evidence = answered(0, 8)
+    assert [known.requests for known in evidence.timely] == [4000.0, 4000.0]
+    fresh = weight_changed(evidence, 8.0, warm_up_seconds=2.0)
+    assert [known.requests for known in fresh.timely] == [0.0, 0.0]
+    tally = Tally(requests=10, buckets=((0.3, 9), (0.5, 10), (math.inf, 10)))
+    for at in (9.0, 10.0, 11.0):
+        one = Interval(at=at, seconds=1.0, canary=tally, stable=tally)
+        fresh = observe(fresh, LIMITED, one)
+    assert [(known.slow, known.requests) for known in fresh.timely] == [(1.0, 10.0), (0.0, 10.0)]
+    assert Evidence.from_json(fresh.to_json()) == fresh
 
 
 @pytest.mark.parametrize(("budget", "outcome"), [(5.0, Outcome.HOLD), (500.0, Outcome.PASS)])

@@ -4,6 +4,7 @@
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -151,6 +152,18 @@ def test_the_last_gate_waits_for_its_proof_as_long_as_the_judge_does() -> None:
                 taken.append(interval.at)
                 break
     assert 1 / 1.5 <= statistics.median(taken) / way.seconds <= 1.5
+
+
+def test_a_latency_limit_that_stable_nearly_breaks_takes_longer_to_prove() -> None:
+    limits = Limits(latency=((0.25, 0.01),))
+    took = {}
+    for slow in (0, 1, 8):
+        past = ((0.1, 900), (0.3, 1000 - slow), (math.inf, 1000))
+        settings = replace(CALM, limits=limits, latency_dispersion=1.0, past=past)
+        way = power.passage(settings, HUNDRED, Gate(dwell_seconds=2, proven=True), most=36_000)
+        took[slow] = way.seconds
+        assert {reason.code for reason in way.slowest} == {Code.NOT_PROVEN}
+    assert took[0] <= took[1] < took[8] < 3600
 
 
 def test_a_budget_asks_for_more_the_less_it_allows() -> None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from controller.core.evidence.safe import BETS, MOST_OPEN, NOTHING, Proof
+from controller.core.evidence.safe import BETS, MOST_OPEN, NOTHING, Proof, Timely
 from tests.core.evidence.traffic import Traffic
 
 ROUNDING = 1e-9
@@ -29,6 +29,27 @@ def test_no_bet_gains_on_a_canary_that_is_worse_by_the_margin(
             proof = NOTHING.settled((bad_c, sizes[0]), (bad_s, sizes[1]), 1.0)
             total += weight * math.exp(proof.log_evidence(margin))
     assert total <= 1 + ROUNDING
+
+
+@pytest.mark.parametrize("share", [0.006, 0.015, 0.3])
+@pytest.mark.parametrize("trials", [1, 40, 300])
+def test_no_bet_gains_on_a_canary_that_is_as_slow_as_must_be_ruled_out(
+    share: float, trials: int
+) -> None:
+    total = sum(
+        chance(slow, trials, share)
+        * math.exp(Timely().settled((slow, trials), 1.0).log_evidence(share))
+        for slow in range(trials + 1)
+    )
+    assert total <= 1 + ROUNDING
+
+
+def test_the_largest_share_of_slow_answers_is_told() -> None:
+    assert Timely().bound(0.05) == 1.0
+    seen = Timely().settled((3, 500), 0.5).settled((1, 500), 0.5)
+    bound = seen.bound(0.05)
+    assert 0.004 < bound < 0.03
+    assert seen.log_evidence(bound) == pytest.approx(math.log(20), abs=1e-6)
 
 
 def after(traffic: Traffic, count: int, seed: int = 1, eta: float = 1.0) -> Proof:
