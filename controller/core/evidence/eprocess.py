@@ -35,7 +35,7 @@ RATIOS = (1.4, 2.0, 3.0, 4.5, 7.0, 12.0, 25.0, 60.0)
 EXCESSES = (1.5, 2.0, 3.0, 5.0, 8.0, 16.0, 32.0, 64.0)
 """Alternatives of the absolute bet, as multiples of the limit."""
 
-FIRST_BET = 0.7
+FIRST_BET = 0.8
 """Share that is bet from the first interval on; the rest is kept for regressions that come late."""
 
 WEIGHT_CHANGE_BET = 0.25
