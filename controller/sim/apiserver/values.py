@@ -7,7 +7,7 @@ import marshal
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from controller.sim.apiserver.errors import JsonObject
 from controller.sim.apiserver.resources import Resource
@@ -62,7 +62,8 @@ def clone(value: T) -> T:
 
     Of version 2 of the format, which knows no references: what stood in two places is two copies.
     """
-    return cast("T", marshal.loads(marshal.dumps(value, 2)))  # noqa: S302  # Of our own making.
+    plain: Any = value
+    return cast("T", marshal.loads(marshal.dumps(plain, 2)))  # noqa: S302  # Of our own making.
 
 
 def rfc3339(moment: datetime) -> str:
