@@ -94,16 +94,6 @@ class Values(Protocol):
         """
         ...
 
-    async def value_history(
-        self, expression: str, keys: Collection[TrackKey], seconds: float, step_seconds: float
-    ) -> tuple[float, ...]:
-        """The same over the past, oldest first, finite values only.
-
-        None where there were several series. The step is made longer where there would be more
-        points than a store answers with.
-        """
-        ...
-
     async def saturation(self, keys: Collection[PodsKey]) -> Levels:
         """What the pods of all these versions use up now: one query, however many there are."""
         ...

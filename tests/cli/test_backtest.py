@@ -93,11 +93,63 @@ def test_an_incident_of_one_pod_shows_as_a_false_rollback_with_its_time(tmp_path
         assert any("x2xd4" in one for case in found["examples"] for one in case["pods"])
 
 
+def test_checks_and_what_runs_out_are_played_and_named_where_they_decide(tmp_path: Path) -> None:
+    """One pod leaks open files for a while, and later another one fails its orders."""
+    end = time.time()
+
+    def leaking(pod: int, at: float) -> float:
+        return 990 if pod == 4 and end - 4900 < at < end - 4000 else 50 + pod
+
+    def failing(pod: int, at: float) -> float:
+        return 0.5 if pod == 2 and at > end - 1800 else 0.01
+
+    past = Past(
+        seconds=HOURS * 3600,
+        until=end,
+        gauges={
+            "orders_failing": failing,
+            "process_open_fds": leaking,
+            "process_max_fds": lambda _pod, _at: 1024,
+        },
+    )
+    gateway = 'sum(rate(traefik_service_requests_total{code="500"}[1m])) < 9'
+    checks = {
+        "switchgear.dev/check.orders": "max(orders_failing) < 0.05",
+        "switchgear.dev/check.nobody": "max(nothing_counts_this) < 1",
+        "switchgear.dev/check.gateway": gateway,
+    }
+    steps = {"switchgear.dev/steps": "5@5m,50@5m", "switchgear.dev/bake": "5m"}
+    with practice(tmp_path, past, **checks, **steps) as where:
+        page = tmp_path / "page.html"
+        report = told(where, "--html", str(page))
+        found = report["false_rollbacks"]
+        assert set(found["decided_by"]) == {"check orders", "saturation"}
+        pods = {"check orders": "x2xd4", "saturation": "x2xg4"}
+        for one in found["examples"]:
+            assert any(pods[one["check"]] in pod for pod in one["pods"])
+        windows = {one["name"]: one["windows"] for one in report["measured"]}
+        assert windows == {
+            "check gateway": 0,
+            "check nobody": 0,
+            "check orders": report["windows"],
+            "saturation: open files": report["windows"],
+        }
+        # What is left out is no check of the runs, which wait for nothing that nobody counts.
+        assert report["promotion"]["waited_for"] == {}
+        for told_ in (type_(where).stdout, page.read_text()):
+            assert "decided by" in told_
+            assert "check orders: canary 0.5, stable 0.01" in told_
+            assert "saturation: open files: canary 0.9668, stable 0.05" in told_
+            assert "without check nobody in 4 of 4 windows: no value" in told_
+            assert "a gateway counts traefik_service_requests_total" in told_
+
+
 def test_a_short_past_says_what_it_lacks_and_answers_the_rest(tmp_path: Path) -> None:
     check = {"switchgear.dev/check.orders": "sum(rate(orders_failed_total[1m])) < 0.05"}
     with practice(tmp_path, Past(seconds=2400, until=time.time()), **check) as where:
         report = told(where)
-        assert "without the policy's own checks: orders" in report["notes"]
+        (left,) = (one for one in report["measured"] if one["name"] == "check orders")
+        assert left["left_out"] == [{"windows": report["windows"], "why": "no value"}]
         assert report["promotion"]["promoted"] == report["promotion"]["runs"]
         assert any("of history: the judge is told nothing" in note for note in report["notes"])
         assert report["detection"]

@@ -39,12 +39,6 @@ class Store:
         self.now -= 1
         return Measured(at=asyncio.get_running_loop().time(), value=0.5)
 
-    async def value_history(
-        self, expression: str, keys: Collection[TrackKey], seconds: float, step_seconds: float
-    ) -> tuple[float, ...]:
-        self.asked.append((expression, keys, seconds, step_seconds))
-        return ()
-
     async def saturation(self, keys: Collection[PodsKey]) -> Levels:
         self.levels += bool(keys)
         return Levels(evaluated_at=asyncio.get_running_loop().time())

@@ -112,7 +112,6 @@ async def test_without_pods_only_the_gateway_can_be_asked() -> None:
     found = await store.client.value(ORDERS, services)
     assert found.value is None
     assert "orders_failed_total, orders_total cannot be asked for" in found.warnings[0]
-    assert await store.client.value_history(ORDERS, services, 60, 15) == ()
     assert len(store.asked) == 1
 
 
@@ -154,19 +153,6 @@ async def test_an_answer_of_another_form_is_an_error() -> None:
             await Store(kind).client.value(ORDERS, CANARY)
     with pytest.raises(MetricsUnavailable, match="cannot ask for metrics"):
         await Store().client.value("sum(", CANARY)
-
-
-async def test_the_past_is_one_series_of_finite_values() -> None:
-    values = [[970, "1"], [985, "NaN"], [990, "+Inf"], [1000, "2.5"]]
-    store = Store("matrix", {"metric": {}, "values": values})
-    assert await store.client.value_history(ORDERS, CANARY, 30, 15) == (1.0, 2.5)
-    assert store.paths == ["/api/v1/query_range"]
-    asked = store.asked[0]
-    assert (asked["start"], asked["end"], asked["step"]) == ("970.000", "1000.000", "15")
-    await store.client.value_history(ORDERS, CANARY, 86_400, 1)
-    assert 86_400 / float(store.asked[1]["step"]) < 11_000
-    two = {"metric": {"a": "b"}, "values": values}
-    assert await Store("matrix", two, two).client.value_history(ORDERS, CANARY, 30, 15) == ()
 
 
 def test_the_families_are_what_the_provider_files_say() -> None:

@@ -76,9 +76,6 @@ async def test_each_track_has_its_own_value(tmp_path: Path) -> None:
                 assert found.value == pytest.approx(wanted, rel=0.05)
                 assert found.warnings == ()
                 assert check.holds(found.value) is (keys is STABLE)
-        past = await client.value_history("max(waiting)", CANARY, 10, 1)
-        assert past
-        assert set(past) == {7.0}
         many = await client.value("waiting", STABLE)
         assert many.value is None
         assert "2 series instead of one: they differ in pod" in many.warnings[0]

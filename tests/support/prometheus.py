@@ -5,7 +5,7 @@ import contextlib
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -104,6 +104,10 @@ Bad = Callable[[int, float], float]
 """Share of failed answers of a pod (by number) at a time in seconds since the epoch."""
 
 
+Gauge = Callable[[int, float], float | None]
+"""The same of anything else; None: it has no sample."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
     """What the pods of a Deployment have counted.
@@ -114,6 +118,7 @@ class Past:
         rate: Requests per second of each.
         gap: Seconds between two scrapes.
         bad: Which part of them fails.
+        gauges: Other metrics, by name.
         bounds: Of the histogram, each with the share of answers within.
         until: Its end, in seconds since the epoch.
     """
@@ -124,12 +129,14 @@ class Past:
     rate: float = 5.0
     gap: float = 15.0
     bad: Bad = lambda _pod, _at: 0.002
+    gauges: Mapping[str, Gauge] = field(default_factory=dict)
     bounds: tuple[tuple[float, float], ...] = ((0.1, 0.9), (0.5, 0.995), (2.5, 1.0))
 
     def text(self, seed: int = 1) -> str:
         """In OpenMetrics."""
         source = random.Random(seed)
         counts, buckets = [], []
+        gauged: dict[str, list[str]] = {name: [] for name in self.gauges}
         for pod in range(self.pods):
             labels = f'namespace="shop",pod="checkout-5d9c7b6f48-x2x{"bcdfghjklmnpqrstvwxz"[pod]}4"'
             sums = {"200": 0, "500": 0}
@@ -163,8 +170,13 @@ class Past:
                     f'http_request_duration_seconds_bucket{{{labels},le="+Inf"}} '
                     f"{sum(sums.values())} {at:.3f}"
                 )
+                for name, lines in gauged.items():
+                    value = self.gauges[name](pod, at)
+                    if value is not None:
+                        lines.append(f"{name}{{{labels}}} {value} {at:.3f}")
                 at += self.gap
         head = ["# TYPE http_requests counter", *counts]
-        return "\n".join(
-            [*head, "# TYPE http_request_duration_seconds gauge", *buckets, "# EOF", ""]
-        )
+        head += ["# TYPE http_request_duration_seconds gauge", *buckets]
+        for name, lines in gauged.items():
+            head += [f"# TYPE {name} gauge", *lines]
+        return "\n".join([*head, "# EOF", ""])

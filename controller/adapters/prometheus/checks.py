@@ -15,6 +15,7 @@ from controller.adapters.prometheus.asking import named
 from controller.adapters.prometheus.names import PodNames, names_of
 from controller.adapters.prometheus.providers import Choice, PodLabels
 from controller.adapters.prometheus.wire import Point, Row
+from controller.core.backtest.measured import Grid
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
 from controller.core.policy import families, promql
 from controller.ports.metrics import Measured
@@ -24,6 +25,9 @@ MOST_POINTS: Final = 11_000
 
 SCRAPED: Final = PodLabels(namespace="namespace", pod="pod")
 """What the discovery of pods or endpoints calls them, where no chosen provider says otherwise."""
+
+
+_HISTOGRAM: Final = "the value is a histogram and no number; take a quantile of it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +87,13 @@ def _by_service(choice: Choice, services: Sequence[ServiceKey]) -> tuple[str, st
 def _by_pod(choice: Choice, pods: Sequence[PodsKey]) -> tuple[str, tuple[str, ...]]:
     if not pods:
         return "", ()
-    provider = choice.of(pods[0])
-    labels = provider.pods if provider and provider.pods else SCRAPED
-    names = PodNames(labels, pods)
+    names = _pod_names(choice, pods)
     return names.matchers(exact=True), names.unreadable
+
+
+def _pod_names(choice: Choice, pods: Sequence[PodsKey]) -> PodNames:
+    provider = choice.of(pods[0])
+    return PodNames(provider.pods if provider and provider.pods else SCRAPED, pods)
 
 
 def _unanswered(metrics: Iterable[str], provider: str) -> Iterator[str]:
@@ -107,17 +114,39 @@ def one(points: Sequence[Point], at: float, warnings: Iterable[str]) -> Measured
         return Measured(at=at, value=None, warnings=(*told, _several([p.metric for p in points])))
     values = [_number(point.value[1]) for point in points if point.value is not None]
     if points and not values:
-        told = (*told, "the value is a histogram and no number; take a quantile of it")
+        told = (*told, _HISTOGRAM)
     value = values[0] if values else math.nan
     return Measured(at=at, value=None if math.isnan(value) else value, warnings=told)
 
 
-def past(rows: Sequence[Row]) -> tuple[float, ...]:
-    """The finite values of an answer with one series, oldest first."""
-    if len(rows) != 1:
-        return ()
-    values = (_number(text) for _, text in rows[0].values)
-    return tuple(value for value in values if math.isfinite(value))
+def parted(choice: Choice, expression: str, key: PodsKey, pods: Collection[str]) -> tuple[str, str]:
+    """The expression for these pods, and for all others of a key. Errors as `resolve`."""
+    mine, others = named(lambda: _pod_names(choice, [key]).parted(pods))
+    return named(lambda: (promql.inject(expression, mine), promql.inject(expression, others)))
+
+
+def line(rows: Sequence[Row], grid: Grid) -> tuple[float | None, ...]:
+    """The one value of an answer at each moment.
+
+    None where there is none, where it is no number, and where there are several.
+    """
+    found: list[float | None] = [None] * grid.count
+    taken: set[int] = set()
+    for row in rows:
+        for at, text in row.values:
+            place = grid.place(at)
+            value = _number(text)
+            found[place] = None if math.isnan(value) or place in taken else value
+            taken.add(place)
+    return tuple(found)
+
+
+def valueless(rows: Sequence[Row]) -> str:
+    """Why an answer has no value at all."""
+    distinct = {tuple(sorted(row.metric.items())): row.metric for row in rows}
+    if len(distinct) > 1:
+        return _several([*distinct.values()])
+    return _HISTOGRAM if any(row.histograms for row in rows) else "no value"
 
 
 def step(seconds: float, wished: float) -> int:

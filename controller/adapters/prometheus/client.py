@@ -155,28 +155,9 @@ class Prometheus:
         asked = checks.resolve(self._providers, expression, keys)
         if not asked.text:
             return Measured(at=self._now(), value=None, warnings=asked.warnings)
-        status, headers, body = await self._sent(
-            "query", {"query": asked.text}, self._deadline, self._aside
-        )
+        status, headers, body = await self._sent(asked.text, self._deadline, self._aside)
         points, told = wire.points(status, body)
         return checks.one(points, self._answered_at(headers), (*asked.warnings, *told[:10]))
-
-    async def value_history(
-        self, expression: str, keys: Collection[TrackKey], seconds: float, step_seconds: float
-    ) -> tuple[float, ...]:
-        """See the port."""
-        asked = checks.resolve(self._providers, expression, keys)
-        if not asked.text:
-            return ()
-        now = self._now()
-        span = {"start": f"{now - seconds:.3f}", "end": f"{now:.3f}"}
-        step = {"step": f"{checks.step(seconds, step_seconds)}"}
-        told = {"query": asked.text, **span, **step}
-        status, _, body = await self._sent(
-            "query_range", told, HISTORY_DEADLINE_SECONDS, self._aside
-        )
-        rows, _ = wire.matrix(status, body)
-        return checks.past(rows)
 
     def resolved(self, expression: str, keys: Collection[TrackKey]) -> checks.Resolved:
         """The query that `value` sends, for people. Errors as `value`."""
@@ -186,14 +167,12 @@ class Prometheus:
         self, text: str, deadline: float, slots: asyncio.Semaphore | None = None
     ) -> Answer:
         """Ask for raw samples. Raises MetricsUnavailable in every case but a proper answer."""
-        status, headers, body = await self._sent(
-            "query", {"query": text}, deadline, slots or self._slots
-        )
+        status, headers, body = await self._sent(text, deadline, slots or self._slots)
         rows, warnings = wire.matrix(status, body)
         return rows, warnings, self._answered_at(headers)
 
     async def _sent(
-        self, path: str, asked: dict[str, str], deadline: float, slots: asyncio.Semaphore
+        self, text: str, deadline: float, slots: asyncio.Semaphore
     ) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and body of an answer; `slots` bounds how many are waited for.
 
@@ -203,7 +182,7 @@ class Prometheus:
         try:
             async with asyncio.timeout(deadline), slots:
                 self.queries += 1
-                return await self._post(path, asked, deadline)
+                return await self._post(text, deadline)
         except TimeoutError as error:
             raise MetricsUnavailable(
                 f"metrics store did not answer within {deadline:g} s"
@@ -215,13 +194,11 @@ class Prometheus:
                 f"metrics store cannot be reached: {type(error).__name__} {error}".rstrip()
             ) from error
 
-    async def _post(
-        self, path: str, asked: dict[str, str], deadline: float
-    ) -> tuple[int, httpx.Headers, bytes]:
+    async def _post(self, text: str, deadline: float) -> tuple[int, httpx.Headers, bytes]:
         request = self._client.build_request(
             "POST",
-            f"api/v1/{path}",
-            data={**asked, "timeout": f"{math.ceil(deadline)}s"},
+            "api/v1/query",
+            data={"query": text, "timeout": f"{math.ceil(deadline)}s"},
             timeout=deadline,
         )
         response = await self._client.send(request, stream=True)

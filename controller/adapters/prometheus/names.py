@@ -223,6 +223,24 @@ class PodNames:
             f'{self._labels.pod}=~"{_quoted(f"(?:{stems})-{_DRAWN}{{5}}")}"'
         )
 
+    def parted(self, pods: Collection[str]) -> tuple[str, str]:
+        """What stands in the braces for these pods alone, and for all the others of the keys.
+
+        Raises:
+            ValueError: One of them is no name of a pod of a Deployment.
+        """
+        _check(pods)
+        stems: dict[str, set[str]] = {}
+        for pod in pods:
+            # Each stem once: a hundred pods make a text that goes into an address.
+            stem, _, suffix = pod.rpartition("-")
+            stems.setdefault(stem, set()).add(suffix)
+        spaces = _quoted(_listed({key.namespace for key in self._pods}))
+        named = "|".join(f"{_listed([stem])}-(?:{_listed(s)})" for stem, s in sorted(stems.items()))
+        text = _quoted(named)
+        mine = f'{self._labels.namespace}=~"{spaces}",{self._labels.pod}=~"{text}"'
+        return mine, f'{self.matchers(exact=True)},{self._labels.pod}!~"{text}"'
+
 
 def _check(parts: Iterable[str]) -> None:
     """Only what Kubernetes accepts as a name reaches a query: nothing in it has to be escaped."""

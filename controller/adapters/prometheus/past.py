@@ -9,7 +9,7 @@ once.
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,12 +18,17 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 
 from controller.adapters.prometheus import asking, checks
-from controller.adapters.prometheus.asking import Answer, Query, thinned
+from controller.adapters.prometheus.asking import Answer, Query, named, thinned
 from controller.adapters.prometheus.client import HISTORY_DEADLINE_SECONDS, LATENCY_STEP
 from controller.adapters.prometheus.providers import Choice
+from controller.adapters.prometheus.saturation import Saturation
 from controller.adapters.prometheus.wire import Row
+from controller.core.backtest.measured import Grid, Line
 from controller.core.errors import MetricsUnavailable
-from controller.core.evidence.series import TrackKey
+from controller.core.evidence.measures import Gauge
+from controller.core.evidence.readings import READ_SECONDS
+from controller.core.evidence.saturation import WINDOW_SECONDS
+from controller.core.evidence.series import PodsKey, TrackKey
 from controller.ports.metrics import Batch
 
 CHUNK_SECONDS: Final = 1800.0
@@ -44,6 +49,7 @@ class Archive:
             choice: Whom to ask, and by what names.
         """
         self._choice = choice
+        self._saturation = Saturation()
         # By GET, which alone the library tries again where the store is overloaded.
         self._store = PrometheusConnect(url=url.rstrip("/"), timeout=HISTORY_DEADLINE_SECONDS)
         self.points = 0
@@ -57,7 +63,7 @@ class Archive:
 
     def at(self, moment: float) -> "View":
         """The store as it was then, in seconds since the epoch."""
-        return View(archive=self, choice=self._choice, moment=moment)
+        return View(archive=self, choice=self._choice, saturation=self._saturation, moment=moment)
 
     async def covered(self, key: TrackKey, begin: float, end: float) -> tuple[list[float], float]:
         """When there were samples of a key: times a step apart, and the step in seconds.
@@ -69,9 +75,7 @@ class Archive:
         step = checks.step(end - begin, 60.0)
         times: set[float] = set()
         for part in found:
-            text = f"count({part.query(None, '', 0.0).text})"
-            first, last = (datetime.fromtimestamp(at, UTC) for at in (begin, end))
-            rows = await self._sent(self._store.custom_query_range, text, first, last, f"{step}")
+            rows = await self._ranged(f"count({part.query(None, '', 0.0).text})", begin, end, step)
             times |= {at for row in rows for at, _ in row.values}
         return sorted(times), float(step)
 
@@ -79,6 +83,68 @@ class Archive:
         """The matrix that a query makes at a moment. Errors as `covered`."""
         return await self._sent(
             self._store.custom_query, text, {"time": f"{at:.3f}", "timeout": f"{STORE_SECONDS}s"}
+        )
+
+    def parts(self, grid: Grid) -> int:
+        """How many queries `lines` sends for each of its two tracks."""
+        return -(-grid.count // checks.MOST_POINTS)
+
+    async def lines(
+        self, expression: str, key: PodsKey, pods: Collection[str], grid: Grid
+    ) -> tuple[Line, Line, str]:
+        """What a check's expression said of these pods and of all others of the key.
+
+        Beside the values it tells why there is none of these pods, in case there is none. Errors
+        as `covered`.
+        """
+        found = []
+        for text in checks.parted(self._choice, expression, key, pods):
+            rows: list[Row] = []
+            for part in range(self.parts(grid)):
+                first = part * checks.MOST_POINTS
+                last = min(first + checks.MOST_POINTS, grid.count) - 1
+                rows += await self._ranged(text, grid.at(first), grid.at(last), READ_SECONDS)
+            found.append((checks.line(rows, grid), rows))
+        (mine, rows), (others, _) = found
+        return mine, others, checks.valueless(rows)
+
+    async def figures(
+        self, key: PodsKey, names: Collection[str], grid: Grid
+    ) -> Mapping[str, Mapping[str, Line]]:
+        """By the names of these items of saturation, the figures of each pod of the key.
+
+        Raw samples, as a daemon has them; thinned ones where the store refuses those. Errors as
+        `covered`.
+        """
+        end = grid.at(grid.count - 1)
+        text = named(lambda: self._saturation.selector([key]))
+        rows = await self.raw(text, end, end - grid.begin + WINDOW_SECONDS)
+        moments = [grid.at(number) for number in range(grid.count)]
+        return self._saturation.lines(key, names, rows, moments)
+
+    async def raw(self, selector: str, moment: float, seconds: float) -> list[Row]:
+        """All samples of so many seconds, in chunks; thinned out where the store refuses them."""
+        if not self.coarse:
+            try:
+                return _merged(
+                    [
+                        row
+                        for end, span in _chunks(moment, seconds)
+                        for row in await self.ask(f"{selector}[{span}ms]", end)
+                    ]
+                )
+            except MetricsUnavailable as error:
+                if "too many samples" not in error.message:
+                    raise
+                self.coarse = True
+        return await self.ask(selector + thinned(seconds, LATENCY_STEP), moment)
+
+    async def _ranged(self, text: str, begin: float, end: float, step: float) -> list[Row]:
+        """The matrix of a range query; its begin and end in whole seconds, as the library sends."""
+        first, last = (datetime.fromtimestamp(at, UTC) for at in (begin, end))
+        ends = {"timeout": f"{STORE_SECONDS}s"}
+        return await self._sent(
+            self._store.custom_query_range, text, first, last, f"{step:g}", ends
         )
 
     async def _sent(self, call: Callable[..., Any], *words: Any) -> list[Row]:
@@ -103,10 +169,13 @@ class Archive:
 class View:
     """The port `Counts` at one moment of the past. Errors as the port has them."""
 
-    def __init__(self, *, archive: Archive, choice: Choice, moment: float) -> None:
+    def __init__(
+        self, *, archive: Archive, choice: Choice, saturation: Saturation, moment: float
+    ) -> None:
         """`moment` in seconds since the epoch."""
         self._archive = archive
         self._choice = choice
+        self._saturation = saturation
         self._moment = moment
 
     async def samples(self, since_seconds: float, keys: Collection[TrackKey]) -> Batch:
@@ -114,24 +183,10 @@ class View:
         parts, warnings = asking.parts(self._choice, keys)
         queries = [part.query(None, "", 0.0) for part in parts]
         queries += asking.timed(parts, "", 0.0)
-        answers = [await self._whole(query, since_seconds) for query in queries]
+        answers = [
+            await self._archive.raw(query.text, self._moment, since_seconds) for query in queries
+        ]
         return self._batch(queries, answers, warnings)
-
-    async def _whole(self, query: Query, seconds: float) -> list[Row]:
-        if not self._archive.coarse:
-            try:
-                return _merged(
-                    [
-                        row
-                        for end, span in _chunks(self._moment, seconds)
-                        for row in await self._archive.ask(f"{query.text}[{span}ms]", end)
-                    ]
-                )
-            except MetricsUnavailable as error:
-                if "too many samples" not in error.message:
-                    raise
-                self._archive.coarse = True
-        return await self._archive.ask(query.text + thinned(seconds, LATENCY_STEP), self._moment)
 
     async def history(self, key: TrackKey, seconds: float) -> Batch:
         """See the port: the query of a daemon that had asked then."""
@@ -144,6 +199,12 @@ class View:
         parts, warnings = asking.parts(self._choice, [key])
         queries = asking.timed(parts, thinned(seconds, LATENCY_STEP), 0.0)
         return await self._asked(queries, warnings)
+
+    async def saturation_past(self, key: PodsKey, seconds: float) -> tuple[Gauge, ...]:
+        """See the port `Values`."""
+        text = named(lambda: self._saturation.past_query(key, seconds))
+        rows = await self._archive.ask(text, self._moment)
+        return self._saturation.past(key, rows, self._moment, seconds)
 
     async def _asked(self, queries: list[Query], warnings: dict[str, None]) -> Batch:
         answers = [await self._archive.ask(query.text, self._moment) for query in queries]

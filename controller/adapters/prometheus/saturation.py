@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What pods use up: one query for all items of all runs, and the figures from its rows."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Final
 
@@ -78,11 +78,11 @@ class Saturation:
         Raises:
             ValueError: A name is not one that Kubernetes would have accepted.
         """
-        return f"{self._selector(keys)}[{WINDOW_SECONDS:.0f}s]"
+        return f"{self.selector(keys)}[{WINDOW_SECONDS:.0f}s]"
 
     def past_query(self, key: PodsKey, seconds: float) -> str:
         """The same of one version's past, thinned out at the store."""
-        return self._selector([key]) + thinned(seconds, round(GAUGE_SECONDS))
+        return self.selector([key]) + thinned(seconds, round(GAUGE_SECONDS))
 
     def figures(
         self, keys: Collection[PodsKey], rows: Iterable[Row], at: float
@@ -96,6 +96,23 @@ class Saturation:
             found[key] = {item.name: known for item, known in figures if known is not None}
         return found
 
+    def lines(
+        self, key: PodsKey, names: Collection[str], rows: Iterable[Row], moments: Sequence[float]
+    ) -> dict[str, dict[str, tuple[float | None, ...]]]:
+        """By the names of these items, each pod that has it with its figure at each moment."""
+        pods: dict[str, dict[str, list[Series]]] = {}
+        for metric, found in self._sorted([key], rows).get(key, {}).items():
+            for series in found:
+                pod = dict(series.labels)[self._labels.pod]
+                pods.setdefault(pod, {}).setdefault(metric, []).append(series)
+        lines: dict[str, dict[str, tuple[float | None, ...]]] = {}
+        for item in (item for item in self.items if item.name in names):
+            for pod, known in pods.items():
+                line = tuple(saturation.figure(item, known, at) for at in moments)
+                if any(figure is not None for figure in line):
+                    lines.setdefault(item.name, {})[pod] = line
+        return lines
+
     def past(
         self, key: PodsKey, rows: Iterable[Row], at: float, seconds: float
     ) -> tuple[Gauge, ...]:
@@ -103,7 +120,8 @@ class Saturation:
         series = self._sorted([key], rows).get(key, {})
         return saturation.gauges(self.items, series, at, seconds)
 
-    def _selector(self, keys: Collection[PodsKey]) -> str:
+    def selector(self, keys: Collection[PodsKey]) -> str:
+        """Every series of every item of all these pods. Errors as `query`."""
         metrics = {name for item in self.items for name in (item.metric, item.of) if name}
         names = "|".join(sorted(metrics))
         return f'{{__name__=~"{names}",{PodNames(self._labels, keys).matchers()}}}'

@@ -6,6 +6,7 @@ asked it then: what six hours told the judge, and what came after, scrape by scr
 """
 
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ from controller.adapters.clock import LoopClock
 from controller.adapters.prometheus import providers
 from controller.adapters.prometheus.past import Archive
 from controller.app import reading
-from controller.app.backtest import moments
+from controller.app.backtest import measuring, moments
+from controller.app.backtest.measuring import Beside
 from controller.app.doctor import surroundings
 from controller.app.doctor.counters import keys_of
 from controller.app.doctor.surroundings import Surroundings
@@ -23,6 +25,7 @@ from controller.core.backtest import rehearsal, stretch, summary
 from controller.core.backtest.rehearsal import Plan, Played
 from controller.core.backtest.stretch import Stretch
 from controller.core.backtest.thinning import REGRESSIONS
+from controller.core.evidence import calibration
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.series import PodsKey, TrackKey
 from controller.core.lifecycle import trial
@@ -36,9 +39,6 @@ from controller.engine.meters import Meters
 MOST_WINDOWS: Final = 28
 """Moments that a run is begun at: four a day in a week. The daemon's own examination of the past
 before a run is what most of the time goes into, and it is made anew for each."""
-
-MOST_GROUPS: Final = 12
-"""Groups of pods that play the canary at each of them."""
 
 MOST_POINTS: Final = 20_000_000
 """Samples that are read; beyond it the label set is out of hand."""
@@ -78,6 +78,22 @@ class _Gathered:
     stretches: list[Stretch] = field(default_factory=list)
     calibrations: list[Calibration] = field(default_factory=list)
     bounds: set[float] = field(default_factory=set)
+    played: Counter[str] = field(default_factory=Counter)
+    """In how many windows each check and gauge was played."""
+    left: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """In how many one was left out, and why."""
+    fewer: int = 0
+    """In how many fewer groups played, so that fewer values were asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """One moment: the run as it would have begun, and what came then."""
+
+    plan: Plan
+    stretch: Stretch
+    known: Calibration
+    beside: Beside
 
 
 async def rehearse(access: Access, target: TargetRef, asked: Asked) -> dict[str, Any]:
@@ -107,10 +123,8 @@ async def _rehearsed(
     seen: Surroundings, archive: Archive, *, end: float, days: float
 ) -> dict[str, Any]:
     situation, run = seen.situation, seen.run
-    situation, unplayed = _playable(situation)
     begin = end - days * 86400
     key, times, step, notes = await _source(archive, situation, run, begin, end)
-    notes += unplayed
     notes += [f"{one.message}" for one in seen.findings if one.topic == "policy"]
     history = times[-1] - times[0] + step
     plan = rehearsal.planned(situation, run)
@@ -139,7 +153,7 @@ async def _rehearsed(
         if found is None:
             skipped += 1
             continue
-        _play(gathered, *found, number=len(gathered.stretches))
+        _play(gathered, found, number=len(gathered.stretches))
     if skipped:
         notes.append(f"{skipped} windows had gaps and were left out")
     if archive.coarse:
@@ -151,18 +165,6 @@ async def _rehearsed(
         message = f"no window of the history of {key} had scrapes from its begin to its end"
         raise errors.Refused(message, advice="see whether stable is scraped: `switchgear doctor`")
     return _report(seen, gathered, notes, key=key, span=(times[0], times[-1]), archive=archive)
-
-
-def _playable(situation: Situation) -> tuple[Situation, list[str]]:
-    """Without the policy's own checks, of which a word is said.
-
-    No pod of the past has values of its own for them, and without values nothing passes.
-    """
-    names = [check.name for check in situation.plan.checks]
-    if not names:
-        return situation, []
-    played = replace(situation, policy=replace(situation.plan, checks=()))
-    return played, [f"without the policy's own checks: {', '.join(names)}"]
 
 
 async def _source(
@@ -197,8 +199,8 @@ async def _source(
 
 async def _window(
     archive: Archive, run: tuple[Situation, Run], key: TrackKey, *, moment: float, seconds: float
-) -> tuple[Plan, Stretch, Calibration] | None:
-    """One moment: the run as it would have begun, and what came then; None where that has gaps."""
+) -> _Window | None:
+    """One moment of the past; None where what came then has gaps."""
     situation, begun = run
     feed = Feed(metrics=archive.at(moment), clock=LoopClock(), meters=Meters())
     known = await feed.calibration([key], ask.longest(begun))
@@ -211,27 +213,39 @@ async def _window(
     situation = replace(situation, scrape_seconds=found.gap)
     # A deadline, a dwell and a gate do not depend on how many pods there are; warming up does.
     pods = max(len(found.pods), 1)
-    begun = replace(begun, calibration=known.to_json(), replicas=pods)
-    return rehearsal.planned(situation, begun), found, known
+    begun = replace(begun, replicas=pods)
+    checks = situation.plan.checks
+    beside = await measuring.look(archive, key, rehearsal.planned(situation, begun), found, checks)
+    # Nothing passes without the values of a check, and some windows of the past have none.
+    kept = tuple(check for check in checks if check.title in beside.measured.checks)
+    situation = replace(situation, policy=replace(situation.plan, checks=kept))
+    known = calibration.watching(known, beside.gauges)
+    plan = rehearsal.planned(situation, replace(begun, calibration=known.to_json()))
+    return _Window(plan=plan, stretch=found, known=known, beside=beside)
 
 
-def _play(
-    gathered: _Gathered, plan: Plan, found: Stretch, known: Calibration, *, number: int
-) -> None:
+def _play(gathered: _Gathered, window: _Window, *, number: int) -> None:
     """Every group of pods as it is; one group with each regression."""
+    plan, found, beside = window.plan, window.stretch, window.beside
     gathered.stretches.append(found)
-    gathered.calibrations.append(known)
+    gathered.calibrations.append(window.known)
     gathered.bounds.add(found.bound)
-    pods = max(len(found.pods), 1)
-    groups = min(pods, MOST_GROUPS)
-    for group in range(groups):
-        first = group * pods // groups
-        gathered.healthy.append(rehearsal.play(plan, found, first=first, seed=_seed(number, group)))
+    gauges = (measuring.titled(gauge.name) for gauge in beside.gauges)
+    gathered.played.update([*beside.measured.checks, *gauges])
+    gathered.left.update(beside.left.items())
+    gathered.fewer += beside.fewer
+    for group, first in enumerate(beside.firsts):
+        seed = _seed(number, group)
+        played = rehearsal.play(plan, found, beside.measured, first=first, seed=seed)
+        gathered.healthy.append(played)
+    first = beside.firsts[number % len(beside.firsts)]
     for regression in REGRESSIONS:
         if regression.slow and not found.bound:
             continue
         seed = _seed(number, 0, regression.name)
-        played = rehearsal.play(plan, found, first=number % pods, seed=seed, regression=regression)
+        played = rehearsal.play(
+            plan, found, beside.measured, first=first, seed=seed, regression=regression
+        )
         gathered.worse[regression.name].append(played)
 
 
@@ -257,6 +271,11 @@ def _report(
         notes.append(
             "false rollbacks cannot be counted: these counters do not show which pod answered, so "
             "no pod can play the canary; scrape the pods themselves (docs/backtest.md)"
+        )
+    if gathered.fewer:
+        notes.append(
+            f"in {gathered.fewer} windows fewer groups of pods played the canary, so that the "
+            f"checks were asked for no more than {measuring.MOST_VALUES} times"
         )
     slow = sorted(bound for bound in gathered.bounds if bound)
     if not slow:
@@ -284,6 +303,7 @@ def _report(
         "error_share": sum(one.whole.errors for one in gathered.stretches)
         / max(sum(one.whole.requests for one in gathered.stretches), 1),
         "samples_read": archive.points,
+        "measured": summary.measured(gathered.played, gathered.left),
         "calibrated": len(known),
         "phi": sorted(one.phi for one in known),
         "slow_beyond_seconds": slow,

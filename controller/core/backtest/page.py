@@ -36,8 +36,8 @@ def page(report: Mapping[str, Any]) -> str:
     body += ["<h2>Time to detect</h2>", _bars(report["detection"]), _table(report["detection"])]
     body += ["<h2>Time to promote</h2>"]
     body += [f"<p>{_safe(one)}</p>" for one in words.promotions(report)]
-    if report["notes"]:
-        items = "".join(f"<li>{_safe(one)}</li>" for one in report["notes"])
+    items = "".join(f"<li>{_safe(one)}</li>" for one in words.notes(report))
+    if items:
         body += ["<h2>Notes</h2>", f"<ul>{items}</ul>"]
     return "\n".join(
         [

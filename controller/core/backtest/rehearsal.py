@@ -7,10 +7,13 @@ after the gateway's settling time, and each step's evidence begins there.
 
 import enum
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from msgspec import structs
 
+from controller.core.backtest.measured import Measured, Pods
 from controller.core.backtest.stretch import Stretch
 from controller.core.backtest.thinning import Dice, Regression, worsened
 from controller.core.evidence.judge import (
@@ -24,10 +27,14 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
+from controller.core.evidence.readings import read
 from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.values import WHOLE_BP
+
+UNMEASURED: Final = Measured()
+"""Requests alone."""
 
 
 class End(enum.Enum):
@@ -130,6 +137,24 @@ def group(stretch: Stretch, share: float, first: int) -> tuple[str, ...]:
     return tuple(pods[(first + place) % len(pods)] for place in range(count if pods else 0))
 
 
+def measured_on(stretch: Stretch, group: tuple[str, ...]) -> Pods:
+    """The pods whose values are the canary's where these play it.
+
+    Where all of them do, one is left to stable: of requests each has a share of both tracks, and of
+    what is measured it has one value.
+    """
+    return frozenset(group[:-1] if len(group) == len(stretch.pods) else group)
+
+
+def casts(plan: Plan, stretch: Stretch, firsts: Iterable[int]) -> frozenset[Pods]:
+    """Every set of pods whose values such runs may ask for."""
+    return frozenset(
+        measured_on(stretch, group(stretch, rung.share, first))
+        for first in firsts
+        for rung in plan.rungs
+    )
+
+
 class _Ladder:
     """Where a rehearsal stands on its ladder."""
 
@@ -170,27 +195,37 @@ class _Ladder:
 
 
 def play(
-    plan: Plan, stretch: Stretch, *, first: int, seed: int, regression: Regression | None = None
+    plan: Plan,
+    stretch: Stretch,
+    measured: Measured = UNMEASURED,
+    *,
+    first: int,
+    seed: int,
+    regression: Regression | None = None,
 ) -> Played:
     """Rehearse one run from the stretch's begin.
 
     Args:
         plan: The run.
         stretch: The history that it meets.
+        measured: What was measured in it beside requests.
         first: Index of the pod that plays the canary first; the next ones join as it grows.
         seed: Of all that is drawn.
-        regression: What is wrong with the version; None: nothing.
+        regression: What is wrong with the version; None: nothing. It is put into the counts alone.
     """
     dice, ladder = Dice(seed), _Ladder(plan, stretch, first)
     usual, bound = stretch.usual, stretch.bound
     worse, levels = 0, []
-    end, seconds, verdict = End.CUT, stretch.intervals * stretch.gap, None
+    end, seconds, verdict = End.CUT, stretch.end - stretch.at, None
     for number in range(stretch.intervals):
         interval = stretch.interval(number, ladder.group, ladder.rung.share, dice)
         if regression is not None:
             canary, more = worsened(dice, interval.canary, regression, usual=usual, bound=bound)
             interval = structs.replace(interval, canary=canary)
             worse += more
+        pods = measured_on(stretch, ladder.group)
+        for reading in measured.readings(pods, interval.at - interval.seconds, interval.at):
+            ladder.evidence = read(ladder.evidence, plan.settings, reading)
         ladder.evidence = observe(ladder.evidence, plan.settings, interval)
         levels.append(ladder.evidence.level)
         ended, verdict = ladder.look(interval.at)

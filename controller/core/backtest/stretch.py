@@ -48,6 +48,11 @@ class Stretch:
         return len(self.others)
 
     @property
+    def end(self) -> float:
+        """When its last interval ends, in seconds since the epoch."""
+        return self.at + self.intervals * self.gap
+
+    @property
     def pods(self) -> tuple[str, ...]:
         """Who can play the canary; none where a gateway counted, or a single pod."""
         named = tuple(sorted(pod for pod in self.rows if pod))

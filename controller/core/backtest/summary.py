@@ -3,6 +3,7 @@
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,8 +87,13 @@ def false_rollbacks(healthy: Sequence[Played], windows: int) -> dict[str, Any]:
         "windows_concerned": len({one.at for one in bad}),
         "at_most_share": round(at_most(len(bad), len(healthy)), 5) if healthy else None,
         "hours_utc": hours,
+        "decided_by": dict(Counter(_check(one) for one in bad).most_common()),
         "examples": [_told(one) for one in bad[:MOST_TOLD]],
     }
+
+
+def _check(played: Played) -> str:
+    return played.verdict.check if played.verdict else ""
 
 
 def _told(played: Played) -> dict[str, Any]:
@@ -96,10 +102,34 @@ def _told(played: Played) -> dict[str, Any]:
         "at": moment(played.at),
         "seconds": round(played.seconds, 1),
         "step": played.step + 1,
-        "check": found.check if found else "",
+        "check": _check(played),
         "why": found.reasons[0].message if found else "",
         "pods": list(played.group),
     }
+
+
+def measured(
+    played: Mapping[str, int], left: Mapping[tuple[str, str], int]
+) -> list[dict[str, Any]]:
+    """What is judged beside requests: in how many windows it was played, and why not in others.
+
+    Args:
+        played: Windows by name.
+        left: Windows by name and reason.
+    """
+    names = sorted({*played, *(name for name, _ in left)})
+    return [
+        {
+            "name": name,
+            "windows": played.get(name, 0),
+            "left_out": [
+                {"windows": count, "why": why}
+                for (whose, why), count in sorted(left.items(), key=lambda pair: -pair[1])
+                if whose == name
+            ],
+        }
+        for name in names
+    ]
 
 
 def detections(by_regression: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:

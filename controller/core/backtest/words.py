@@ -10,6 +10,9 @@ from controller.core.checkup import span
 CHART: Final = 36
 """Characters of the longest bar."""
 
+MOST_REASONS: Final = 3
+"""Reasons that are told why something was left out; the JSON has all."""
+
 ALPHA: Final = 0.01
 """The share of false rollbacks that the judge promises not to exceed."""
 
@@ -20,8 +23,9 @@ def text(report: Mapping[str, Any]) -> str:
     lines += ["", "false rollbacks", *(f"  {one}" for one in false_rollbacks(report))]
     lines += ["", "time to detect", *(f"  {one}" for one in detections(report))]
     lines += ["", "time to promote", *(f"  {one}" for one in promotions(report))]
-    if report["notes"]:
-        lines += ["", "notes", *(f"  - {one}" for one in report["notes"])]
+    told = [*notes(report)]
+    if told:
+        lines += ["", "notes", *(f"  - {one}" for one in told)]
     return "\n".join(lines)
 
 
@@ -38,6 +42,10 @@ def basis(report: Mapping[str, Any]) -> Iterator[str]:
         f"{report['scrape_seconds']:g} s; {report['requests_per_second']:.3g} requests/s with "
         f"{100 * report['error_share']:.2g} % errors; counted by {report['counters']}"
     )
+    measured = [one for one in report["measured"] if one["windows"]]
+    if measured:
+        told = ", ".join(f"{one['name']} ({one['windows']})" for one in measured)
+        yield f"judged beside requests, in so many windows: {told}"
     phi = report["phi"]
     if phi:
         yield (
@@ -46,6 +54,17 @@ def basis(report: Mapping[str, Any]) -> Iterator[str]:
         )
     else:
         yield "stable's past was known in none of them: phi = 3 and k = 3 were assumed"
+
+
+def notes(report: Mapping[str, Any]) -> Iterator[str]:
+    """What is to be said of the answers, and everything that was left out of them."""
+    yield from report["notes"]
+    for one in report["measured"]:
+        reasons = one["left_out"]
+        if reasons:
+            count = sum(reason["windows"] for reason in reasons)
+            told = "; ".join(reason["why"] for reason in reasons[:MOST_REASONS])
+            yield f"without {one['name']} in {count} of {report['windows']} windows: {told}"
 
 
 def false_rollbacks(report: Mapping[str, Any]) -> Iterator[str]:
@@ -63,11 +82,17 @@ def false_rollbacks(report: Mapping[str, Any]) -> Iterator[str]:
         if found["at_most_share"] > ALPHA:
             yield "too few to show the 1 % that the judge promises; more days show more"
         return
-    hours = ", ".join(f"{hour} ({count})" for hour, count in found["hours_utc"].items())
+    hours, checks = (
+        ", ".join(f"{name} ({count})" for name, count in found[what].items())
+        for what in ("hours_utc", "decided_by")
+    )
+    yield f"decided by {checks}"
     yield f"in {found['windows_concerned']} of {found['windows']} windows; begun (UTC) at {hours}"
     for one in found["examples"]:
         pods = ", ".join(one["pods"])
-        yield f"{one['at']}, step {one['step']} after {one['seconds']:.0f} s: {one['why']} ({pods})"
+        when = f"{one['at']}, step {one['step']} after {one['seconds']:.0f} s"
+        why = one["why"].removeprefix(f"{one['check']}: ")
+        yield f"{when}, {one['check']}: {why} ({pods})"
 
 
 def detections(report: Mapping[str, Any]) -> Iterator[str]:

@@ -272,6 +272,7 @@ def test_a_report_reads_as_text_and_as_a_page_without_scripts() -> None:
         "windows": 1, "from": "a", "to": "b", "scrape_seconds": 15.0, "requests_per_second": 200.0,
         "error_share": 0.002, "counters": "pods", "calibrated": 1, "phi": [1.2],
         "slow_beyond_seconds": [0.5], "notes": ["a < b"],
+        "measured": summary.measured({"check a": 1}, {("check b", "no value"): 1}),
         "false_rollbacks": summary.false_rollbacks([*calm, *bad], 1),
         "detection": summary.detections(worse),
         "promotion": summary.promotions([*calm, *bad]),
@@ -279,6 +280,9 @@ def test_a_report_reads_as_text_and_as_a_page_without_scripts() -> None:
     }  # fmt: skip
     told = words.text(report)
     assert "1 of 6 runs" in told
+    assert "decided by errors (1)" in told
+    assert "judged beside requests, in so many windows: check a (1)" in told
+    assert "without check b in 1 of 1 windows: no value" in told
     assert "not found; 0 bad answers" in told
     assert "5 of 5 not found (5 promoted)" in told
     drawn = page(report)
@@ -288,4 +292,5 @@ def test_a_report_reads_as_text_and_as_a_page_without_scripts() -> None:
         assert ET.fromstring(picture).tag.endswith("svg")
     assert "&lt;nothing&gt;" in drawn
     assert "a &lt; b" in drawn
+    assert "without check b in 1 of 1 windows: no value" in drawn
     assert not any(word in drawn for word in ("<script", "http://127", "src=", "<nothing>"))
