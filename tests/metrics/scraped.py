@@ -68,12 +68,20 @@ async def scraping(
     *options: str,
 ) -> AsyncIterator[Prometheus]:
     """Prometheus with these targets, their labels and options, as the daemon would read it."""
+    async with stored(folder, targets, *options) as url, reading(url, providers) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def stored(
+    folder: Path, targets: Mapping[str, Mapping[str, str]], *options: str
+) -> AsyncIterator[str]:
+    """The address of such a Prometheus."""
     with needed("PROMETHEUS"):
         program = binaries.find_prometheus()
     store = await parts.prometheus(program, targets, folder, *options)
     try:
-        async with reading(store.url, providers) as client:
-            yield client
+        yield store.url
     finally:
         await store.child.stop()
 

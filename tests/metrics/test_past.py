@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The store's past by the library of the extra `backtest`, against answers good and bad."""
 
+import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -10,8 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from controller.adapters.prometheus.checks import MOST_POINTS
 from controller.adapters.prometheus.past import CHUNK_SECONDS, Archive
 from controller.adapters.prometheus.providers import choose
+from controller.core.backtest.measured import Grid
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.series import PodsKey
 from tests.support.realtime import app_serving
@@ -46,7 +50,13 @@ def store(handler: Handler, asked: list[str]) -> Starlette:
         asked.append(text)
         return handler(text, float(request.query_params["time"]))
 
-    return Starlette(routes=[Route("/api/v1/query", query)])
+    async def ranged(request: Request) -> Response:
+        text = request.query_params["query"]
+        asked.append(text)
+        assert request.query_params["step"] == "15"
+        return handler(text, float(request.query_params["start"]))
+
+    return Starlette(routes=[Route("/api/v1/query", query), Route("/api/v1/query_range", ranged)])
 
 
 async def test_chunks_are_put_together_and_no_sample_is_there_twice() -> None:
@@ -62,6 +72,65 @@ async def test_chunks_are_put_together_and_no_sample_is_there_twice() -> None:
     # The edges of neighbouring chunks were read twice and are there once.
     assert archive.points == 93
     assert not archive.coarse
+
+
+GRID = Grid(1_764_000_000, 4)
+PODS = ("checkout-5d9c7b6f48-x2x4z",)
+TWO = [{"metric": {"code": code}, "values": [[AT, "1"]]} for code in ("500", "503")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "values", "said"),
+    [
+        ([], (None,) * 4, "no value"),
+        (
+            [{"metric": {}, "values": [[AT, "1"], [AT + 30, "NaN"], [AT + 45, "+Inf"]]}],
+            (1.0, None, None, math.inf),
+            "no value",
+        ),
+        (TWO, (None,) * 4, "2 series instead of one: they differ in code"),
+        (
+            [TWO[0], {"metric": {"code": "503"}, "values": [[AT, "1"], [AT + 15, "7"]]}],
+            (None, 7.0, None, None),
+            "they differ in code",
+        ),
+    ],
+)
+async def test_a_check_has_one_value_at_each_moment_or_none(
+    rows: list[Any], values: tuple[float | None, ...], said: str
+) -> None:
+    def handler(_text: str, at: float) -> Response:
+        assert at == AT
+        return JSONResponse({"status": "success", "data": {"resultType": "matrix", "result": rows}})
+
+    asked: list[str] = []
+    async with app_serving(store(handler, asked)) as url:
+        archive = Archive(url, choose(["application"]))
+        mine, others, why = await archive.lines("max(orders)", KEY, PODS, GRID)
+        archive.close()
+    assert mine == others == values
+    assert said in why
+    assert len(asked) == 2
+
+
+async def test_more_moments_than_a_store_answers_with_are_asked_for_in_parts() -> None:
+    grid = Grid(1_764_000_000, MOST_POINTS + 1)
+    ends = {AT: 0, grid.at(MOST_POINTS): 0}
+
+    def handler(_text: str, at: float) -> Response:
+        ends[at] += 1
+        row = {"metric": {}, "values": [[at, str(ends[at])]]}
+        return JSONResponse(
+            {"status": "success", "data": {"resultType": "matrix", "result": [row]}}
+        )
+
+    async with app_serving(store(handler, [])) as url:
+        archive = Archive(url, choose(["application"]))
+        assert archive.parts(grid) == 2
+        mine, others, _ = await archive.lines("max(orders)", KEY, PODS, grid)
+        archive.close()
+    assert (mine[0], mine[-1], others[0], others[-1]) == (1, 1, 2, 2)
+    assert set(mine[1:-1]) == {None}
 
 
 async def test_a_store_that_refuses_raw_samples_is_asked_for_fewer() -> None:

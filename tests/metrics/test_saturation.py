@@ -7,7 +7,10 @@ from pathlib import Path
 import promql_parser
 import pytest
 
+from controller.adapters.prometheus.past import Archive
+from controller.adapters.prometheus.providers import choose
 from controller.adapters.prometheus.saturation import Saturation
+from controller.core.backtest.measured import Grid
 from controller.core.evidence.series import PodsKey
 from tests.metrics import scraped
 
@@ -56,7 +59,8 @@ BODY = "".join(
 async def test_a_real_prometheus_tells_what_both_versions_use(tmp_path: Path) -> None:
     async with (
         scraped.exposed(lambda: BODY) as target,
-        scraped.scraping(tmp_path, {target: {}}, ["application"]) as store,
+        scraped.stored(tmp_path, {target: {}}) as url,
+        scraped.reading(url, ["application"]) as store,
     ):
         async with asyncio.timeout(scraped.SEEN_SECONDS):
             levels = await store.saturation([STABLE, CANARY])
@@ -67,3 +71,10 @@ async def test_a_real_prometheus_tells_what_both_versions_use(tmp_path: Path) ->
         assert levels.figures[CANARY] == {"open files": pytest.approx(950 / 1024)}
         # Seconds of a past are too few to say what is usual.
         assert await store.saturation_past(STABLE, 3600.0) == ()
+        archive = Archive(url, choose(["application"]))
+        everybody, grid = PodsKey("shop", "checkout", ""), Grid(round(levels.evaluated_at), 1)
+        figures = await archive.figures(everybody, ["open files", "Java heap"], grid)
+        archive.close()
+        assert set(figures) == {"open files"}
+        assert set(figures["open files"]) == {"checkout-6d4f7b9c8-x2x2x"}
+        assert figures["open files"]["checkout-6d4f7b9c8-x2x2x"] == pytest.approx((51 / 1024,))
