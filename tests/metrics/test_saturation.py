@@ -72,7 +72,9 @@ async def test_a_real_prometheus_tells_what_both_versions_use(tmp_path: Path) ->
         # Seconds of a past are too few to say what is usual.
         assert await store.saturation_past(STABLE, 3600.0) == ()
         archive = Archive(url, choose(["application"]))
-        everybody, grid = PodsKey("shop", "checkout", ""), Grid(round(levels.evaluated_at), 1)
+        # The store tells whole seconds: what it answered with was scraped before the next one.
+        grid = Grid(int(levels.evaluated_at) + 1, 1)
+        everybody = PodsKey("shop", "checkout", "")
         figures = await archive.figures(everybody, ["open files", "Java heap"], grid)
         archive.close()
         assert set(figures) == {"open files"}
