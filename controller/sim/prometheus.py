@@ -168,15 +168,13 @@ class Prometheus:
             return 200, {"content-type": "text/plain; charset=utf-8"}, b"Prometheus is Ready.\n"
         if path == "/api/v1/status/buildinfo":
             return _json(200, {"status": "success", "data": {"version": "3.7.0"}})
-        if path not in {"/api/v1/query", "/api/v1/query_range"} or method not in {"GET", "POST"}:
+        if path != "/api/v1/query" or method not in {"GET", "POST"}:
             return 404, {"content-type": "text/plain; charset=utf-8"}, b"404 page not found\n"
         self.queries += 1
         if self.faults.trouble is Trouble.STATUS:
             return self._failure()
         parameters = _parameters(query, body if method == "POST" else b"")
         try:
-            if path.endswith("_range"):
-                return self._over_time(parameters)
             return self._at_once(parameters)
         except QueryError as error:
             return _error(400, "bad_data", f'invalid parameter "query": {error}')
@@ -204,21 +202,11 @@ class Prometheus:
         )
 
     def _computed(self, text: str, moment: float) -> Answer:
-        value = self._said(text, moment)
-        found = [] if value is None else [{"metric": {}, "value": [_time(moment), value]}]
-        return self._reply("vector", found)
-
-    def _over_time(self, parameters: Mapping[str, str]) -> Answer:
-        text = parameters.get("query", "")
-        begin, end, step = (float(parameters[name]) for name in ("start", "end", "step"))
-        moments = [begin + step * n for n in range(int((end - begin) / step) + 1)]
-        values = [[_time(at), value] for at in moments if (value := self._said(text, at))]
-        return self._reply("matrix", [{"metric": {}, "values": values}] if values else [])
-
-    def _said(self, text: str, moment: float) -> str | None:
         value = self.computed.at(text, moment)
-        empty = value is None or self.faults.trouble is Trouble.EMPTY
-        return None if empty or value is None else self._value(value)
+        if value is None or self.faults.trouble is Trouble.EMPTY:
+            return self._reply("vector", [])
+        point = {"metric": {}, "value": [_time(moment), self._value(value)]}
+        return self._reply("vector", [point])
 
     def _evaluate(self, selector: Selector, moment: float) -> Answer:
         result: list[dict[str, object]] = []
