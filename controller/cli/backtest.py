@@ -62,10 +62,8 @@ def command(
         if (error.name or "").startswith("controller"):
             raise
         raise talk.fail(INSTALL, talk.NO) from error
+    metered.needed(prometheus_url)
     ref = talk.target_of(target, namespace)
-    if not prometheus_url:
-        message = "history is in Prometheus: give its address with --prometheus http://HOST:9090"
-        raise click.UsageError(message)
     asked = backtest.Asked(
         prometheus_url=prometheus_url, providers=providers, preset=preset, days=days
     )

@@ -40,9 +40,7 @@ def test(
     from controller.app.doctor import trying
     from controller.core import errors
 
-    if not prometheus_url:
-        message = "give the address of Prometheus with --prometheus http://HOST:9090"
-        raise click.UsageError(message)
+    metered.needed(prometheus_url)
     ref = talk.target_of(target, namespace)
 
     async def asked() -> dict[str, Any]:

@@ -56,6 +56,16 @@ def prometheus_options(command: Command) -> Command:
     return command
 
 
+def needed(prometheus_url: str) -> None:
+    """Go no further without the address of Prometheus.
+
+    Raises:
+        UsageError: It is not given.
+    """
+    if not prometheus_url:
+        raise click.UsageError("give the address of Prometheus with --prometheus http://HOST:9090")
+
+
 policy_option: Final = click.option(
     "--policy",
     "preset",

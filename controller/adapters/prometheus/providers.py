@@ -14,12 +14,9 @@ from typing import Annotated, Final, assert_never
 import msgspec
 import yaml
 
-from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
+from controller.core.evidence.series import Label, PodsKey, ServiceKey, TrackKey
 
 JOINED: Final = "{joined}"
-
-Label = Annotated[str, msgspec.Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")]
-"""A label or metric that PromQL takes as it stands."""
 
 Plain = Annotated[str, msgspec.Meta(pattern="^[a-zA-Z0-9_-]+$")]
 """A label value that neither a string nor an expression in PromQL gives a meaning of its own."""

@@ -11,47 +11,21 @@ import yaml
 from controller.adapters.prometheus.asking import thinned
 from controller.adapters.prometheus.mapping import samples_of
 from controller.adapters.prometheus.names import PodNames
-from controller.adapters.prometheus.providers import Label, PodLabels
+from controller.adapters.prometheus.providers import PodLabels
 from controller.adapters.prometheus.wire import Row
 from controller.core.evidence import saturation
 from controller.core.evidence.measures import GAUGE_SECONDS, Gauge
-from controller.core.evidence.saturation import WINDOW_SECONDS, Item, Kind
+from controller.core.evidence.saturation import WINDOW_SECONDS, Item
 from controller.core.evidence.series import PodsKey, Series
 
 FILE: Final = "saturation.yaml"
-
-
-class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One item as it stands in the file."""
-
-    name: str
-    kind: Kind
-    metric: Label
-    floor: float
-    of: Label | None = None
-    labels: dict[Label, str] = {}
-    ahead_seconds: float = 0.0
-    patience_seconds: float = 0.0
-
-    def item(self) -> Item:
-        """The item as the judge has it."""
-        return Item(
-            name=self.name,
-            kind=self.kind,
-            metric=self.metric,
-            of=self.of or "",
-            labels=self.labels,
-            floor=self.floor,
-            ahead_seconds=self.ahead_seconds,
-            patience_seconds=self.patience_seconds,
-        )
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     pods: PodLabels
-    items: tuple[_Line, ...]
+    items: tuple[Item, ...]
 
 
 class Saturation:
@@ -70,7 +44,7 @@ class Saturation:
         except (yaml.YAMLError, msgspec.ValidationError) as error:
             raise ValueError(f"{FILE}: {error}") from error
         self._labels = found.pods
-        self.items = tuple(line.item() for line in found.items)
+        self.items = found.items
 
     def query(self, keys: Collection[PodsKey]) -> str:
         """One query for every item of all these pods, with the samples that a figure needs.

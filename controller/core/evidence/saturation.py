@@ -10,11 +10,12 @@ import enum
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from controller.core.evidence.measures import GAUGE_SECONDS, Gauge
-from controller.core.evidence.series import Sample, Series
+from controller.core.evidence.series import Label, Sample, Series
 
 WINDOW_SECONDS: Final = 2 * GAUGE_SECONDS
 """How far back one figure looks: two scrapes of what is scraped once a minute."""
@@ -41,8 +42,7 @@ class Kind(enum.Enum):
     """The increase of a counter."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One thing that can run out.
 
     Attributes:
@@ -58,9 +58,9 @@ class Item:
 
     name: str
     kind: Kind
-    metric: str
-    of: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    metric: Label
+    of: Label = ""
+    labels: dict[Label, str] = {}
     floor: float
     ahead_seconds: float = 0.0
     patience_seconds: float = 0.0

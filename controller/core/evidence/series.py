@@ -7,7 +7,12 @@ track's: the Service behind which the gateway counted them, or the pods that cou
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+Label = Annotated[str, msgspec.Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")]
+"""The name of a label or metric that a query takes as it stands."""
 
 _LONGEST_STEM: Final = 58
 """Kubernetes cuts what stands before the drawn suffix of a pod's name to so many characters."""
