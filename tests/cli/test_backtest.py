@@ -117,6 +117,8 @@ def test_checks_and_what_runs_out_are_played_and_named_where_they_decide(tmp_pat
         "switchgear.dev/check.orders": "max(orders_failing) < 0.05",
         "switchgear.dev/check.nobody": "max(nothing_counts_this) < 1",
         "switchgear.dev/check.gateway": gateway,
+        # Several pods on both sides, which no store can match.
+        "switchgear.dev/check.many": "max(process_open_fds / on (namespace) process_max_fds) < 2",
     }
     steps = {"switchgear.dev/steps": "5@5m,50@5m", "switchgear.dev/bake": "5m"}
     with practice(tmp_path, past, **checks, **steps) as where:
@@ -130,6 +132,7 @@ def test_checks_and_what_runs_out_are_played_and_named_where_they_decide(tmp_pat
         windows = {one["name"]: one["windows"] for one in report["measured"]}
         assert windows == {
             "check gateway": 0,
+            "check many": 0,
             "check nobody": 0,
             "check orders": report["windows"],
             "saturation: open files": report["windows"],
@@ -141,6 +144,7 @@ def test_checks_and_what_runs_out_are_played_and_named_where_they_decide(tmp_pat
             assert "check orders: canary 0.5, stable 0.01" in told_
             assert "saturation: open files: canary 0.9668, stable 0.05" in told_
             assert "without check nobody in 4 of 4 windows: no value" in told_
+            assert "found duplicate series for the match group" in told_
             assert "a gateway counts traefik_service_requests_total" in told_
 
 

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from controller.core.backtest.rehearsal import End, Played
+from controller.core.evidence.measures import CHECK
 from controller.core.evidence.power import HALVINGS
+from controller.core.evidence.settings import SATURATION
 
 SURE: Final = 0.95
 """Confidence of the upper limit."""
@@ -96,6 +98,10 @@ def _check(played: Played) -> str:
     return played.verdict.check if played.verdict else ""
 
 
+def _beside_requests(check: str) -> bool:
+    return check == SATURATION or check.startswith(CHECK)
+
+
 def _told(played: Played) -> dict[str, Any]:
     found = played.verdict
     return {
@@ -133,10 +139,14 @@ def measured(
 
 
 def detections(by_regression: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
-    """For each regression how soon it was found, what it cost, and what became of the others."""
+    """For each regression how soon it was found, what it cost, and what became of the others.
+
+    It is put into requests: what rolls back by something else has not found it.
+    """
     found = []
     for name, runs in by_regression.items():
-        caught = [one for one in runs if one.end is End.ROLLED_BACK]
+        ended = [one for one in runs if one.end is End.ROLLED_BACK]
+        caught = [one for one in ended if not _beside_requests(_check(one))]
         times, costs = spread([one.seconds for one in caught]), spread([one.worse for one in runs])
         found.append(
             {
@@ -146,6 +156,7 @@ def detections(by_regression: Mapping[str, Sequence[Played]]) -> list[dict[str, 
                 "seconds": times.to_json() if times else None,
                 "bad_answers": costs.to_json() if costs else None,
                 "promoted": sum(one.end is End.PROMOTED for one in runs),
+                "rolled_back_otherwise": len(ended) - len(caught),
                 "inconclusive": sum(one.end is End.DEADLINE for one in runs),
                 "undecided": sum(one.end is End.CUT for one in runs),
             }

@@ -10,9 +10,6 @@ from controller.core.checkup import span
 CHART: Final = 36
 """Characters of the longest bar."""
 
-MOST_REASONS: Final = 3
-"""Reasons that are told why something was left out; the JSON has all."""
-
 ALPHA: Final = 0.01
 """The share of false rollbacks that the judge promises not to exceed."""
 
@@ -57,13 +54,17 @@ def basis(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def notes(report: Mapping[str, Any]) -> Iterator[str]:
-    """What is to be said of the answers, and everything that was left out of them."""
+    """What is to be said of the answers, and all that was left out, with the most frequent reason.
+
+    The JSON has all reasons.
+    """
     yield from report["notes"]
     for one in report["measured"]:
         reasons = one["left_out"]
         if reasons:
             count = sum(reason["windows"] for reason in reasons)
-            told = "; ".join(reason["why"] for reason in reasons[:MOST_REASONS])
+            others = len(reasons) - 1
+            told = reasons[0]["why"] + (f" (and {others} other reasons)" if others else "")
             yield f"without {one['name']} in {count} of {report['windows']} windows: {told}"
 
 
@@ -128,6 +129,7 @@ def fate(row: Mapping[str, Any]) -> str:
     """What became of those runs in which a regression was not found."""
     kinds = (
         ("promoted", row["promoted"]),
+        ("rolled back by a check or saturation", row["rolled_back_otherwise"]),
         ("ended inconclusive", row["inconclusive"]),
         ("undecided when the window ended", row["undecided"]),
     )

@@ -8,11 +8,11 @@ from typing import Final
 
 import pytest
 
-from controller.core.backtest import rehearsal, summary
+from controller.core.backtest import rehearsal, summary, words
 from controller.core.backtest.measured import Grid, Line, Measured, Pods
 from controller.core.backtest.rehearsal import End, Plan, Played, planned, play
 from controller.core.backtest.stretch import Stretch
-from controller.core.backtest.thinning import summed
+from controller.core.backtest.thinning import Regression, summed
 from controller.core.evidence.calibration import Calibration, watching
 from controller.core.evidence.measures import Comparison, Gauge
 from controller.core.evidence.readings import READ_SECONDS
@@ -117,6 +117,19 @@ def test_a_pod_that_breaks_a_check_or_runs_out_rolls_back_where_it_plays_the_can
             assert "canary 0.97, stable 0.01" in one["why"]
             # Five minutes until it begins, and not one reading alone.
             assert one["seconds"] > BAD[0] * READ_SECONDS + 60
+
+
+def test_a_check_that_rolls_back_has_not_found_what_is_wrong_with_the_requests() -> None:
+    chosen = plan(checks=(ORDERS,))
+    measured = checked(chosen, wrong(PODS[0]))
+    found = {
+        regression.name: [play(chosen, stretch(), measured, first=0, seed=1, regression=regression)]
+        for regression in (Regression(name="nothing"), Regression(name="half", bad=0.5))
+    }
+    nothing, half = summary.detections(found)
+    assert (nothing["found"], nothing["rolled_back_otherwise"]) == (0, 1)
+    assert (half["found"], half["rolled_back_otherwise"]) == (1, 0)
+    assert words.fate(nothing) == "1 rolled back by a check or saturation"
 
 
 @pytest.mark.parametrize("pods", [(), PODS], ids=["nothing", "everything"])
