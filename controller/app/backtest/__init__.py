@@ -7,6 +7,7 @@ asked it then: what six hours told the judge, and what came after, scrape by scr
 
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -267,19 +268,7 @@ def _report(
     pods = [len(one.pods) for one in gathered.stretches]
     gaps = sorted(one.gap for one in gathered.stretches)
     asks = any(pods)
-    if not asks:
-        notes.append(
-            "false rollbacks cannot be counted: these counters do not show which pod answered, so "
-            "no pod can play the canary; scrape the pods themselves (docs/backtest.md)"
-        )
-    if gathered.fewer:
-        notes.append(
-            f"in {gathered.fewer} windows fewer groups of pods played the canary, so that the "
-            f"checks were asked for no more than {measuring.MOST_VALUES} times"
-        )
     slow = sorted(bound for bound in gathered.bounds if bound)
-    if not slow:
-        notes.append("no histogram, so that slower answers were not tried")
     ladder = [
         {"share": percent(step.weight_bp), "seconds": step.dwell_seconds}
         for step in trial.planned(run, situation.plan)
@@ -315,5 +304,21 @@ def _report(
         ),
         "promotion": summary.promotions(gathered.healthy),
         "nearest": summary.worst(gathered.healthy, gaps[len(gaps) // 2]) if asks else None,
-        "notes": notes,
+        "notes": [*notes, *_unanswered(gathered, asks=asks, slow=bool(slow))],
     }
+
+
+def _unanswered(gathered: _Gathered, *, asks: bool, slow: bool) -> Iterator[str]:
+    """What the runs could not be asked, or less often."""
+    if not asks:
+        yield (
+            "false rollbacks cannot be counted: these counters do not show which pod answered, so "
+            "no pod can play the canary; scrape the pods themselves (docs/backtest.md)"
+        )
+    if gathered.fewer:
+        yield (
+            f"in {gathered.fewer} windows fewer groups of pods played the canary, so that the "
+            f"checks took no more than {measuring.MOST_VALUES} queries in each"
+        )
+    if not slow:
+        yield "no histogram, so that slower answers were not tried"

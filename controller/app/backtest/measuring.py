@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a daemon would have measured beside requests in a window of history, and what cannot be."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -82,9 +82,13 @@ async def look(
     lines: dict[str, Mapping[Pods, tuple[Line, Line]]] = {}
     for check in asked:
         try:
-            lines[check.title] = await _lines(archive, key, check, casts, grid)
-        except (errors.MetricsUnavailable, _Valueless) as error:
-            left[check.title] = str(error)
+            found, why = await _lines(archive, key, check, casts, grid)
+        except errors.MetricsUnavailable as error:
+            found, why = {}, error.message
+        if found:
+            lines[check.title] = found
+        else:
+            left[check.title] = why
     gauges, figures = await _gauges(archive, key, stretch, grid, left)
     return Beside(
         firsts=firsts,
@@ -95,11 +99,7 @@ async def look(
     )
 
 
-class _Valueless(Exception):
-    """A check had no value of the canary, whoever played it."""
-
-
-def _groups(plan: Plan, stretch: Stretch, each: int) -> tuple[tuple[int, ...], Collection[Pods]]:
+def _groups(plan: Plan, stretch: Stretch, each: int) -> tuple[tuple[int, ...], tuple[Pods, ...]]:
     """Who plays first in each group, and every set of pods; `each` of them takes so many queries.
 
     There are fewer groups than `MOST_GROUPS` where there are not so many pods, or too many queries.
@@ -114,16 +114,19 @@ def _groups(plan: Plan, stretch: Stretch, each: int) -> tuple[tuple[int, ...], C
 
 
 async def _lines(
-    archive: Archive, key: PodsKey, check: UserCheck, casts: Collection[Pods], grid: Grid
-) -> dict[Pods, tuple[Line, Line]]:
-    """The values of both tracks for each set of pods that plays the canary."""
+    archive: Archive, key: PodsKey, check: UserCheck, casts: Sequence[Pods], grid: Grid
+) -> tuple[dict[Pods, tuple[Line, Line]], str]:
+    """The values of both tracks for each set of pods that plays the canary.
+
+    None at all, and the reason, where the canary had no value whoever played it.
+    """
     found, why = {}, ""
     for pods in casts:
         mine, others, why = await archive.lines(check.expression, key, pods, grid)
         found[pods] = mine, others
     if all(value is None for mine, _ in found.values() for value in mine):
-        raise _Valueless(why)
-    return found
+        return {}, why
+    return found, ""
 
 
 async def _gauges(

@@ -146,13 +146,14 @@ def measured_on(stretch: Stretch, group: tuple[str, ...]) -> Pods:
     return frozenset(group[:-1] if len(group) == len(stretch.pods) else group)
 
 
-def casts(plan: Plan, stretch: Stretch, firsts: Iterable[int]) -> frozenset[Pods]:
-    """Every set of pods whose values such runs may ask for."""
-    return frozenset(
+def casts(plan: Plan, stretch: Stretch, firsts: Iterable[int]) -> tuple[Pods, ...]:
+    """Every set of pods whose values such runs may ask for, each once."""
+    found = (
         measured_on(stretch, group(stretch, rung.share, first))
         for first in firsts
         for rung in plan.rungs
     )
+    return tuple(dict.fromkeys(found))
 
 
 class _Ladder:
