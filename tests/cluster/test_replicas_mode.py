@@ -137,7 +137,7 @@ async def test_a_version_that_turns_bad_when_it_has_rolled_is_undone(
     await daemon.start()
     await shop.adopted()
     load = await lab.load(shop)
-    await shop.deploy("v2", {"ERROR_RATE": "0.5", "ERROR_SECONDS": "30"})
+    await shop.deploy("v2", {"ERROR_RATE": "0.5", "ERROR_SECONDS": "60"})
     await records.reached(lab.api, own.system, "Baking", log=daemon.log)
 
     async def quiet() -> bool:

@@ -9,6 +9,7 @@ from controller.app.doctor.counters import Counters, keys_of
 from controller.core import checkup
 from controller.core.checkup import Finding, span
 from controller.core.evidence import calibration
+from controller.core.evidence.gates import PROOF
 from controller.core.evidence.reasons import percent, seconds
 from controller.core.lifecycle import forecast
 from controller.core.lifecycle.forecast import Rung
@@ -115,10 +116,11 @@ def _rung(rung: Rung, situation: Situation) -> Finding:
 def _awaited(check: str) -> str:
     words = {
         "requests": "enough requests",
-        "proof": "the proof that goes before the promotion",
+        PROOF: "the proof that goes before the promotion",
         "budget": "what its budget asks to be known",
     }
-    return words.get(check, check)
+    timed = check.removeprefix(f"{PROOF} ")
+    return words.get(check, f"the proof that {timed} is kept" if timed != check else check)
 
 
 def _sees(rung: Rung) -> str:

@@ -188,7 +188,10 @@ def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evide
             evidence,
             bounds=bounds,
             limit_bounds=tuple(standing_for(asked, finite) for asked, _ in settings.limits.latency),
-            timely=(Timely(),) * len(settings.limits.latency),
+            timely=tuple(
+                Timely(seconds=proven_at(asked, allowed, finite, settings.past))
+                for asked, allowed in settings.limits.latency
+            ),
             past=latency.cells(settings.past, bounds) or (0,) * len(bounds),
         ),
     )
@@ -197,6 +200,22 @@ def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evide
 def standing_for(asked: float, bounds: Sequence[float]) -> float:
     """The bucket bound, of ascending finite ones, that a latency limit is judged by; 0: none is."""
     return next((bound for bound in bounds if bound >= asked), 0.0)
+
+
+def proven_at(
+    asked: float, allowed: float, bounds: Sequence[float], past: tuple[tuple[float, int], ...]
+) -> float:
+    """The bucket bound at which a promotion has to be proven to keep a latency limit; 0: none.
+
+    For a limit between two bounds the lower one says more, if stable's past kept the limit even
+    there (specification, 1.8); where it did not, no version like it could be proven.
+    """
+    lower = max((bound for bound in bounds if bound <= asked), default=0.0)
+    before = Tally(buckets=past)
+    slow = before.slower_than(lower)
+    if slow is not None and before.timed and slow <= allowed * before.timed:
+        return lower
+    return standing_for(asked, bounds)
 
 
 def remembered(settings: Settings, evidence: Evidence, interval: Interval) -> Evidence:

@@ -11,8 +11,8 @@ from controller.core.evidence.safe import Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence
 
-LEAST_SLOW: Final = 0.005
-"""Share of slow answers beyond a limit that no promotion has to rule out."""
+PROOF: Final = "proof"
+"""What is missing before all requests; a latency limit adds its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     wait = _wait(proof, needed, evidence.window.seconds)
     about = f", {seconds(wait)}" if wait is not None else ""
     yield Reason(
-        check="proof",
+        check=PROOF,
         code=Code.NOT_PROVEN,
         message=f"not yet proven to be within {percent(settings.safe_margin)} of stable: "
         f"{power(max(proof, 0.0))} of {power(needed)}{about}",
@@ -108,39 +108,32 @@ def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
 
 def _untimely(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """Latency limits that the canary keeps as far as is seen, and too little was seen."""
-    for allowed, bound, known in _measurable(evidence, settings):
-        share = proven_slow(allowed)
+    for share, known in _limits(evidence, settings):
         proof, needed = known.log_evidence(share), settings.log_proven
         if proof >= needed:
             continue
         wait = _wait(proof, needed, evidence.window.seconds)
         about = f", {seconds(wait)}" if wait is not None else ""
         yield Reason(
-            check="proof",
+            check=f"{PROOF} latency {known.seconds:g} s",
             code=Code.NOT_PROVEN,
             message=f"not yet proven that no more than {percent(share)} are slower than "
-            f"{bound:g} s: {power(max(proof, 0.0))} of {power(needed)}{about}",
+            f"{known.seconds:g} s: {power(max(proof, 0.0))} of {power(needed)}{about}",
             canary_value=known.bound(settings.beta),
             n=evidence.window.canary.timed,
             limit=share,
         )
 
 
-def _measurable(evidence: Evidence, settings: Settings) -> Iterator[tuple[float, float, Timely]]:
-    """Allowed share, bucket bound and proof of each limit that has a bound; none has before the
-    first histogram, which is a reason of its own.
+def _limits(evidence: Evidence, settings: Settings) -> Iterator[tuple[float, Timely]]:
+    """The share that must be ruled out and the proof, of each limit that there is a bound for.
+
+    That there is none, or no histogram yet, is a reason of its own.
     """
-    limits = zip(settings.limits.latency, evidence.limit_bounds, evidence.timely, strict=False)
-    return ((allowed, bound, known) for (_, allowed), bound, known in limits if bound)
-
-
-def proven_slow(allowed: float) -> float:
-    """The share of slow answers that a promotion must have ruled out, where so many are allowed.
-
-    Half as many again, and half a point at least (specification, 1.10): a version whose stable is
-    just within its limit could be told from one just beyond it after days only.
-    """
-    return allowed + max(allowed / 2, LEAST_SLOW)
+    limits = zip(settings.limits.latency, evidence.timely, strict=False)
+    return (
+        (settings.slow_ruled_out(allowed), known) for (_, allowed), known in limits if known.seconds
+    )
 
 
 def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reason]:
@@ -197,10 +190,7 @@ def seconds_to_go(evidence: Evidence, settings: Settings, gate: Gate) -> float |
     ]
     if gate.proven:
         proofs = [evidence.proof.log_evidence(settings.safe_margin)]
-        proofs += [
-            known.log_evidence(proven_slow(allowed))
-            for allowed, _, known in _measurable(evidence, settings)
-        ]
+        proofs += [known.log_evidence(share) for share, known in _limits(evidence, settings)]
         waits += [_wait(proof, settings.log_proven, window.seconds) for proof in proofs]
     known = [wait for wait in waits if wait is not None]
     return max(known) if len(known) == len(waits) and max(known) > 0 else None

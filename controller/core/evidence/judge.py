@@ -338,6 +338,11 @@ def _unmeasured(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
 def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
     window, sure = evidence.window, percent(1 - settings.beta)
     excess = percent(evidence.proof.bound(settings.beta))
+    slow = "".join(
+        f", and {percent(known.bound(settings.beta))} slower than {known.seconds:g} s"
+        for known in evidence.timely
+        if known.requests
+    )
     unseen = ", ".join(readings.unmeasured(evidence, settings))
     canary = counted(window.canary.errors, window.canary.requests, "errors")
     stable = counted(window.stable.errors, window.stable.requests, "")
@@ -346,7 +351,7 @@ def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
         code=Code.PASSED,
         message=f"canary {canary} against stable {stable} in {window.seconds:.0f} s at this "
         f"weight; evidence against it {power(level)}, rollback at {power(settings.log_needed)}; "
-        f"with {sure} certainty at most {excess} more errors than stable"
+        f"with {sure} certainty at most {excess} more errors than stable{slow}"
         + (f"; not measured on the canary so far: {unseen}" if unseen else ""),
         canary_value=window.canary.error_rate,
         stable_value=window.stable.error_rate,

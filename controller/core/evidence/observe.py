@@ -45,9 +45,10 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     canary = (interval.canary.errors, interval.canary.requests)
     stable = (interval.stable.errors, interval.stable.requests)
     # What speaks for the canary counts from the weight in force on, what speaks against it at once.
-    if window is not known.window and interval.stable.reported:
-        proof = known.proof.settled(canary, stable, worth.proof)
+    if window is not known.window:
         timely = _timely(known, interval, worth.latency)
+        if interval.stable.reported:
+            proof = known.proof.settled(canary, stable, worth.proof)
     grown = replace(
         checks.remembered(settings, replace(known, processes=processes), interval),
         fast=fast,
@@ -68,13 +69,11 @@ def _timely(evidence: Evidence, interval: Interval, eta: float) -> tuple[Timely,
     """How well the latency limits were kept, which answers of cold pods say nothing about."""
     if interval.begins < evidence.warm_until:
         return evidence.timely
-    canary = interval.canary
-    return tuple(
-        known if slow is None else known.settled((slow, canary.timed), eta)
-        for known, slow in zip(
-            evidence.timely, map(canary.slower_than, evidence.limit_bounds), strict=True
-        )
-    )
+    canary, found = interval.canary, []
+    for known in evidence.timely:
+        slow = canary.slower_than(known.seconds)
+        found.append(known if slow is None else known.settled(slow, canary.timed, eta))
+    return tuple(found)
 
 
 def _settled(

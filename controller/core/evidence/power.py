@@ -157,13 +157,14 @@ def _seen(settings: Settings, load: Load, span: float) -> Evidence:
     """What the judge is expected to have of a healthy canary after so many seconds at a weight."""
     canary, stable = load.counts(span)
     worth = tempered(settings, load.per_second)
-    slow = [_slow_before(settings, asked) for asked, _ in settings.limits.latency]
+    slow = [_slow_before(settings, *limit) for limit in settings.limits.latency]
     return structs.replace(
         start(settings),
-        limit_bounds=tuple(bound for bound, _ in slow),
         timely=tuple(
-            Timely().settled((round(share * canary.requests), canary.requests), worth.latency)
-            for _, share in slow
+            Timely(seconds=bound).settled(
+                round(share * canary.requests), canary.requests, worth.latency
+            )
+            for bound, share in slow
         ),
         window=Window(at=0.0, seconds=span, canary=canary, stable=stable),
         proof=Proof().settled(
@@ -174,10 +175,15 @@ def _seen(settings: Settings, load: Load, span: float) -> Evidence:
     )
 
 
-def _slow_before(settings: Settings, asked: float) -> tuple[float, float]:
-    """The bucket bound that stands for a limit, and stable's share beyond it; 0, 0: unknown."""
-    total = settings.past[-1][1] if settings.past else 0
-    for bound, within in settings.past:
-        if asked <= bound < math.inf and total:
-            return bound, 1 - within / total
-    return 0.0, 0.0
+def _slow_before(settings: Settings, asked: float, allowed: float) -> tuple[float, float]:
+    """The bucket bound at which a limit is proven, and stable's share beyond it.
+
+    Where nothing is known of stable the best is assumed, since it is told what a step takes at
+    least.
+    """
+    before = Tally(buckets=settings.past)
+    finite = [bound for bound, _ in settings.past if 0 < bound < math.inf]
+    bound = checks.proven_at(asked, allowed, finite, settings.past)
+    if not bound or not before.timed:
+        return asked, 0.0
+    return bound, (before.slower_than(bound) or 0) / before.timed

@@ -28,6 +28,9 @@ from controller.core.evidence.eprocess import edge, log_sum
 BETS: Final = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98)
 """The last ones are for the bake, where stable's few errors stand for many."""
 
+SLOW_BETS: Final = (0.05, 0.2, 0.4, 0.65)
+"""Fewer, since a limit is held against the canary's many answers alone."""
+
 MOST_OPEN: Final = 12
 """So many intervals of the canary wait for stable; what is older may be of another time of day."""
 
@@ -76,60 +79,69 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     def log_evidence(self, margin: float) -> float:
         """Natural logarithm of the evidence that the canary is within `margin` of stable."""
-        return _log_evidence(self.sums, self.requests, margin)
+        return _log_evidence(self.sums, self.requests, margin, _TERMS)
 
     def bound(self, beta: float) -> float:
         """How much larger than stable's the canary's share of errors is at most: 0..1.
 
         Wrong at any look of a run with probability `beta` at most.
         """
-        return _bound(self.sums, self.requests, beta)
+        return _bound(self.sums, self.requests, beta, _TERMS)
 
 
 class Timely(msgspec.Struct, frozen=True, kw_only=True):
     """The same about one latency limit, which is not compared with stable.
 
     Attributes:
+        seconds: The bucket bound that it is proven at; 0: there is none.
         slow: The canary's answers that took longer, tempered.
         requests: All that were timed, tempered.
     """
 
+    seconds: float
     slow: float = 0.0
     requests: float = 0.0
 
-    def settled(self, canary: tuple[int, int], eta: float) -> "Timely":
-        """After one more interval with so many (slow, timed) answers; `eta` is 1/phi."""
-        slow, timed = canary
-        return Timely(slow=self.slow + eta * slow, requests=self.requests + eta * timed)
+    def settled(self, slow: int, timed: int, eta: float) -> "Timely":
+        """After one more interval with so many slow ones of so many answers; `eta` is 1/phi."""
+        return replace(self, slow=self.slow + eta * slow, requests=self.requests + eta * timed)
 
     def log_evidence(self, share: float) -> float:
         """Natural logarithm of the evidence that no more than this share is slow."""
-        return _log_evidence(self._sums, self.requests, share)
+        return _log_evidence(self._sums, self.requests, share, _SLOW_TERMS)
 
     def bound(self, beta: float) -> float:
         """How large the share of slow answers is at most, wrong with probability `beta` at most."""
-        return _bound(self._sums, self.requests, beta)
+        return _bound(self._sums, self.requests, beta, _SLOW_TERMS)
 
     @property
     def _sums(self) -> tuple[float, ...]:
-        return tuple([self.slow * log_bet for log_bet, _ in _TERMS])
+        return tuple([self.slow * log_bet for log_bet, _ in _SLOW_TERMS])
 
 
-_TERMS: Final = tuple((math.log(bet), 1 - bet) for bet in BETS)
+_Terms = tuple[tuple[float, float], ...]
+
+
+def _terms(bets: tuple[float, ...]) -> _Terms:
+    return tuple((math.log(bet), 1 - bet) for bet in bets)
+
+
+_TERMS: Final = _terms(BETS)
+_SLOW_TERMS: Final = _terms(SLOW_BETS)
 
 NOTHING: Final = Proof()
 """Before the first request."""
 
 
-def _log_evidence(sums: tuple[float, ...], requests: float, margin: float) -> float:
+def _log_evidence(sums: tuple[float, ...], requests: float, margin: float, terms: _Terms) -> float:
     owed = requests * margin
-    terms = [known + owed * left for known, (_, left) in zip(sums, _TERMS, strict=True)]
-    return log_sum(terms) - math.log(len(BETS))
+    parts = [known + owed * left for known, (_, left) in zip(sums, terms, strict=True)]
+    return log_sum(parts) - math.log(len(terms))
 
 
-def _bound(sums: tuple[float, ...], requests: float, beta: float) -> float:
+def _bound(sums: tuple[float, ...], requests: float, beta: float, terms: _Terms) -> float:
     if not requests:
         return 1.0
-    slopes = [requests * left for _, left in _TERMS]
-    margin = edge(sums, slopes, math.log(len(BETS) / beta))
+    slopes = [requests * left for _, left in terms]
+    margin = edge(sums, slopes, math.log(len(terms) / beta))
     return min(max(margin, 0.0), 1.0)

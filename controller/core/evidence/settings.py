@@ -66,6 +66,8 @@ class Settings:
             bounds ascending; empty: learnt from the first intervals.
         beta: Largest probability that a version worse by more than `safe_margin` is promoted.
         safe_margin: Extra share of failed requests that a promotion must have ruled out.
+        slow_margin: The same of slow answers, beyond the share that a latency limit allows; half of
+            that share where it is more.
         min_requests: Canary requests that a step must have seen at its weight.
         min_stable_requests: The same for stable, of which there are few during a bake at 95/5.
         limits: Absolute limits.
@@ -94,6 +96,7 @@ class Settings:
     past: tuple[tuple[float, int], ...] = ()
     beta: float = 0.05
     safe_margin: float = 0.005
+    slow_margin: float = 0.005
     min_requests: int = 100
     min_stable_requests: int = 20
     limits: Limits = Limits()
@@ -124,6 +127,7 @@ class Settings:
             ("past_rate", 0 <= self.past_rate <= 1),
             ("beta", 0 < self.beta < 1),
             ("safe_margin", 0 < self.safe_margin < 1),
+            ("slow_margin", 0 < self.slow_margin < 1),
             ("cold_tolerance", 1 <= self.cold_tolerance < math.inf),
             ("cap_scrapes", self.cap_scrapes >= 1),
             ("min_requests", self.min_requests >= 1),
@@ -133,6 +137,14 @@ class Settings:
         for name, fits in ranges:
             if not fits:
                 raise ValueError(f"{name} is out of its range")
+
+    def slow_ruled_out(self, allowed: float) -> float:
+        """The share of slow answers that a promotion must have ruled out, where so many may be.
+
+        Beyond what is allowed, since a version just within its limit could be told from one just
+        beyond it after days only.
+        """
+        return min(allowed + max(allowed / 2, self.slow_margin), (1 + allowed) / 2)
 
     @property
     def log_needed(self) -> float:

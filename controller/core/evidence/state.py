@@ -21,7 +21,7 @@ from controller.core.evidence.safe import NOTHING, Proof, Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import Tally
 
-FORMAT = 3
+FORMAT = 4
 """Version of the written form; a reader refuses what it does not know."""
 
 NEVER = -math.inf
@@ -135,7 +135,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             ],
             "trip": [] if self.trip is None else _trip(self.trip),
             "proof": _proof(self.proof),
-            "timely": [[repr(known.slow), repr(known.requests)] for known in self.timely],
+            "timely": [_timely(known) for known in self.timely],
             "excess": [repr(figure) for figure in (*self.excess.sums, *self.excess.owed)],
             "noted": [_noted(noted) for noted in self.noted],
             "trials": [repr(at) for at in self.trials],
@@ -194,7 +194,7 @@ def weight_changed(evidence: Evidence, at: float, *, warm_up_seconds: float = 0.
         window=Window(at=at),
         warm_until=at + warm_up_seconds,
         proof=NOTHING,
-        timely=(Timely(),) * len(evidence.timely),
+        timely=tuple(Timely(seconds=known.seconds) for known in evidence.timely),
         excess=NONE,
     )
 
@@ -210,6 +210,10 @@ def _process(process: Process) -> list[str]:
 
 def _proof(proof: Proof) -> list[str]:
     return [*map(str, proof.open), repr(proof.requests), *(repr(known) for known in proof.sums)]
+
+
+def _timely(known: Timely) -> list[str]:
+    return [repr(known.seconds), repr(known.slow), repr(known.requests)]
 
 
 def _tally(tally: Tally) -> list[Any]:
@@ -259,9 +263,7 @@ def _read(told: Mapping[str, Any]) -> Evidence:
         warm_until=warm_until,
         trip=_read_trip(told["trip"]),
         proof=_read_proof(told["proof"]),
-        timely=tuple(
-            Timely(slow=float(slow), requests=float(requests)) for slow, requests in told["timely"]
-        ),
+        timely=tuple(_read_timely(known) for known in told["timely"]),
         excess=Excess(
             sums=tuple(float(figure) for figure in told["excess"][: len(NONE.sums)]),
             owed=tuple(float(figure) for figure in told["excess"][len(NONE.sums) :]),
@@ -283,6 +285,11 @@ def _read_proof(told: list[str]) -> Proof:
         requests=float(requests),
         open=(int(bad), int(total), int(waited)),
     )
+
+
+def _read_timely(told: list[str]) -> Timely:
+    seconds, slow, requests = (float(figure) for figure in told)
+    return Timely(seconds=seconds, slow=slow, requests=requests)
 
 
 def _read_tally(told: list[Any]) -> Tally:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from controller.core.evidence.checks import proven_at, standing_for
 from controller.core.evidence.judge import (
     Code,
     Evidence,
@@ -89,11 +90,26 @@ def test_before_the_promotion_it_is_proven_that_latency_limits_are_kept() -> Non
     early = said(answered(4, 4), replace(PROVEN, dwell_seconds=1), LIMITED)
     assert early.outcome is Outcome.HOLD
     assert [reason.code for reason in early.reasons] == [Code.NOT_PROVEN]
+    assert early.check == "proof latency 0.3 s"
     told = early.reasons[0].message
     assert "not yet proven that no more than 1.5 % are slower than 0.3 s: 10^" in told
     assert early.seconds_to_go
     assert said(answered(4, 4), Gate(dwell_seconds=1), LIMITED).outcome is Outcome.PASS
-    assert said(answered(4, 20), PROVEN, LIMITED).outcome is Outcome.PASS
+    later = said(answered(4, 20), PROVEN, LIMITED)
+    assert later.outcome is Outcome.PASS
+    assert " slower than 0.3 s, and 0.0" in later.reasons[0].message
+
+
+@pytest.mark.parametrize(
+    ("asked", "slow", "bound"),
+    [(0.3, 5, 0.3), (0.25, 5, 0.1), (0.25, 20, 0.3), (0.05, 5, 0.1), (0.4, 5, 0.3), (0.7, 5, 0.3)],
+)
+def test_a_limit_is_proven_at_the_bound_below_if_stable_keeps_it_there(
+    asked: float, slow: int, bound: float
+) -> None:
+    past = ((0.1, 1000 - slow), (0.3, 1000), (math.inf, 1000))
+    assert proven_at(asked, 0.01, (0.1, 0.3), past) == bound
+    assert proven_at(asked, 0.01, (0.1, 0.3), ()) == standing_for(asked, (0.1, 0.3))
 
 
 def test_the_proof_of_a_limit_begins_anew_at_each_weight_and_leaves_cold_pods_out() -> None:

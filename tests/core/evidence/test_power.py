@@ -166,6 +166,14 @@ def test_a_latency_limit_that_stable_nearly_breaks_takes_longer_to_prove() -> No
     assert took[0] <= took[1] < took[8] < 3600
 
 
+def test_what_no_past_tells_of_latency_is_hoped_for_and_takes_its_requests_all_the_same() -> None:
+    settings = Settings(limits=Limits(latency=((0.3, 0.001),)))
+    bake = Load(per_second=0.5, share=0.95, stable_bad=0.0, scrape_seconds=5)
+    way = power.passage(settings, bake, Gate(dwell_seconds=300, proven=True), most=2100)
+    assert way.seconds == math.inf
+    assert {reason.check for reason in way.slowest} >= {"proof latency 0.3 s"}
+
+
 def test_a_budget_asks_for_more_the_less_it_allows() -> None:
     settings = Settings(dispersion=1.0, cap_scrapes=2, min_requests=1)
     ways = [

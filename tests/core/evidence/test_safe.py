@@ -10,6 +10,7 @@ from controller.core.evidence.safe import BETS, MOST_OPEN, NOTHING, Proof, Timel
 from tests.core.evidence.traffic import Traffic
 
 ROUNDING = 1e-9
+UNSEEN = Timely(seconds=0.3)
 
 
 def chance(hits: int, trials: int, rate: float) -> float:
@@ -38,15 +39,15 @@ def test_no_bet_gains_on_a_canary_that_is_as_slow_as_must_be_ruled_out(
 ) -> None:
     total = sum(
         chance(slow, trials, share)
-        * math.exp(Timely().settled((slow, trials), 1.0).log_evidence(share))
+        * math.exp(UNSEEN.settled(slow, trials, 1.0).log_evidence(share))
         for slow in range(trials + 1)
     )
     assert total <= 1 + ROUNDING
 
 
 def test_the_largest_share_of_slow_answers_is_told() -> None:
-    assert Timely().bound(0.05) == 1.0
-    seen = Timely().settled((3, 500), 0.5).settled((1, 500), 0.5)
+    assert UNSEEN.bound(0.05) == 1.0
+    seen = UNSEEN.settled(3, 500, 0.5).settled(1, 500, 0.5)
     bound = seen.bound(0.05)
     assert 0.004 < bound < 0.03
     assert seen.log_evidence(bound) == pytest.approx(math.log(20), abs=1e-6)
