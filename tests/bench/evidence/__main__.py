@@ -116,6 +116,9 @@ def _promoted(runs: int) -> Iterator[str]:
     for margin in (0.005, 0.025):
         share, phi = promotions.worse_in_bursts(margin, runs)
         yield f"errors in bursts of 5, phi {phi:.1f}, margin {margin:.1%}: {share}"
+    for edge in promotions.SLOW_EDGES:
+        told = (f"{promotions.proven_timely(*edge, part, runs)} of {part:g}" for part in (1, 0.5))
+        yield f"latency limit proven at (requests/s, allowed) = {edge}: {', '.join(told)}"
     yield ""
     yield f"The ladder by budget, 5 s scrapes, stable at 0.1 % ({runs} runs a cell)"
     lines = []

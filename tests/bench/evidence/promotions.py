@@ -5,6 +5,7 @@ The judge alone, without a cluster: a weight is in force 2.5 s after it was writ
 5 s to start, so that times are those of a run whose pods are quick.
 """
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,8 +14,11 @@ from typing import Final
 from controller.core.evidence.judge import (
     Evidence,
     Gate,
+    Interval,
+    Limits,
     Outcome,
     Settings,
+    Tally,
     judge,
     observe,
     start,
@@ -23,7 +27,7 @@ from controller.core.evidence.judge import (
 from controller.core.policy.model import AUTO_STEPS, DEFAULT_BUDGET
 from tests.bench.evidence import noise
 from tests.bench.evidence.table import Share, mean
-from tests.core.evidence.traffic import Traffic
+from tests.core.evidence.traffic import Traffic, around, binomial
 
 BAKE_SHARE: Final = 0.95
 BAKE_SECONDS: Final = 60.0
@@ -31,6 +35,8 @@ DEADLINE_SECONDS: Final = 1860.0
 SETTLE_SECONDS: Final = 2.5
 PODS_SECONDS: Final = 5.0
 SCRAPE: Final = 5.0
+SLOW_SCRAPE: Final = 15.0
+SLOW_SECONDS: Final = 0.3
 CALM: Final = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True, min_requests=1)
 
 EDGES: Final = tuple(
@@ -91,6 +97,43 @@ def worse_in_bursts(margin: float, runs: int) -> tuple[Share, float]:
     )
     promoted = sum(_passes(source, settings, traffic) for _ in range(runs))
     return Share(promoted, runs), found.phi
+
+
+SLOW_EDGES: Final = tuple(
+    (per_second, allowed) for per_second in (10.0, 100.0) for allowed in (0.001, 0.01, 0.05)
+)
+
+
+def proven_timely(per_second: float, allowed: float, part: float, runs: int) -> Share:
+    """How often a latency limit is proven to be kept before the deadline of the bake.
+
+    `part` of the share that must be ruled out is slow: 1 is the edge. The proof alone, since the
+    limit's own check would stop nearly all of those beyond it.
+    """
+    source = random.Random(f"slow {per_second} {allowed} {part}")
+    limits = Limits(latency=((SLOW_SECONDS, allowed),))
+    settings = replace(CALM, limits=limits, latency_dispersion=1.0)
+    share = settings.slow_ruled_out(allowed)
+    proven = sum(
+        _timely(source, settings, per_second * BAKE_SHARE, part * share, share) for _ in range(runs)
+    )
+    return Share(proven, runs)
+
+
+def _timely(
+    source: random.Random, settings: Settings, per_second: float, slow: float, share: float
+) -> bool:
+    evidence = weight_changed(start(settings), 0.0)
+    for number in range(1, int(DEADLINE_SECONDS / SLOW_SCRAPE) + 1):
+        requests = around(source, per_second * SLOW_SCRAPE)
+        quick = requests - binomial(source, requests, slow)
+        tally = Tally(requests=requests, buckets=((SLOW_SECONDS, quick), (math.inf, requests)))
+        at = number * SLOW_SCRAPE
+        interval = Interval(at=at, seconds=SLOW_SCRAPE, canary=tally, stable=tally)
+        evidence = observe(evidence, settings, interval)
+        if any(known.log_evidence(share) >= settings.log_proven for known in evidence.timely):
+            return True
+    return False
 
 
 def _passes(source: random.Random, settings: Settings, traffic: Traffic) -> bool:

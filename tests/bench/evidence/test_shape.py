@@ -59,6 +59,12 @@ def test_a_version_worse_by_the_margin_is_hardly_ever_promoted(
     assert not promotions.worse(*edge, 24).beyond(WORSE)
 
 
+@pytest.mark.parametrize("edge", promotions.SLOW_EDGES)
+def test_nor_one_that_is_slower_than_must_be_ruled_out(edge: tuple[float, float]) -> None:
+    assert not promotions.proven_timely(*edge, 1.0, 24).beyond(WORSE)
+    assert promotions.proven_timely(*edge, 0.4, 12).hits == 12
+
+
 def test_nor_where_errors_come_in_bursts() -> None:
     share, _ = promotions.worse_in_bursts(0.005, 24)
     assert not share.beyond(WORSE)
