@@ -2,7 +2,6 @@
 """A user check asked of one track: the query as it is sent, and the one value of its answer."""
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs
@@ -11,7 +10,6 @@ import httpx
 import promql_parser
 import pytest
 
-from controller.adapters.prometheus import checks
 from controller.adapters.prometheus.client import Prometheus
 from controller.adapters.prometheus.names import LONGEST_PODS
 from controller.adapters.prometheus.providers import choose, load
@@ -125,26 +123,6 @@ async def test_a_track_with_many_names_is_never_widened() -> None:
     (found,) = matchers(store.asked[0]["query"])
     assert len(found["pod"]) > LONGEST_PODS
     assert "app-999-7d9f8" in found["pod"]
-
-
-def test_pods_of_the_past_are_asked_for_by_name_and_the_others_are_all_but_them() -> None:
-    key = PodsKey("shop", "checkout", "")
-    pods = ["checkout-7d9f8-bcdfg", "checkout-7d9f8-hjklm", "checkout-5c7b9-npqrs"]
-    mine, others = checks.parted(choose(["application"]), ORDERS, key, pods)
-    first, second = matchers(mine)
-    assert first == second
-    assert first["namespace"] == "shop"
-    assert [
-        pod for pod in (*pods, "checkout-7d9f8-npqrs") if re.fullmatch(first["pod"], pod)
-    ] == pods
-    for selector in selectors(promql_parser.parse(others)):
-        of_key, but = (one for one in selector.matchers.matchers if one.name == "pod")
-        assert (of_key.op, but.op) == (promql_parser.MatchOp.Re, promql_parser.MatchOp.NotRe)
-        assert but.value == first["pod"]
-        assert re.fullmatch(of_key.value, "checkout-7d9f8-npqrs")
-        assert not re.fullmatch(of_key.value, "checkout-canary-7d9f8-npqrs")
-    with pytest.raises(MetricsUnavailable, match="cannot ask for metrics"):
-        checks.parted(choose(["application"]), ORDERS, key, ['checkout-7d9f8-bcdfg"} or vector(1)'])
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from controller.adapters.prometheus.checks import MOST_POINTS
 from controller.adapters.prometheus.past import CHUNK_SECONDS, Archive
 from controller.adapters.prometheus.providers import choose
+from controller.adapters.prometheus.ranges import MOST_POINTS
 from controller.core.backtest.measured import Grid
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.series import PodsKey

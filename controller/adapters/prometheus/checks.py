@@ -14,20 +14,15 @@ from typing import Final
 from controller.adapters.prometheus.asking import named
 from controller.adapters.prometheus.names import PodNames, names_of
 from controller.adapters.prometheus.providers import Choice, PodLabels
-from controller.adapters.prometheus.wire import Point, Row
-from controller.core.backtest.measured import Grid
+from controller.adapters.prometheus.wire import Point
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
 from controller.core.policy import families, promql
 from controller.ports.metrics import Measured
 
-MOST_POINTS: Final = 11_000
-"""Points of one series with which a store answers a range query."""
-
 SCRAPED: Final = PodLabels(namespace="namespace", pod="pod")
 """What the discovery of pods or endpoints calls them, where no chosen provider says otherwise."""
 
-
-_HISTOGRAM: Final = "the value is a histogram and no number; take a quantile of it"
+HISTOGRAM: Final = "the value is a histogram and no number; take a quantile of it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +82,12 @@ def _by_service(choice: Choice, services: Sequence[ServiceKey]) -> tuple[str, st
 def _by_pod(choice: Choice, pods: Sequence[PodsKey]) -> tuple[str, tuple[str, ...]]:
     if not pods:
         return "", ()
-    names = _pod_names(choice, pods)
+    names = pod_names(choice, pods)
     return names.matchers(exact=True), names.unreadable
 
 
-def _pod_names(choice: Choice, pods: Sequence[PodsKey]) -> PodNames:
+def pod_names(choice: Choice, pods: Sequence[PodsKey]) -> PodNames:
+    """How these pods are named in a query. Raises ValueError for names that cannot exist."""
     provider = choice.of(pods[0])
     return PodNames(provider.pods if provider and provider.pods else SCRAPED, pods)
 
@@ -111,50 +107,16 @@ def one(points: Sequence[Point], at: float, warnings: Iterable[str]) -> Measured
     """The single value of an answer, or None with the reason where it is not simply no data."""
     told = tuple(dict.fromkeys(warnings))
     if len(points) > 1:
-        return Measured(at=at, value=None, warnings=(*told, _several([p.metric for p in points])))
-    values = [_number(point.value[1]) for point in points if point.value is not None]
+        return Measured(at=at, value=None, warnings=(*told, several([p.metric for p in points])))
+    values = [number(point.value[1]) for point in points if point.value is not None]
     if points and not values:
-        told = (*told, _HISTOGRAM)
+        told = (*told, HISTOGRAM)
     value = values[0] if values else math.nan
     return Measured(at=at, value=None if math.isnan(value) else value, warnings=told)
 
 
-def parted(choice: Choice, expression: str, key: PodsKey, pods: Collection[str]) -> tuple[str, str]:
-    """The expression for these pods, and for all others of a key. Errors as `resolve`."""
-    mine, others = named(lambda: _pod_names(choice, [key]).parted(pods))
-    return named(lambda: (promql.inject(expression, mine), promql.inject(expression, others)))
-
-
-def line(rows: Sequence[Row], grid: Grid) -> tuple[float | None, ...]:
-    """The one value of an answer at each moment.
-
-    None where there is none, where it is no number, and where there are several.
-    """
-    found: list[float | None] = [None] * grid.count
-    taken: set[int] = set()
-    for row in rows:
-        for at, text in row.values:
-            place = grid.place(at)
-            value = _number(text)
-            found[place] = None if math.isnan(value) or place in taken else value
-            taken.add(place)
-    return tuple(found)
-
-
-def valueless(rows: Sequence[Row]) -> str:
-    """Why an answer has no value at all."""
-    distinct = {tuple(sorted(row.metric.items())): row.metric for row in rows}
-    if len(distinct) > 1:
-        return _several([*distinct.values()])
-    return _HISTOGRAM if any(row.histograms for row in rows) else "no value"
-
-
-def step(seconds: float, wished: float) -> int:
-    """Whole seconds between two points, so that there are not more than a store answers with."""
-    return max(math.ceil(wished), math.ceil(seconds / (MOST_POINTS - 1)), 1)
-
-
-def _several(found: Sequence[dict[str, str]]) -> str:
+def several(found: Sequence[dict[str, str]]) -> str:
+    """What is wrong with an answer of several series, which have these labels."""
     names = sorted({name for labels in found for name in labels})
     differ = [name for name in names if len({labels.get(name) for labels in found}) > 1]
     return (
@@ -163,7 +125,8 @@ def _several(found: Sequence[dict[str, str]]) -> str:
     )
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """The value of a sample; NaN where it is no number."""
     try:
         return float(text)
     except ValueError:

@@ -17,7 +17,7 @@ import msgspec
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 
-from controller.adapters.prometheus import asking, checks
+from controller.adapters.prometheus import asking, ranges
 from controller.adapters.prometheus.asking import Answer, Query, named, thinned
 from controller.adapters.prometheus.client import HISTORY_DEADLINE_SECONDS, LATENCY_STEP
 from controller.adapters.prometheus.providers import Choice
@@ -72,7 +72,7 @@ class Archive:
             MetricsUnavailable: In every case but a proper answer.
         """
         found, _ = asking.parts(self._choice, [key])
-        step = checks.step(end - begin, 60.0)
+        step = ranges.step(end - begin, 60.0)
         times: set[float] = set()
         for part in found:
             rows = await self._ranged(f"count({part.query(None, '', 0.0).text})", begin, end, step)
@@ -87,7 +87,7 @@ class Archive:
 
     def parts(self, grid: Grid) -> int:
         """How many queries `lines` sends for each of its two tracks."""
-        return -(-grid.count // checks.MOST_POINTS)
+        return -(-grid.count // ranges.MOST_POINTS)
 
     async def lines(
         self, expression: str, key: PodsKey, pods: Collection[str], grid: Grid
@@ -98,15 +98,15 @@ class Archive:
         as `covered`.
         """
         found = []
-        for text in checks.parted(self._choice, expression, key, pods):
+        for text in ranges.parted(self._choice, expression, key, pods):
             rows: list[Row] = []
             for part in range(self.parts(grid)):
-                first = part * checks.MOST_POINTS
-                last = min(first + checks.MOST_POINTS, grid.count) - 1
+                first = part * ranges.MOST_POINTS
+                last = min(first + ranges.MOST_POINTS, grid.count) - 1
                 rows += await self._ranged(text, grid.at(first), grid.at(last), READ_SECONDS)
-            found.append((checks.line(rows, grid), rows))
+            found.append((ranges.line(rows, grid), rows))
         (mine, rows), (others, _) = found
-        return mine, others, checks.valueless(rows)
+        return mine, others, ranges.valueless(rows)
 
     async def figures(
         self, key: PodsKey, names: Collection[str], grid: Grid
