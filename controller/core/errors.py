@@ -4,6 +4,7 @@
     SwitchgearError
     |- Unavailable        the other side did not answer properly; trying again may help (retry)
     |  `- MetricsUnavailable
+    |     `- MetricsTimedOut
     |- Conflict           our picture was old; read again and decide again (re-read)
     |- Missing            the object is not there (re-read)
     |- Refused            the other side understood and said no; trying again will not help (refuse)
@@ -41,6 +42,10 @@ class Unavailable(SwitchgearError):
 
 class MetricsUnavailable(Unavailable):
     """The metrics store gave no usable answer; the verdict is HOLD, never a pass or a failure."""
+
+
+class MetricsTimedOut(MetricsUnavailable):
+    """The metrics store took too long over this question, and would again."""
 
 
 class Conflict(SwitchgearError):

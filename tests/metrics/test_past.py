@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The store's past by the library of the extra `backtest`, against answers good and bad."""
 
+import asyncio
 import math
 import re
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from controller.adapters.prometheus.past import CHUNK_SECONDS, Archive
 from controller.adapters.prometheus.providers import choose
 from controller.adapters.prometheus.ranges import MOST_POINTS
 from controller.core.backtest.measured import Grid
-from controller.core.errors import MetricsUnavailable
+from controller.core.errors import MetricsTimedOut, MetricsUnavailable
 from controller.core.evidence.series import PodsKey
 from tests.support.realtime import app_serving
 
@@ -178,3 +179,27 @@ async def test_a_store_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(MetricsUnavailable, match="cannot be reached"):
         await archive.covered(KEY, AT - 3600, AT)
     archive.close()
+
+
+async def test_a_query_is_sent_once_and_one_that_takes_too_long_is_told_apart() -> None:
+    asked: list[str] = []
+    over = asyncio.Event()
+
+    async def query(request: Request) -> Response:
+        asked.append(request.query_params["query"])
+        if asked[-1] == "slow":
+            await over.wait()
+        return JSONResponse({"error": "overloaded"}, status_code=503)
+
+    async with app_serving(Starlette(routes=[Route("/api/v1/query", query)])) as url:
+        hasty = Archive(url, choose(["application"]), patience_seconds=0.2)
+        with pytest.raises(MetricsTimedOut, match="did not answer in time"):
+            await hasty.ask("slow", AT)
+        over.set()
+        hasty.close()
+        patient = Archive(url, choose(["application"]))
+        with pytest.raises(MetricsUnavailable, match="HTTP Status Code 503") as refused:
+            await patient.ask("busy", AT)
+        patient.close()
+    assert not isinstance(refused.value, MetricsTimedOut)
+    assert asked == ["slow", "busy"]

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The store as it was at a moment of the past, by `prometheus-api-client` (extra `backtest`).
 
-The library is synchronous, waits for ever by default, knows nothing of warnings and is untyped: so
-it is called from a thread, with a deadline, one query at a time, and nowhere else. Raw samples are
-asked for in chunks, whose edges Prometheus 2 closes on both sides: what is there twice is taken
-once.
+The library is synchronous, waits for ever and tries again by default, knows nothing of warnings and
+is untyped: so it is called from one thread, with a deadline, each query once, and nowhere else. Raw
+samples are asked for in chunks, whose edges Prometheus 2 closes on both sides: what is there twice
+is taken once.
 """
 
 import asyncio
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from controller.adapters.prometheus.providers import Choice
 from controller.adapters.prometheus.saturation import Saturation
 from controller.adapters.prometheus.wire import Row
 from controller.core.backtest.measured import Grid, Line
-from controller.core.errors import MetricsUnavailable
+from controller.core.errors import MetricsTimedOut, MetricsUnavailable
 from controller.core.evidence.measures import Gauge
 from controller.core.evidence.readings import READ_SECONDS
 from controller.core.evidence.saturation import WINDOW_SECONDS
@@ -34,24 +35,31 @@ from controller.ports.metrics import Batch
 CHUNK_SECONDS: Final = 1800.0
 """Raw samples of so long are asked for at once: 40 series of a scrape a second make 72,000."""
 
-STORE_SECONDS: Final = 25
-"""Told to the store, so that it gives up before we do."""
+STORE_PART: Final = 5 / 6
+"""The store is told to give up after this part of our patience: so it does before we do."""
 
 
 class Archive:
     """History by key, as of any moment."""
 
-    def __init__(self, url: str, choice: Choice) -> None:
+    def __init__(
+        self, url: str, choice: Choice, *, patience_seconds: float = HISTORY_DEADLINE_SECONDS
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
             url: Address of the store, the part before `/api/v1`.
             choice: Whom to ask, and by what names.
+            patience_seconds: How long to wait for a connection, and for an answer on it.
         """
         self._choice = choice
+        self._patience = patience_seconds
+        self._told = {"timeout": f"{1000 * STORE_PART * patience_seconds:.0f}ms"}
         self._saturation = Saturation()
-        # By GET, which alone the library tries again where the store is overloaded.
-        self._store = PrometheusConnect(url=url.rstrip("/"), timeout=HISTORY_DEADLINE_SECONDS)
+        # A store that is too busy for a query gets no second one while nobody waits for the first.
+        self._store = PrometheusConnect(url=url.rstrip("/"), timeout=patience_seconds, retry=0)
+        # A call cannot be cancelled: the next one waits for its end, and is never beside it.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="past")
         self.points = 0
         """Samples that were read so far."""
         self.coarse = False
@@ -59,6 +67,7 @@ class Archive:
 
     def close(self) -> None:
         """Close the connections."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
         self._store.close()
 
     def at(self, moment: float) -> "View":
@@ -69,7 +78,8 @@ class Archive:
         """When there were samples of a key: times a step apart, and the step in seconds.
 
         Raises:
-            MetricsUnavailable: In every case but a proper answer.
+            MetricsTimedOut: The store, or its refusal, took too long.
+            MetricsUnavailable: In every other case but a proper answer.
         """
         found, _ = asking.parts(self._choice, [key])
         step = ranges.step(end - begin, 60.0)
@@ -81,9 +91,7 @@ class Archive:
 
     async def ask(self, text: str, at: float) -> list[Row]:
         """The matrix that a query makes at a moment. Errors as `covered`."""
-        return await self._sent(
-            self._store.custom_query, text, {"time": f"{at:.3f}", "timeout": f"{STORE_SECONDS}s"}
-        )
+        return await self._sent(self._store.custom_query, text, {"time": f"{at:.3f}", **self._told})
 
     def parts(self, grid: Grid) -> int:
         """How many queries `lines` sends for each of its two tracks."""
@@ -142,16 +150,34 @@ class Archive:
     async def _ranged(self, text: str, begin: float, end: float, step: float) -> list[Row]:
         """The matrix of a range query; its begin and end in whole seconds, as the library sends."""
         first, last = (datetime.fromtimestamp(at, UTC) for at in (begin, end))
-        ends = {"timeout": f"{STORE_SECONDS}s"}
         return await self._sent(
-            self._store.custom_query_range, text, first, last, f"{step:g}", ends
+            self._store.custom_query_range, text, first, last, f"{step:g}", self._told
         )
 
     async def _sent(self, call: Callable[..., Any], *words: Any) -> list[Row]:
+        """The rows of an answer; a failure that took as long as an answer may is one of time.
+
+        The library, the store and what is between them all have words of their own for that.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with asyncio.timeout(2 * HISTORY_DEADLINE_SECONDS):
-                told = await asyncio.to_thread(call, *words)
-            rows = msgspec.convert(told, list[Row])
+            rows = await self._called(call, *words)
+        except MetricsUnavailable as error:
+            if loop.time() - began < STORE_PART * self._patience:
+                raise
+            raise MetricsTimedOut("metrics store did not answer in time") from error
+        self.points += sum(len(row.values) + len(row.histograms) for row in rows)
+        return rows
+
+    async def _called(self, call: Callable[..., Any], *words: Any) -> list[Row]:
+        """What the library says, in our own words."""
+        try:
+            # One wait for the connection and one for the answer, after which the call has ended.
+            async with asyncio.timeout(2 * self._patience):
+                loop = asyncio.get_running_loop()
+                told = await loop.run_in_executor(self._thread, call, *words)
+            return msgspec.convert(told, list[Row])
         except PrometheusApiClientException as error:
             raise MetricsUnavailable(f"metrics store answered: {str(error)[:300]}") from error
         except TimeoutError as error:
@@ -162,8 +188,6 @@ class Archive:
         except OSError as error:  # What `requests` raises is one; of an answer also the former.
             name = type(error).__name__
             raise MetricsUnavailable(f"metrics store cannot be reached: {name}") from error
-        self.points += sum(len(row.values) + len(row.histograms) for row in rows)
-        return rows
 
 
 class View:
