@@ -98,8 +98,11 @@ def _check(played: Played) -> str:
     return played.verdict.check if played.verdict else ""
 
 
-def _beside_requests(check: str) -> bool:
-    return check == SATURATION or check.startswith(CHECK)
+def _ended_otherwise(played: Played) -> bool:
+    """Whether it was rolled back by something beside requests."""
+    check = _check(played)
+    beside = check == SATURATION or check.startswith(CHECK)
+    return played.end is End.ROLLED_BACK and beside
 
 
 def _told(played: Played) -> dict[str, Any]:
@@ -141,13 +144,14 @@ def measured(
 def detections(by_regression: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
     """For each regression how soon it was found, what it cost, and what became of the others.
 
-    It is put into requests: what rolls back by something else has not found it.
+    It is put into requests: what rolls back by something else has not found it, and says nothing of
+    what it costs until it is.
     """
     found = []
     for name, runs in by_regression.items():
-        ended = [one for one in runs if one.end is End.ROLLED_BACK]
-        caught = [one for one in ended if not _beside_requests(_check(one))]
-        times, costs = spread([one.seconds for one in caught]), spread([one.worse for one in runs])
+        own = [one for one in runs if not _ended_otherwise(one)]
+        caught = [one for one in own if one.end is End.ROLLED_BACK]
+        times, costs = spread([one.seconds for one in caught]), spread([one.worse for one in own])
         found.append(
             {
                 "regression": name,
@@ -156,7 +160,7 @@ def detections(by_regression: Mapping[str, Sequence[Played]]) -> list[dict[str, 
                 "seconds": times.to_json() if times else None,
                 "bad_answers": costs.to_json() if costs else None,
                 "promoted": sum(one.end is End.PROMOTED for one in runs),
-                "rolled_back_otherwise": len(ended) - len(caught),
+                "rolled_back_otherwise": len(runs) - len(own),
                 "inconclusive": sum(one.end is End.DEADLINE for one in runs),
                 "undecided": sum(one.end is End.CUT for one in runs),
             }

@@ -126,9 +126,14 @@ def test_a_check_that_rolls_back_has_not_found_what_is_wrong_with_the_requests()
         regression.name: [play(chosen, stretch(), measured, first=0, seed=1, regression=regression)]
         for regression in (Regression(name="nothing"), Regression(name="half", bad=0.5))
     }
-    nothing, half = summary.detections(found)
+    found["both"] = [*found["nothing"], *found["half"]]
+    nothing, half, both = summary.detections(found)
     assert (nothing["found"], nothing["rolled_back_otherwise"]) == (0, 1)
     assert (half["found"], half["rolled_back_otherwise"]) == (1, 0)
+    assert (both["runs"], both["found"], both["rolled_back_otherwise"]) == (2, 1, 1)
+    # What it costs until it is found is not told by a run that something else has ended.
+    assert nothing["bad_answers"] is None
+    assert both["bad_answers"] == half["bad_answers"]
     assert words.fate(nothing) == "1 rolled back by a check or saturation"
 
 
