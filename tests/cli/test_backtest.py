@@ -115,7 +115,6 @@ def test_checks_and_what_runs_out_are_played_and_named_where_they_decide(tmp_pat
     gateway = 'sum(rate(traefik_service_requests_total{code="500"}[1m])) < 9'
     checks = {
         "switchgear.dev/check.orders": "max(orders_failing) < 0.05",
-        "switchgear.dev/check.nobody": "max(nothing_counts_this) < 1",
         "switchgear.dev/check.gateway": gateway,
         # Several pods on both sides, which no store can match.
         "switchgear.dev/check.many": "max(process_open_fds / on (namespace) process_max_fds) < 2",
@@ -133,17 +132,15 @@ def test_checks_and_what_runs_out_are_played_and_named_where_they_decide(tmp_pat
         assert windows == {
             "check gateway": 0,
             "check many": 0,
-            "check nobody": 0,
             "check orders": report["windows"],
             "saturation: open files": report["windows"],
         }
-        # What is left out is no check of the runs, which wait for nothing that nobody counts.
+        # What cannot be asked is no check of the runs, which do not wait for it.
         assert report["promotion"]["waited_for"] == {}
         for told_ in (type_(where).stdout, page.read_text()):
             assert "decided by" in told_
             assert "check orders: canary 0.5, stable 0.01" in told_
             assert "saturation: open files: canary 0.9668, stable 0.05" in told_
-            assert "without check nobody in 4 of 4 windows: no value" in told_
             assert "found duplicate series for the match group" in told_
             assert "a gateway counts traefik_service_requests_total" in told_
 
@@ -152,9 +149,17 @@ def test_a_short_past_says_what_it_lacks_and_answers_the_rest(tmp_path: Path) ->
     check = {"switchgear.dev/check.orders": "sum(rate(orders_failed_total[1m])) < 0.05"}
     with practice(tmp_path, Past(seconds=2400, until=time.time()), **check) as where:
         report = told(where)
-        (left,) = (one for one in report["measured"] if one["name"] == "check orders")
-        assert left["left_out"] == [{"windows": report["windows"], "why": "no value"}]
-        assert report["promotion"]["promoted"] == report["promotion"]["runs"]
+        windows, promotion = report["windows"], report["promotion"]
+        (none,) = (one for one in report["measured"] if one["name"] == "check orders")
+        assert none["windows"] == windows
+        assert none["without_value"] == [{"windows": windows, "why": "no value"}]
+        assert none["left_out"] == []
+        # As in a daemon: nothing passes for want of a value.
+        assert promotion["inconclusive"] == promotion["runs"]
+        assert promotion["waited_for"] == {"check orders": promotion["runs"]}
+        words = type_(where).stdout
+        assert f"nothing is promoted in {windows} of {windows} windows" in words
+        assert "waiting for check orders" in words
         assert any("of history: the judge is told nothing" in note for note in report["notes"])
         assert report["detection"]
         assert report["false_rollbacks"]["at_most_share"] > 0.01

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much is asked for one window of the past beside requests, and what is left out of it."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,9 @@ from starlette.routing import Route
 
 from controller.adapters.prometheus.past import Archive
 from controller.adapters.prometheus.providers import choose
+from controller.adapters.prometheus.ranges import MOST_POINTS
 from controller.app.backtest import measuring
-from controller.app.backtest.measuring import MOST_GROUPS, MOST_VALUES, Beside
+from controller.app.backtest.measuring import MOST_GROUPS, MOST_VALUES, TOO_MANY, Beside
 from controller.core.backtest.rehearsal import Plan, planned
 from controller.core.backtest.stretch import Stretch
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey
@@ -38,12 +40,12 @@ def checks(*texts: str) -> tuple[UserCheck, ...]:
 MANY = checks(*(f"max(waiting_{name}) < 5" for name in "abcd"))
 
 
-def stretch(pods: int) -> Stretch:
-    row = [Tally(requests=100)] * 60
+def stretch(pods: int, intervals: int = 60) -> Stretch:
+    row = [Tally(requests=100)] * intervals
     rows = {f"checkout-5d9c7b6f48-x2x{DRAWN[pod]}4": row for pod in range(pods)}
     return Stretch(
-        at=AT, gap=15.0, rows=rows, others=[UNREPORTED] * 60, sums=dict.fromkeys(rows, 6000),
-        whole=Tally(requests=6000 * pods),
+        at=AT, gap=15.0, rows=rows, others=[UNREPORTED] * intervals,
+        sums=dict.fromkeys(rows, 100 * intervals), whole=Tally(requests=100 * intervals * pods),
     )  # fmt: skip
 
 
@@ -59,7 +61,13 @@ def plan() -> Plan:
 
 
 async def looked(
-    key: TrackKey, pods: int, asked: tuple[UserCheck, ...], sent: list[str], value: str = "1"
+    key: TrackKey,
+    pods: int,
+    asked: tuple[UserCheck, ...],
+    sent: list[str],
+    *,
+    value: str = "1",
+    intervals: int = 60,
 ) -> Beside:
     """By a store whose every check has that value at the begin, and that knows no gauges."""
 
@@ -74,7 +82,8 @@ async def looked(
     routes = [Route("/api/v1/query_range", ranged), Route("/api/v1/query", query)]
     async with app_serving(Starlette(routes=routes)) as url:
         archive = Archive(url, choose(["application"]))
-        found = await measuring.look(archive, key, plan(), stretch(pods), asked)
+        where = stretch(pods, intervals)
+        found = await measuring.look(archive, key, plan(), where, asked, given_up={})
         archive.close()
     return found
 
@@ -103,12 +112,53 @@ async def test_without_pods_everything_is_left_out_and_told() -> None:
     assert sent == []
 
 
-async def test_what_has_no_value_and_what_a_gateway_counts_are_left_out_each() -> None:
+async def test_checks_are_left_out_where_even_one_group_would_ask_too_much() -> None:
+    sent: list[str] = []
+    # The range of each query takes many parts, so that there is room for some of the checks.
+    found = await looked(BY_POD, 4, MANY, sent, intervals=12 * MOST_POINTS)
+    assert len(sent) <= MOST_VALUES
+    assert len(found.firsts) == 1
+    played = len(found.measured.checks)
+    assert 0 < played < len(MANY)
+    assert [*found.measured.checks] == [check.title for check in MANY[:played]]
+    for check in MANY[played:]:
+        assert found.left[check.title] == TOO_MANY
+    # Another check would have been too many.
+    assert len(sent) + len(sent) / played > MOST_VALUES
+
+
+async def test_a_check_without_a_value_is_played_and_what_a_gateway_counts_is_left_out() -> None:
     sent: list[str] = []
     asked = checks("sum(rate(traefik_service_requests_total[1m])) < 5", "max(waiting) < 5")
     found = await looked(BY_POD, 6, asked, sent, value="NaN")
-    assert set(found.left) == {"check c0", "check c1", "saturation"}
+    assert set(found.left) == {"check c0", "saturation"}
     assert "a gateway counts traefik_service_requests_total" in found.left["check c0"]
-    assert found.left["check c1"] == "no value"
     assert not any("traefik" in text for text in sent)
-    assert found.measured.checks == {}
+    assert set(found.measured.checks) == {"check c1"}
+    assert found.silent == {"check c1": "no value"}
+
+
+async def test_what_takes_the_store_too_long_is_told_and_not_asked_again() -> None:
+    sent: list[str] = []
+    over = asyncio.Event()
+
+    async def silent(request: Request) -> JSONResponse:
+        sent.append(request.query_params["query"])
+        await over.wait()
+        return JSONResponse({"data": {"result": []}})
+
+    routes = [Route("/api/v1/query_range", silent), Route("/api/v1/query", silent)]
+    given_up: dict[str, str] = {}
+    async with app_serving(Starlette(routes=routes)) as url:
+        archive = Archive(url, choose(["application"]), patience_seconds=0.2)
+        for _window in range(2):
+            found = await measuring.look(
+                archive, BY_POD, plan(), stretch(6), MANY[:1], given_up=given_up
+            )
+            assert found.left == given_up
+            assert found.measured.checks == {}
+        over.set()
+        archive.close()
+    assert set(given_up) == {"check c0", "saturation"}
+    assert all("in time, and was not asked again" in why for why in given_up.values())
+    assert len(sent) == 2

@@ -118,26 +118,35 @@ def _told(played: Played) -> dict[str, Any]:
 
 
 def measured(
-    played: Mapping[str, int], left: Mapping[tuple[str, str], int]
+    played: Mapping[str, int],
+    silent: Mapping[tuple[str, str], int],
+    left: Mapping[tuple[str, str], int],
 ) -> list[dict[str, Any]]:
     """What is judged beside requests: in how many windows it was played, and why not in others.
 
     Args:
         played: Windows by name.
-        left: Windows by name and reason.
+        silent: Those of them in which it had no value, by name and reason.
+        left: Windows in which it was not played, by name and reason.
     """
     names = sorted({*played, *(name for name, _ in left)})
     return [
         {
             "name": name,
             "windows": played.get(name, 0),
-            "left_out": [
-                {"windows": count, "why": why}
-                for (whose, why), count in sorted(left.items(), key=lambda pair: -pair[1])
-                if whose == name
-            ],
+            "without_value": _reasons(name, silent),
+            "left_out": _reasons(name, left),
         }
         for name in names
+    ]
+
+
+def _reasons(name: str, counts: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    """The most frequent one first."""
+    return [
+        {"windows": count, "why": why}
+        for (whose, why), count in sorted(counts.items(), key=lambda pair: -pair[1])
+        if whose == name
     ]
 
 

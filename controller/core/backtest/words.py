@@ -2,7 +2,7 @@
 """A report of a backtest in sentences and lines, for the terminal and for the page."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from controller.core.checkup import span
@@ -54,18 +54,28 @@ def basis(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def notes(report: Mapping[str, Any]) -> Iterator[str]:
-    """What is to be said of the answers, and all that was left out, with the most frequent reason.
+    """What is to be said of the answers, of what had no value, and of all that was left out.
 
-    The JSON has all reasons.
+    With the most frequent reason; the JSON has all.
     """
     yield from report["notes"]
     for one in report["measured"]:
-        reasons = one["left_out"]
-        if reasons:
-            count = sum(reason["windows"] for reason in reasons)
-            others = len(reasons) - 1
-            told = reasons[0]["why"] + (f" (and {others} other reasons)" if others else "")
-            yield f"without {one['name']} in {count} of {report['windows']} windows: {told}"
+        if one["without_value"]:
+            count, why = _mostly(one["without_value"])
+            yield (
+                f"nothing is promoted in {count} of {report['windows']} windows for want of "
+                f"{one['name']}: {why}"
+            )
+        if one["left_out"]:
+            count, why = _mostly(one["left_out"])
+            yield f"without {one['name']} in {count} of {report['windows']} windows: {why}"
+
+
+def _mostly(reasons: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
+    """In how many windows there was one of these reasons, and which."""
+    others = len(reasons) - 1
+    more = f" (and {others} other reason{'s' if others > 1 else ''})" if others else ""
+    return sum(reason["windows"] for reason in reasons), reasons[0]["why"] + more
 
 
 def false_rollbacks(report: Mapping[str, Any]) -> Iterator[str]:

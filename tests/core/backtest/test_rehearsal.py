@@ -269,10 +269,17 @@ def test_a_report_reads_as_text_and_as_a_page_without_scripts() -> None:
     report = {
         "target": "shop/checkout", "policy": "standard",
         "ladder": [{"share": "5 %", "seconds": 120}],
-        "windows": 1, "from": "a", "to": "b", "scrape_seconds": 15.0, "requests_per_second": 200.0,
+        "windows": 4, "from": "a", "to": "b", "scrape_seconds": 15.0, "requests_per_second": 200.0,
         "error_share": 0.002, "counters": "pods", "calibrated": 1, "phi": [1.2],
         "slow_beyond_seconds": [0.5], "notes": ["a < b"],
-        "measured": summary.measured({"check a": 1}, {("check b", "no value"): 1}),
+        "measured": summary.measured(
+            {"check a": 4, "check c": 3},
+            {("check c", "no value"): 2},
+            {
+                ("check b", "refused"): 1, ("check b", "no pods"): 3,
+                ("check d", "a"): 1, ("check d", "b"): 1, ("check d", "c"): 1,
+            },
+        ),
         "false_rollbacks": summary.false_rollbacks([*calm, *bad], 1),
         "detection": summary.detections(worse),
         "promotion": summary.promotions([*calm, *bad]),
@@ -281,8 +288,10 @@ def test_a_report_reads_as_text_and_as_a_page_without_scripts() -> None:
     told = words.text(report)
     assert "1 of 6 runs" in told
     assert "decided by errors (1)" in told
-    assert "judged beside requests, in so many windows: check a (1)" in told
-    assert "without check b in 1 of 1 windows: no value" in told
+    assert "judged beside requests, in so many windows: check a (4), check c (3)" in told
+    assert "without check b in 4 of 4 windows: no pods (and 1 other reason)\n" in told
+    assert "nothing is promoted in 2 of 4 windows for want of check c: no value\n" in told
+    assert told.endswith("without check d in 3 of 4 windows: a (and 2 other reasons)")
     assert "not found; 0 bad answers" in told
     assert "5 of 5 not found (5 promoted)" in told
     drawn = page(report)
@@ -292,5 +301,5 @@ def test_a_report_reads_as_text_and_as_a_page_without_scripts() -> None:
         assert ET.fromstring(picture).tag.endswith("svg")
     assert "&lt;nothing&gt;" in drawn
     assert "a &lt; b" in drawn
-    assert "without check b in 1 of 1 windows: no value" in drawn
+    assert "without check b in 4 of 4 windows: no pods" in drawn
     assert not any(word in drawn for word in ("<script", "http://127", "src=", "<nothing>"))
