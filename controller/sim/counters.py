@@ -120,17 +120,26 @@ def pod_series(subject: str, code: str) -> tuple[Labels, ...]:
 
 def process_gauges(pod: PodName, open_files: int) -> list[tuple[Labels, float]]:
     """What the process of a pod says of itself: files that it holds open, and how many it may."""
+    rest = _target(pod)
+    return [
+        ((("__name__", "process_open_fds"), *rest), float(open_files)),
+        ((("__name__", "process_max_fds"), *rest), 1024.0),
+    ]
+
+
+def target_up(pod: PodName) -> Labels:
+    """What Prometheus itself writes of a pod that it scrapes."""
+    return (("__name__", "up"), *_target(pod))
+
+
+def _target(pod: PodName) -> Labels:
     labels = {
         "instance": f"{pod.address}:8080",
         "job": "pods",
         "namespace": pod.namespace,
         "pod": pod.name,
     }
-    rest = tuple(sorted(labels.items()))
-    return [
-        ((("__name__", "process_open_fds"), *rest), float(open_files)),
-        ((("__name__", "process_max_fds"), *rest), 1024.0),
-    ]
+    return tuple(sorted(labels.items()))
 
 
 def _series(counter: str, duration: str, labels: dict[str, str]) -> tuple[Labels, ...]:

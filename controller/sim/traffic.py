@@ -27,6 +27,7 @@ from controller.sim.counters import (
     PodName,
     pod_series,
     process_gauges,
+    target_up,
 )
 
 ServiceKey = tuple[str, str]
@@ -213,8 +214,10 @@ class Traffic:
         self.advance()
         found = self.counters.scrape()
         if self.pods is not None:
-            self.pods.keep_alive(server.pod for server in self._servers.values() if server.alive)
+            living = [server.pod for server in self._servers.values() if server.alive]
+            self.pods.keep_alive(living)
             found += self.pods.scrape()
+            found += [(target_up(pod), 1.0) for pod in living]
         for server in self._servers.values():
             if server.alive and server.open_files is not None:
                 found += process_gauges(server.pod, server.open_files)
