@@ -2,8 +2,9 @@
 """Values that are measured beside requests: the teams' own checks and what pods use up.
 
 It runs beside the feed, so that a slow query of a team never delays the counts that most verdicts
-rest on, nor what is known of things that run out. That is one query for all runs; a check is one
-for each track of its run, and few are asked at a time: where they are slow they come less often.
+rest on, nor what is known of things that run out. That is one query for all runs, and tells also
+which pods are scraped; a check is one for each track of its run, and few are asked at a time: where
+they are slow they come less often.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import structlog
 from controller.core import errors
 from controller.core.evidence.measures import Gauge, Reading, Value
 from controller.core.evidence.readings import READ_SECONDS
+from controller.core.evidence.scraped import Scraped
 from controller.core.journal import story
 from controller.core.lifecycle import tracks, trial
 from controller.core.lifecycle.memory import Memory, Run
@@ -48,6 +50,8 @@ class _Measured:
     gauges: tuple[str, ...]
     """Names of what stable had a past of; nothing else is compared."""
     readings: list[Reading] = field(default_factory=list)
+    scraped: Scraped | None = None
+    """The newest that is known, however old."""
 
 
 class Measurer:
@@ -112,8 +116,13 @@ class Measurer:
         found.readings.clear()
         return fresh
 
+    def scraped(self, run: Run | None) -> Scraped | None:
+        """Which pods of a run are scraped; None: not known yet."""
+        found = self._followed.get(run.name) if run else None
+        return found.scraped if found else None
+
     async def run_gauges(self) -> None:
-        """Measure what can run out until cancelled; idle while nothing is followed."""
+        """Measure what can run out and who is scraped until cancelled; idle where nobody asks."""
         while True:
             await self._gauged()
             await self._clock.sleep(READ_SECONDS)
@@ -127,7 +136,8 @@ class Measurer:
             await self._clock.sleep(READ_SECONDS)
 
     async def _gauged(self) -> None:
-        gauged = [one for one in self._followed.values() if one.gauges]
+        asked = self._followed.values()
+        gauged = [one for one in asked if one.gauges or tracks.by_pods(one.run)]
         pods = [tracks.pods_of(one.run) for one in gauged]
         keys = {key for both in pods for key in (*both.canary, *both.stable)}
         if not keys:
@@ -138,6 +148,7 @@ class Measurer:
             self._failed("saturation", error)
             return
         for one, both in zip(gauged, pods, strict=True):
+            one.scraped = levels.scraped(both.canary, both.stable)
             values = tuple(
                 Value(
                     name=name,

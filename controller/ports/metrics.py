@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from controller.core.evidence.measures import Gauge
+from controller.core.evidence.scraped import Scraped
 from controller.core.evidence.series import PodsKey, TrackKey, TrackSeries
 
 
@@ -46,20 +47,32 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Levels:
-    """How much of what can run out is used up.
+    """How much of what can run out is used up, and whose pods are scraped.
 
     Attributes:
         evaluated_at: When the store answered.
         figures: For each version's pods the highest figure by the name of what was measured.
+        pods: The names of each version's pods that are scraped. None where the store tells nothing
+            of its targets, or has none.
     """
 
     evaluated_at: float
     figures: Mapping[PodsKey, Mapping[str, float]] = field(default_factory=dict)
+    pods: Mapping[PodsKey, frozenset[str]] = field(default_factory=dict)
 
     def of(self, track: Iterable[PodsKey], name: str) -> float | None:
         """The highest figure of that name in a track; None if it has none."""
         found = (self.figures.get(key, {}).get(name) for key in track)
         return max((figure for figure in found if figure is not None), default=None)
+
+    def scraped(self, canary: Iterable[PodsKey], stable: Iterable[PodsKey]) -> Scraped:
+        """Which pods of these two tracks are scraped."""
+        nobody = frozenset[str]()
+        return Scraped(
+            at=self.evaluated_at,
+            canary=nobody.union(*(self.pods.get(key, nobody) for key in canary)),
+            stable=nobody.union(*(self.pods.get(key, nobody) for key in stable)),
+        )
 
 
 class Counts(Protocol):
@@ -95,7 +108,10 @@ class Values(Protocol):
         ...
 
     async def saturation(self, keys: Collection[PodsKey]) -> Levels:
-        """What the pods of all these versions use up now: one query, however many there are."""
+        """What the pods of all these versions use up now, and which of them are scraped.
+
+        One query, however many there are.
+        """
         ...
 
     async def saturation_past(self, key: PodsKey, seconds: float) -> tuple[Gauge, ...]:

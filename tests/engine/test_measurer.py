@@ -3,13 +3,16 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 
 from controller.adapters.clock import LoopClock
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.calibration import UNKNOWN, watching
 from controller.core.evidence.measures import Gauge
+from controller.core.evidence.readings import READ_SECONDS
 from controller.core.evidence.series import PodsKey, TrackKey
 from controller.core.lifecycle.memory import Memory, Moments, Run
+from controller.core.policy.model import Traffic
 from controller.core.values import TargetRef
 from controller.engine.measurer import MOST_CHECKS, Measurer
 from controller.engine.meters import Meters
@@ -41,7 +44,10 @@ class Store:
 
     async def saturation(self, keys: Collection[PodsKey]) -> Levels:
         self.levels += bool(keys)
-        return Levels(evaluated_at=asyncio.get_running_loop().time())
+        stable = {
+            key: frozenset({f"{key.deployment}-{key.hash}-x2x4z"}) for key in keys if key.hash
+        }
+        return Levels(evaluated_at=asyncio.get_running_loop().time(), pods=stable)
 
     async def saturation_past(self, key: PodsKey, seconds: float) -> tuple[Gauge, ...]:
         self.asked.append((key, seconds))
@@ -93,6 +99,31 @@ def test_what_runs_out_is_not_waited_for_where_no_pod_of_the_canary_can_be_told(
         assert await measurer.past(run_of(0)) == (FILES,)
         assert await measurer.past(run_of(1, "c" * 40)) == ()
         assert await measurer.past(run_of(2, "c" * 39)) == (FILES,)
+
+    clock.run(story())
+
+
+def test_who_is_scraped_is_asked_for_a_run_that_pods_judge_and_for_no_other() -> None:
+    """Nothing that runs out is watched in either."""
+
+    async def story() -> None:
+        store = Store(slow=0.0)
+        measurer = Measurer(metrics=store, clock=LoopClock(), meters=Meters())
+        gateway = replace(run_of(0), calibration=None)
+        pods = replace(gateway, name="r1", traffic=Traffic.REPLICAS)
+        measurer.follow(Memory(run=gateway, moments=Moments(entered=0.0)))
+        task = asyncio.ensure_future(measurer.run_gauges())
+        await asyncio.sleep(READ_SECONDS * 2)
+        assert store.levels == 0
+        measurer.follow(Memory(run=pods, moments=Moments(entered=0.0)))
+        assert measurer.scraped(pods) is None
+        await asyncio.sleep(READ_SECONDS)
+        task.cancel()
+        known = measurer.scraped(pods)
+        assert known is not None
+        assert known.stable == {"checkout-5d9c7b6f48-x2x4z"}
+        assert measurer.scraped(gateway) is None
+        assert measurer.scraped(None) is None
 
     clock.run(story())
 

@@ -16,6 +16,8 @@ from tests.metrics import scraped
 
 STABLE = PodsKey("shop", "checkout", "6d4f7b9c8")
 CANARY = PodsKey("shop", "checkout-canary", "")
+NOBODY = "127.0.0.1:9"
+"""An address at which nobody listens."""
 PODS = {"checkout-6d4f7b9c8-x2x2x": 51, "checkout-canary-7c9d8f6b5-z4z4z": 950}
 
 
@@ -31,6 +33,7 @@ def test_every_query_is_promql_and_names_pods_and_metrics() -> None:
         assert isinstance(expr, promql_parser.VectorSelector)
         assert {m.name for m in expr.matchers.matchers} == {"__name__", "namespace", "pod"}
         assert "process_open_fds" in text
+        assert ('|up"' in text) is ("3600" not in text)
 
 
 @pytest.mark.parametrize(
@@ -56,19 +59,34 @@ BODY = "".join(
 
 
 @pytest.mark.slow
-async def test_a_real_prometheus_tells_what_both_versions_use(tmp_path: Path) -> None:
+async def test_a_real_prometheus_tells_what_both_versions_use_and_who_is_scraped(
+    tmp_path: Path,
+) -> None:
+    stable, canary = PODS
     async with (
         scraped.exposed(lambda: BODY) as target,
-        scraped.stored(tmp_path, {target: {}}) as url,
+        scraped.exposed(lambda: "") as silent,
+        scraped.stored(
+            tmp_path,
+            {
+                target: {},
+                silent: {"namespace": "shop", "pod": stable},
+                NOBODY: {"namespace": "shop", "pod": canary},
+            },
+        ) as url,
         scraped.reading(url, ["application"]) as store,
     ):
         async with asyncio.timeout(scraped.SEEN_SECONDS):
             levels = await store.saturation([STABLE, CANARY])
-            while not all(levels.figures.get(key) for key in (STABLE, CANARY)):
+            while not (
+                all(levels.figures.get(key) for key in (STABLE, CANARY)) and levels.pods[STABLE]
+            ):
                 await asyncio.sleep(0.2)
                 levels = await store.saturation([STABLE, CANARY])
         assert levels.figures[STABLE] == {"open files": pytest.approx(51 / 1024)}
         assert levels.figures[CANARY] == {"open files": pytest.approx(950 / 1024)}
+        # Of the canary's pod there is a target, which does not answer.
+        assert levels.pods == {STABLE: {stable}, CANARY: set()}
         # Seconds of a past are too few to say what is usual.
         assert await store.saturation_past(STABLE, 3600.0) == ()
         archive = Archive(url, choose(["application"]))

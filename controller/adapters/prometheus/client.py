@@ -131,7 +131,7 @@ class Prometheus:
         """See the port."""
         text = self.saturation_text(keys)
         rows, _, at = await self._ask(text, self._deadline, self._aside)
-        return Levels(evaluated_at=at, figures=self._saturation.figures(keys, rows, at))
+        return self._saturation.levels(keys, rows, at)
 
     def saturation_text(self, keys: Collection[PodsKey]) -> str:
         """The query that `saturation` sends, for people. Errors as `saturation`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pods use up: one query for all items of all runs, and the figures from its rows."""
+"""What pods use up and which are scraped: one query for all of it, and what its rows say."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
@@ -13,12 +13,16 @@ from controller.adapters.prometheus.mapping import samples_of
 from controller.adapters.prometheus.names import PodNames
 from controller.adapters.prometheus.providers import PodLabels
 from controller.adapters.prometheus.wire import Row
-from controller.core.evidence import saturation
+from controller.core.evidence import saturation, scraped
 from controller.core.evidence.measures import GAUGE_SECONDS, Gauge
 from controller.core.evidence.saturation import WINDOW_SECONDS, Item
 from controller.core.evidence.series import PodsKey, Series
+from controller.ports.metrics import Levels
 
 FILE: Final = "saturation.yaml"
+
+UP: Final = "up"
+"""What Prometheus writes of each of its targets: 1 if the scrape succeeded, else 0."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,28 +51,32 @@ class Saturation:
         self.items = found.items
 
     def query(self, keys: Collection[PodsKey]) -> str:
-        """One query for every item of all these pods, with the samples that a figure needs.
+        """One query for every item of all these pods, and for which of them are scraped.
 
         Raises:
             ValueError: A name is not one that Kubernetes would have accepted.
         """
-        return f"{self.selector(keys)}[{WINDOW_SECONDS:.0f}s]"
+        return f"{self._selector(keys, UP)}[{WINDOW_SECONDS:.0f}s]"
 
     def past_query(self, key: PodsKey, seconds: float) -> str:
         """The same of one version's past, thinned out at the store."""
         return self.selector([key]) + thinned(seconds, round(GAUGE_SECONDS))
 
-    def figures(
-        self, keys: Collection[PodsKey], rows: Iterable[Row], at: float
-    ) -> dict[PodsKey, dict[str, float]]:
-        """The figure of each item by the pods that have it."""
-        found: dict[PodsKey, dict[str, float]] = {}
+    def levels(self, keys: Collection[PodsKey], rows: Iterable[Row], at: float) -> Levels:
+        """The figure of each item by the pods that have it, and which pods are scraped."""
+        figures: dict[PodsKey, dict[str, float]] = {}
+        pods: dict[PodsKey, frozenset[str]] = {}
         # The store tells its time in whole seconds, and no sample is from the future.
         until = at + 1.0
         for key, series in self._sorted(keys, rows).items():
-            figures = ((item, saturation.figure(item, series, until)) for item in self.items)
-            found[key] = {item.name: known for item, known in figures if known is not None}
-        return found
+            known = ((item, saturation.figure(item, series, until)) for item in self.items)
+            figures[key] = {item.name: figure for item, figure in known if figure is not None}
+            pods[key] = frozenset(
+                dict(one.labels)[self._labels.pod]
+                for one in series.get(UP, ())
+                if scraped.succeeds(one.samples, at)
+            )
+        return Levels(evaluated_at=at, figures=figures, pods=pods)
 
     def lines(
         self, key: PodsKey, names: Collection[str], rows: Iterable[Row], moments: Sequence[float]
@@ -96,7 +104,11 @@ class Saturation:
 
     def selector(self, keys: Collection[PodsKey]) -> str:
         """Every series of every item of all these pods. Errors as `query`."""
+        return self._selector(keys)
+
+    def _selector(self, keys: Collection[PodsKey], *more: str) -> str:
         metrics = {name for item in self.items for name in (item.metric, item.of) if name}
+        metrics |= {*more}
         names = "|".join(sorted(metrics))
         return f'{{__name__=~"{names}",{PodNames(self._labels, keys).matchers()}}}'
 

@@ -14,8 +14,9 @@ from controller.core.evidence import checks, past
 from controller.core.evidence.past import Past
 from controller.core.evidence.reasons import percent
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey, TrackSeries
+from controller.core.evidence.settings import oldest
 from controller.core.evidence.tally import INFINITE
-from controller.core.lifecycle import tracks, trial
+from controller.core.lifecycle import tracks
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.policy.model import LatencyLimit
@@ -257,7 +258,7 @@ def _stable(
         "error_share": bad / total if total else None,
         "newest_sample_seconds": round(age, 1),
     }
-    if age > trial.oldest(known.gap):
+    if age > oldest(known.gap):
         advice = "see why it is not scraped any more: the targets' page of Prometheus shows it"
         return checkup.problem(
             "metrics", f"{text}: too old to judge by", advice=advice, notes=queries, facts=facts

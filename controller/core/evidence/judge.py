@@ -120,6 +120,7 @@ def judge(
     *,
     gate: Gate,
     hard_trips: Sequence[Reason] = (),
+    unseen: Sequence[Reason] = (),
     alone: bool = False,
 ) -> Verdict:
     """What the evidence says now.
@@ -130,6 +131,7 @@ def judge(
         now: Seconds since the epoch by the metrics store's own clock.
         gate: What a PASS at this weight asks for.
         hard_trips: Failures that need no statistics, from `pods.hard_trips`.
+        unseen: What is missing among the counts, from `scraped.lacking`.
         alone: No stable pod serves any more, so that a PASS asks nothing of stable.
     """
     level = evidence.level
@@ -153,7 +155,7 @@ def judge(
             stable=Tally(requests=trip.stable[1], errors=trip.stable[0]),
         )
     found = [*_doubts(evidence, settings), *readings.doubts(evidence, settings)]
-    found += [*_blind(evidence, settings, now - evidence.last_at, alone=alone)]
+    found += [*_blind(evidence, settings, now - evidence.last_at, alone=alone), *unseen]
     found += [*readings.unread(evidence, settings, now, proven=gate.proven)]
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]
     if found:

@@ -25,6 +25,7 @@ class Code(enum.StrEnum):
     NO_LATENCY_DATA = "NoLatencyData"
     LATENCY_LIMIT_UNMEASURABLE = "LatencyLimitUnmeasurable"
     METRICS_STALE = "MetricsStale"
+    PODS_NOT_SCRAPED = "PodsNotScraped"
     EVIDENCE_AGAINST = "EvidenceAgainst"
     ABOVE_LIMIT = "AboveLimit"
     STABLE_VIOLATES_LIMIT = "StableViolatesLimit"

@@ -14,6 +14,9 @@ from controller.core.evidence.measures import Assertion, Gauge
 SATURATION: Final = "saturation"
 """Name of the check on all gauges together."""
 
+OLD_SCRAPES: Final = 3
+"""Data older than so many scrape intervals (and 15 s) are no data."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -165,6 +168,11 @@ class Settings:
     def log_doubt(self) -> float:
         """Evidence from which on nothing passes any more: 1/sqrt(alpha)."""
         return self.log_needed / 2
+
+
+def oldest(scrape_seconds: float) -> float:
+    """So old data may be, in seconds; older ones are none."""
+    return max(15.0, OLD_SCRAPES * scrape_seconds)
 
 
 def restart_rate(planned_intervals: int) -> float:

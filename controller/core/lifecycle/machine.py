@@ -12,7 +12,16 @@ from dataclasses import replace
 from typing import Final
 
 from controller.core import effects
-from controller.core.lifecycle import climb, exposure, native, prepare, promote, rollback, trial
+from controller.core.lifecycle import (
+    climb,
+    coverage,
+    exposure,
+    native,
+    prepare,
+    promote,
+    rollback,
+    trial,
+)
 from controller.core.lifecycle.memory import Ending, Memory
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import (
@@ -85,7 +94,7 @@ def _stopwatch(situation: Situation, memory: Memory) -> Memory:
 
 def _fed(situation: Situation, memory: Memory) -> Memory:
     if memory.phase in WATCHED and not isinstance(situation.policy, tuple):
-        return trial.fed(situation, memory)
+        return coverage.timed(situation, trial.fed(situation, memory))
     return memory
 
 

@@ -77,6 +77,8 @@ class Moments:
     """Since when the routes have shown the wanted weight."""
     checkpoint: float | None = None
     """When the evidence was last made durable."""
+    unscraped: float | None = None
+    """Since when some pod is not scraped of which there should be counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

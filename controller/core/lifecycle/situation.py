@@ -13,6 +13,7 @@ from controller.core.effects import Effect, SplitRef
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.judge import Verdict
 from controller.core.evidence.measures import Reading
+from controller.core.evidence.scraped import Scraped
 from controller.core.evidence.tally import Interval
 from controller.core.lifecycle.memory import Lane, Memory, split_of
 from controller.core.observation import Latches, Pod, Preflight, Service, View
@@ -64,6 +65,8 @@ class Situation:
     """What was scraped since the last tick."""
     readings: tuple[Reading, ...] = ()
     """What was measured beside requests since the last tick."""
+    scraped: Scraped | None = None
+    """Which pods of the run are scraped, as last read; None: not known."""
     scraped_at: float | None = None
     """Scrape time of the newest sample of either track; None before the first."""
     metrics_age: float | None = None

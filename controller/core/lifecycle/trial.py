@@ -6,6 +6,7 @@ turns bad while the next pods start is caught at the same scrape as one that doe
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from msgspec import structs
@@ -13,10 +14,11 @@ from msgspec import structs
 from controller.core.evidence import judge as evidence
 from controller.core.evidence import pods
 from controller.core.evidence.calibration import UNKNOWN, Calibration
-from controller.core.evidence.judge import Gate, Outcome, Verdict
+from controller.core.evidence.judge import Gate, Outcome, Reason, Verdict
 from controller.core.evidence.readings import read
-from controller.core.evidence.settings import Limits, Settings, restart_rate
+from controller.core.evidence.settings import Limits, Settings, oldest, restart_rate
 from controller.core.evidence.tally import UNREPORTED, Interval
+from controller.core.lifecycle import coverage
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.table import ARMED, SERVED
@@ -39,9 +41,6 @@ LEAST_MARGIN = 0.005
 
 LEAST_SCRAPES = 2
 """A step that its budget would end sooner lasts for so many."""
-
-OLD_SCRAPES = 3
-"""Data older than so many scrape intervals (and 15 s) are no data."""
 
 
 def ladder(situation: Situation, run: Run) -> tuple[Step, ...]:
@@ -114,11 +113,6 @@ def settings(situation: Situation, run: Run) -> Settings:
         beta=BETA / (run.slips + 1) ** 2,
     )
     return calibration(run).applied(chosen)
-
-
-def oldest(scrape_seconds: float) -> float:
-    """So old data may be, in seconds; older ones are none."""
-    return max(15.0, OLD_SCRAPES * scrape_seconds)
 
 
 def calibration(run: Run) -> Calibration:
@@ -222,7 +216,14 @@ def _tracks(memory: Memory, interval: Interval) -> Interval:
 
 
 def verdict(situation: Situation, memory: Memory) -> Verdict:
-    """What evidence and pod state say now."""
+    """What evidence and pod state say now; a PASS stands on the counts of all pods."""
+    found = _judged(situation, memory, coverage.lasting(situation, memory))
+    if found.outcome is not Outcome.PASS:
+        return found
+    return _judged(situation, memory, coverage.doubts(situation, memory))
+
+
+def _judged(situation: Situation, memory: Memory, unseen: Sequence[Reason]) -> Verdict:
     chosen = settings(situation, memory.run)
     armed = memory.phase in ARMED
     rolled = [pod for pod in situation.rolled or () if not pod.orphan]
@@ -234,6 +235,7 @@ def verdict(situation: Situation, memory: Memory) -> Verdict:
         if armed
         else gate(situation, memory.run),
         hard_trips=pods.hard_trips([*situation.view.pods, *rolled]),
+        unseen=unseen,
         alone=armed,
     )
 

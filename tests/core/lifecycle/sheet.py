@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass, field
 
+from controller.core.evidence.scraped import Scraped
 from controller.core.evidence.tally import Interval, Tally
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.situation import Request, Situation
@@ -71,6 +72,10 @@ class Sheet:
     """The Deployment rolls pod by pod instead of all at once."""
     orphans: dict[str, int] = field(default_factory=dict)
     """Pods by digest that no ReplicaSet owns any more."""
+    unscraped: dict[str, int] = field(default_factory=dict)
+    """So many pods of these versions are not scraped, of the canary's and the Deployment's own."""
+    unread: bool = False
+    """Nobody has said yet which pods are scraped."""
 
     def pods_behind(self) -> dict[str, int]:
         """Pods that the user's Service selects, by digest; the canary's among them."""
@@ -255,6 +260,7 @@ class Sheet:
             preflight=self.preflight,
             rolled=tuple(self._rolled(memory)) if memory else None,
             intervals=intervals,
+            scraped=None if self.unread else self._scraped(),
             scraped_at=self.scraped,
             metrics_age=self.metrics_age,
             clock=self.scraped,
@@ -279,6 +285,18 @@ class Sheet:
             if HASHES[digest] in hashes
             for number in range(count)
         ]
+
+    def _scraped(self) -> Scraped:
+        """Pods by the names that they have in the view and among the rolled ones."""
+        missing = self.unscraped.get(NEW, 0)
+        twins = [pod.name for pod in self._pods()]
+        own = [f"{NEW}-owned-{number}" for number in range(self.sets.get(NEW, 0))]
+        stable = range(self.sets.get(OLD, 0) - self.unscraped.get(OLD, 0))
+        return Scraped(
+            at=self.scraped,
+            canary=frozenset([*twins[missing:], *own[missing:]]),
+            stable=frozenset(f"{OLD}-owned-{number}" for number in stable),
+        )
 
     def _interval(self) -> Interval:
         share = self.share() if self.routed else self.exposure()

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the counts that judge a run are those of all its pods.
+
+A pod that has just started is not scraped yet, which is nothing to tell of. So it is told when it
+lasts; but nothing passes meanwhile.
+"""
+
+from typing import Final
+
+from controller.core.evidence.reasons import Code, Reason
+from controller.core.evidence.saturation import WINDOW_SECONDS
+from controller.core.evidence.scraped import LATE_SECONDS, lacking
+from controller.core.evidence.settings import OLD_SCRAPES
+from controller.core.lifecycle.memory import Memory, Run
+from controller.core.lifecycle.situation import Situation
+from controller.core.lifecycle.table import ARMED, Phase
+from controller.core.lifecycle.tracks import by_pods
+
+FIRST_SCRAPE_SECONDS: Final = 30.0
+"""So long it may take at least until a pod that is ready is discovered and scraped."""
+
+
+def unscraped(situation: Situation, run: Run) -> tuple[Reason, ...]:
+    """The pods without counts, where pods count themselves and it is known who is scraped."""
+    known = situation.scraped
+    if known is None or not known.tells(situation.clock) or not by_pods(run):
+        return ()
+    if situation.scrape_seconds >= WINDOW_SECONDS:
+        return ()  # Between two scrapes nothing of a target would be seen.
+    rolled = situation.rolled or () if run.phase is Phase.BAKING else ()
+    stable = next((s for s in situation.view.replica_sets if s.hash == run.stable_hash), None)
+    return tuple(
+        lacking(
+            known,
+            canary=[*situation.view.pods, *(pod for pod in rolled if not pod.orphan)],
+            stable=stable.ready if stable is not None and run.phase not in ARMED else None,
+        )
+    )
+
+
+def timed(situation: Situation, memory: Memory) -> Memory:
+    """The memory that knows since when pods are not scraped."""
+    since = memory.moments.unscraped
+    if not unscraped(situation, memory.run):
+        return memory if since is None else memory.at(unscraped=None)
+    return memory.at(unscraped=situation.now) if since is None else memory
+
+
+def lasting(situation: Situation, memory: Memory) -> tuple[Reason, ...]:
+    """The pods without counts, if there have been some for longer than a start takes."""
+    since = memory.moments.unscraped
+    patience = max(FIRST_SCRAPE_SECONDS, OLD_SCRAPES * situation.scrape_seconds)
+    if since is None or situation.now - since < patience:
+        return ()
+    return unscraped(situation, memory.run)
+
+
+def doubts(situation: Situation, memory: Memory) -> tuple[Reason, ...]:
+    """Why a PASS would not stand on the counts of all pods.
+
+    A restart lets nothing pass that was held for it: the first reading is waited for. Not without
+    end, since a store may refuse to answer this question alone.
+    """
+    waited = situation.now - memory.moments.entered
+    if situation.scraped is not None or not by_pods(memory.run) or waited >= LATE_SECONDS:
+        return unscraped(situation, memory.run)
+    message = "it is not known yet which pods are scraped"
+    return (Reason(check="data", code=Code.METRICS_STALE, message=message),)
