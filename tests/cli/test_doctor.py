@@ -242,6 +242,19 @@ def test_pods_without_their_labels(tmp_path: Path) -> None:
         assert "PodMonitor" in problems[0]["advice"]
 
 
+def test_a_pod_of_stable_that_is_not_scraped_stands_in_the_way(tmp_path: Path) -> None:
+    """Where pods judge; what a gateway counts has all of them."""
+    for route in (False, True):
+        world = quiet_world(rate=40.0, replicas=4, route=route, annotations=BY_PODS)
+        with practice(world, tmp_path / str(route)) as found:
+            name = str(world.pods(version="v1")[0]["metadata"]["name"])
+            world.prometheus.faults.hide = name
+            told = found.told(code=0 if route else 1)
+            problems = [one["message"] for one in findings(told, "metrics", "problem")]
+            words = "1 of 4 pods of stable is not scraped: its answers are not counted"
+            assert problems == ([] if route else [words])
+
+
 def _refuse(found: Practice, *parts: str) -> None:
     """Let the API server forbid what has one of these texts in its path."""
 

@@ -16,7 +16,7 @@ from controller.core.evidence.reasons import percent
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey, TrackSeries
 from controller.core.evidence.settings import oldest
 from controller.core.evidence.tally import INFINITE
-from controller.core.lifecycle import tracks
+from controller.core.lifecycle import coverage, tracks
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.policy.model import LatencyLimit
@@ -78,6 +78,7 @@ async def look(
             switched, run = await _elsewhere(metrics, choice, situation, run)
             stable, canary = keys_of(situation, run)
             batch = await metrics.samples(WINDOW_SECONDS, {*stable, *canary})
+        unseen = await _unscraped(metrics, situation, run)
     except errors.MetricsUnavailable as error:
         message = f"Prometheus gave no answer: {error.message}"
         advice = error.advice or "give its address, the part before /api/v1, with --prometheus"
@@ -92,6 +93,7 @@ async def look(
     known = past.read(series, series)
     told.append(_stable(series, known, batch, stable, queries))
     told.append(_canary(batch, canary, metrics.texts(WINDOW_SECONDS, canary)))
+    told += unseen
     if series is not None and provider is not None:
         told += _paced(known)
         limits = () if isinstance(situation.policy, tuple) else situation.policy.latency
@@ -274,6 +276,20 @@ def _canary(batch: Batch, keys: Sequence[TrackKey], queries: tuple[str, ...]) ->
     else:
         text = f"canary ({who}): has series, of a run under way or of one before"
     return checkup.ok("metrics", text, notes=queries, facts=facts)
+
+
+async def _unscraped(metrics: Prometheus, situation: Situation, run: Run) -> list[Finding]:
+    """Whether all pods are scraped, where their own counts judge."""
+    if not tracks.by_pods(run):
+        return []
+    pods = tracks.pods_of(run)
+    levels = await metrics.saturation({*pods.canary, *pods.stable})
+    known = replace(situation, scraped=levels.scraped(pods.canary, pods.stable))
+    advice = "the targets' page of Prometheus says why; a run passes nothing while it is so"
+    return [
+        checkup.problem("metrics", reason.message, advice=advice)
+        for reason in coverage.unscraped(known, run)
+    ]
 
 
 def _paced(known: Past) -> Iterator[Finding]:
