@@ -6,6 +6,7 @@ version is in order, and nothing but the data is wrong.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,14 @@ from typing import Final
 
 from controller.adapters.clock import LoopClock
 from controller.adapters.prometheus.client import Prometheus
+from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.judge import Outcome, Verdict
 from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Memory, Moments, Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.table import Phase
-from controller.core.observation import View
+from controller.core.lifecycle.tracks import pods_of
+from controller.core.observation import Pod, ReplicaSet, View
 from controller.core.policy.model import (
     PRESETS,
     Bake,
@@ -31,7 +34,9 @@ from controller.core.policy.model import (
 from controller.core.values import TargetRef
 from controller.engine.feed import Feed
 from controller.engine.meters import Meters
-from tests.metrics.shapes.exporter import Pod, Track
+from controller.ports.metrics import Levels
+from tests.metrics.shapes.exporter import Pod as Counting
+from tests.metrics.shapes.exporter import Track
 
 PHASES: Final = ("before", "mid", "bake")
 DWELL: Final = 10.5
@@ -47,6 +52,17 @@ PODS: Final = {
     "stable": (f"checkout-{HASH}-x2x4z", f"checkout-{HASH}-bbbbb"),
     "canary": (f"checkout-canary-{HASH}-x2x4z", f"checkout-canary-{HASH}-bbbbb"),
 }
+
+VIEW: Final = View(
+    deployment=None,
+    replica_sets=(
+        ReplicaSet(
+            name=f"checkout-{HASH}", uid="r", hash=HASH, digest="", revision=1, replicas=2, ready=2
+        ),
+    ),
+    pods=tuple(Pod(name=name, uid=name, phase="Running", ready=True) for name in PODS["canary"]),
+)
+"""All pods of both versions are ready from the beginning to the end."""
 
 POLICY: Final = replace(
     PRESETS[Preset.FAST],
@@ -101,14 +117,15 @@ class Case:
         return evidence is not None and evidence.window.at is not None
 
     def situation(self) -> Situation:
-        return Situation(now=0.0, view=View(deployment=None), policy=POLICY, scrape_seconds=1.0)
+        return Situation(now=0.0, view=VIEW, policy=POLICY, scrape_seconds=1.0)
 
-    def look(self, feed: Feed, at: float) -> None:
+    def look(self, feed: Feed, at: float, levels: Levels | None) -> None:
         """Take in what is new, open the window when it is time, and ask the judge."""
-        reading = feed.reading(self.memory.run)
+        reading, pods = feed.reading(self.memory.run), pods_of(self.memory.run)
         situation = replace(
             self.situation(), intervals=reading.intervals, clock=reading.clock,
             scrape_seconds=reading.scrape_seconds, now=at,
+            scraped=levels.scraped(pods.canary, pods.stable) if levels else None,
         )  # fmt: skip
         self.memory = trial.fed(situation, self.memory)
         if at >= OPENS and not self.opened and reading.clock:
@@ -137,7 +154,7 @@ def tracks(cases: Iterable[Case], born: float) -> Iterator[tuple[tuple[str, str]
     """Pods for each case. Stable's are older."""
     for case in cases:
         for name in PODS:
-            pods = [Pod(born=born - (100.0 if name == "stable" else 0.0)) for _ in range(2)]
+            pods = [Counting(born=born - (100.0 if name == "stable" else 0.0)) for _ in range(2)]
             yield (case.space, name), Track(pods=pods)
 
 
@@ -164,11 +181,20 @@ async def followed(store: Prometheus, cases: list[Case], begin: float, until: fl
     feed = Feed(metrics=store, clock=LoopClock(), meters=Meters())
     for case in cases:
         feed.follow(case.memory)
+    keys = {
+        key
+        for both in (pods_of(case.memory.run) for case in cases)
+        for key in (*both.canary, *both.stable)
+    }
+    levels: Levels | None = None
     while (at := time.time() - begin) < until:
         await feed.look()
+        # Of a store that fails stands what it said last.
+        with contextlib.suppress(MetricsUnavailable):
+            levels = await store.saturation(keys)
         at = time.time() - begin
         for case in cases:
-            case.look(feed, at)
+            case.look(feed, at, levels)
         if all(case.lasting or case.passed_at(spoilt(case.phase)[1]) for case in cases):
             return
         await asyncio.sleep(LOOK)

@@ -142,7 +142,7 @@ def _faults(name: str, case: Case, holds: Iterable[str]) -> list[str]:
 
 
 async def test_bad_data_hold_and_come_to_an_end(tmp_path: Path) -> None:
-    """Twenty-three shapes of what is scraped, seven of what is answered, and a store that restarts.
+    """Twenty-four shapes of what is scraped, seven of what is answered, and a store that restarts.
 
     Each begins before a step's window, in the middle of a step, and in the bake.
     """
