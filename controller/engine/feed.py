@@ -16,6 +16,7 @@ from controller.core import errors
 from controller.core.evidence import calibration, past, replay
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.samples import difference
+from controller.core.evidence.scraped import Jobs
 from controller.core.evidence.series import Cursor, TrackKey, TrackSeries
 from controller.core.evidence.tally import Interval
 from controller.core.lifecycle.memory import Memory, Run
@@ -52,6 +53,8 @@ would only be sent and parsed again: the cursors remember what was counted for a
 MOST_WARNINGS: Final = 50
 """Warnings of one look that are logged; more say the same of other targets."""
 
+NOBODY: Final = Jobs()
+
 log = structlog.get_logger(__name__)
 
 
@@ -64,6 +67,8 @@ class Reading:
     age_seconds: float | None = None
     scrape_seconds: float = USUAL_SECONDS
     clock: float = 0.0
+    jobs: Jobs = NOBODY
+    """Who scrapes the run's counters."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +87,7 @@ class _Follower:
     """Between two of its own scrapes: neighbours may be scraped once a minute."""
     laggard: float | None = None
     """Time stamp of the newest sample of the counter that is due next."""
+    jobs: Jobs = NOBODY
 
     def due_at(self) -> float:
         """When to look for its next scrape, by the store's clock."""
@@ -166,6 +172,7 @@ class Feed:
             age_seconds=age,
             scrape_seconds=follower.scrape_seconds,
             clock=clock,
+            jobs=follower.jobs,
         )
 
     async def run(self) -> None:
@@ -246,6 +253,7 @@ class Feed:
             )
             follower.cursor = opening.cursor
         follower.opened = True
+        follower.jobs = Jobs.of(canary, stable)
         follower.replay_from = None
         newborn = follower.tracks.newborn
         found = difference(follower.cursor, canary, stable, newborn=newborn)

@@ -17,7 +17,7 @@ import structlog
 from controller.core import errors
 from controller.core.evidence.measures import Gauge, Reading, Value
 from controller.core.evidence.readings import READ_SECONDS
-from controller.core.evidence.scraped import Scraped
+from controller.core.evidence.scraped import Jobs, Scraped
 from controller.core.journal import story
 from controller.core.lifecycle import tracks, trial
 from controller.core.lifecycle.memory import Memory, Run
@@ -25,7 +25,7 @@ from controller.core.policy.model import UserCheck
 from controller.core.values import TargetRef
 from controller.engine.meters import Meters
 from controller.ports.clock import Clock
-from controller.ports.metrics import Values
+from controller.ports.metrics import Levels, Values
 
 PAST_SECONDS: Final = 3600.0
 """How much of stable's past says what it uses: it is gone through between two other things."""
@@ -50,8 +50,8 @@ class _Measured:
     gauges: tuple[str, ...]
     """Names of what stable had a past of; nothing else is compared."""
     readings: list[Reading] = field(default_factory=list)
-    scraped: Scraped | None = None
-    """The newest that is known, however old."""
+    levels: Levels | None = None
+    """The newest that are known, however old."""
 
 
 class Measurer:
@@ -116,10 +116,13 @@ class Measurer:
         found.readings.clear()
         return fresh
 
-    def scraped(self, run: Run | None) -> Scraped | None:
-        """Which pods of a run are scraped; None: not known yet."""
+    def scraped(self, run: Run | None, jobs: Jobs) -> Scraped | None:
+        """Which pods of a run are scraped by the jobs that bring its counts; None: not known."""
         found = self._followed.get(run.name) if run else None
-        return found.scraped if found else None
+        if found is None or found.levels is None:
+            return None
+        pods = tracks.pods_of(found.run)
+        return found.levels.scraped(pods.canary, pods.stable, jobs)
 
     async def run_gauges(self) -> None:
         """Measure what can run out and who is scraped until cancelled; idle where nobody asks."""
@@ -148,7 +151,7 @@ class Measurer:
             self._failed("saturation", error)
             return
         for one, both in zip(gauged, pods, strict=True):
-            one.scraped = levels.scraped(both.canary, both.stable)
+            one.levels = levels
             values = tuple(
                 Value(
                     name=name,

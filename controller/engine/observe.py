@@ -102,7 +102,7 @@ class Observer:
             calibration=calibration,
             intervals=reading.intervals,
             readings=self._measurer.readings(memory.run if memory else None),
-            scraped=self._measurer.scraped(memory.run if memory else None),
+            scraped=self._measurer.scraped(memory.run if memory else None, reading.jobs),
             scraped_at=reading.scraped_at,
             metrics_age=reading.age_seconds,
             scrape_seconds=reading.scrape_seconds,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from controller.core.evidence.measures import Gauge
-from controller.core.evidence.scraped import Scraped
+from controller.core.evidence.scraped import Jobs, Scraped
 from controller.core.evidence.series import PodsKey, TrackKey, TrackSeries
 
 
@@ -52,27 +52,33 @@ class Levels:
     Attributes:
         evaluated_at: When the store answered.
         figures: For each version's pods the highest figure by the name of what was measured.
-        pods: The names of each version's pods that are scraped. None where the store tells nothing
-            of its targets, or has none.
+        pods: For each version the names of its pods that are scraped, by the job that does so.
     """
 
     evaluated_at: float
     figures: Mapping[PodsKey, Mapping[str, float]] = field(default_factory=dict)
-    pods: Mapping[PodsKey, frozenset[str]] = field(default_factory=dict)
+    pods: Mapping[PodsKey, Mapping[str, frozenset[str]]] = field(default_factory=dict)
 
     def of(self, track: Iterable[PodsKey], name: str) -> float | None:
         """The highest figure of that name in a track; None if it has none."""
         found = (self.figures.get(key, {}).get(name) for key in track)
         return max((figure for figure in found if figure is not None), default=None)
 
-    def scraped(self, canary: Iterable[PodsKey], stable: Iterable[PodsKey]) -> Scraped:
-        """Which pods of these two tracks are scraped."""
-        nobody = frozenset[str]()
+    def scraped(self, canary: Iterable[PodsKey], stable: Iterable[PodsKey], jobs: Jobs) -> Scraped:
+        """Which pods of two tracks are scraped by the jobs that bring their counts.
+
+        A track without counts yet is scraped by whichever job does so.
+        """
         return Scraped(
             at=self.evaluated_at,
-            canary=nobody.union(*(self.pods.get(key, nobody) for key in canary)),
-            stable=nobody.union(*(self.pods.get(key, nobody) for key in stable)),
+            canary=self._by(jobs.canary, canary),
+            stable=self._by(jobs.stable, stable),
         )
+
+    def _by(self, jobs: Collection[str], track: Iterable[PodsKey]) -> frozenset[str]:
+        """The pods of a track that these jobs scrape, or any if there are none."""
+        found = ((job, names) for key in track for job, names in self.pods.get(key, {}).items())
+        return frozenset[str]().union(*(names for job, names in found if not jobs or job in jobs))
 
 
 class Counts(Protocol):

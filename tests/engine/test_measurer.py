@@ -10,6 +10,7 @@ from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.calibration import UNKNOWN, watching
 from controller.core.evidence.measures import Gauge
 from controller.core.evidence.readings import READ_SECONDS
+from controller.core.evidence.scraped import Jobs
 from controller.core.evidence.series import PodsKey, TrackKey
 from controller.core.lifecycle.memory import Memory, Moments, Run
 from controller.core.policy.model import Traffic
@@ -45,7 +46,12 @@ class Store:
     async def saturation(self, keys: Collection[PodsKey]) -> Levels:
         self.levels += bool(keys)
         stable = {
-            key: frozenset({f"{key.deployment}-{key.hash}-x2x4z"}) for key in keys if key.hash
+            key: {
+                "pods": frozenset({f"{key.deployment}-{key.hash}-x2x4z"}),
+                "sidecars": frozenset({f"{key.deployment}-{key.hash}-bbbbb"}),
+            }
+            for key in keys
+            if key.hash
         }
         return Levels(evaluated_at=asyncio.get_running_loop().time(), pods=stable)
 
@@ -107,7 +113,7 @@ def test_who_is_scraped_is_asked_for_a_run_that_pods_judge_and_for_no_other() ->
     """Nothing that runs out is watched in either."""
 
     async def story() -> None:
-        store = Store(slow=0.0)
+        store, jobs = Store(slow=0.0), Jobs(stable=frozenset({"pods"}))
         measurer = Measurer(metrics=store, clock=LoopClock(), meters=Meters())
         gateway = replace(run_of(0), calibration=None)
         pods = replace(gateway, name="r1", traffic=Traffic.REPLICAS)
@@ -116,14 +122,17 @@ def test_who_is_scraped_is_asked_for_a_run_that_pods_judge_and_for_no_other() ->
         await asyncio.sleep(READ_SECONDS * 2)
         assert store.levels == 0
         measurer.follow(Memory(run=pods, moments=Moments(entered=0.0)))
-        assert measurer.scraped(pods) is None
+        assert measurer.scraped(pods, jobs) is None
         await asyncio.sleep(READ_SECONDS)
         task.cancel()
-        known = measurer.scraped(pods)
+        known = measurer.scraped(pods, jobs)
         assert known is not None
         assert known.stable == {"checkout-5d9c7b6f48-x2x4z"}
-        assert measurer.scraped(gateway) is None
-        assert measurer.scraped(None) is None
+        anybody = measurer.scraped(pods, Jobs())
+        assert anybody is not None
+        assert len(anybody.stable) == 2
+        assert measurer.scraped(gateway, jobs) is None
+        assert measurer.scraped(None, jobs) is None
 
     clock.run(story())
 

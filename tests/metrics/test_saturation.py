@@ -86,7 +86,7 @@ async def test_a_real_prometheus_tells_what_both_versions_use_and_who_is_scraped
         assert levels.figures[STABLE] == {"open files": pytest.approx(51 / 1024)}
         assert levels.figures[CANARY] == {"open files": pytest.approx(950 / 1024)}
         # Of the canary's pod there is a target, which does not answer.
-        assert levels.pods == {STABLE: {stable}, CANARY: set()}
+        assert levels.pods == {STABLE: {"demo": {stable}}, CANARY: {}}
         # Seconds of a past are too few to say what is usual.
         assert await store.saturation_past(STABLE, 3600.0) == ()
         archive = Archive(url, choose(["application"]))

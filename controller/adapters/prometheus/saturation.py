@@ -16,7 +16,7 @@ from controller.adapters.prometheus.wire import Row
 from controller.core.evidence import saturation, scraped
 from controller.core.evidence.measures import GAUGE_SECONDS, Gauge
 from controller.core.evidence.saturation import WINDOW_SECONDS, Item
-from controller.core.evidence.series import PodsKey, Series
+from controller.core.evidence.series import JOB, PodsKey, Series
 from controller.ports.metrics import Levels
 
 FILE: Final = "saturation.yaml"
@@ -65,18 +65,23 @@ class Saturation:
     def levels(self, keys: Collection[PodsKey], rows: Iterable[Row], at: float) -> Levels:
         """The figure of each item by the pods that have it, and which pods are scraped."""
         figures: dict[PodsKey, dict[str, float]] = {}
-        pods: dict[PodsKey, frozenset[str]] = {}
+        pods: dict[PodsKey, dict[str, frozenset[str]]] = {}
         # The store tells its time in whole seconds, and no sample is from the future.
         until = at + 1.0
         for key, series in self._sorted(keys, rows).items():
             known = ((item, saturation.figure(item, series, until)) for item in self.items)
             figures[key] = {item.name: figure for item, figure in known if figure is not None}
-            pods[key] = frozenset(
-                dict(one.labels)[self._labels.pod]
-                for one in series.get(UP, ())
-                if scraped.succeeds(one.samples, at)
-            )
+            pods[key] = self._scraped(series.get(UP, ()), at)
         return Levels(evaluated_at=at, figures=figures, pods=pods)
+
+    def _scraped(self, ups: Iterable[Series], at: float) -> dict[str, frozenset[str]]:
+        """By job the pods of whose targets one is scraped."""
+        found: dict[str, set[str]] = {}
+        for one in ups:
+            if scraped.succeeds(one.samples, at):
+                labels = dict(one.labels)
+                found.setdefault(labels.get(JOB, ""), set()).add(labels[self._labels.pod])
+        return {job: frozenset(names) for job, names in found.items()}
 
     def lines(
         self, key: PodsKey, names: Collection[str], rows: Iterable[Row], moments: Sequence[float]

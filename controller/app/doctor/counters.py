@@ -13,6 +13,7 @@ from controller.core.checkup import Finding
 from controller.core.evidence import checks, past
 from controller.core.evidence.past import Past
 from controller.core.evidence.reasons import percent
+from controller.core.evidence.scraped import Jobs
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey, TrackSeries
 from controller.core.evidence.settings import oldest
 from controller.core.evidence.tally import INFINITE
@@ -78,7 +79,8 @@ async def look(
             switched, run = await _elsewhere(metrics, choice, situation, run)
             stable, canary = keys_of(situation, run)
             batch = await metrics.samples(WINDOW_SECONDS, {*stable, *canary})
-        unseen = await _unscraped(metrics, situation, run)
+        jobs = Jobs.of(joined(batch, canary), joined(batch, stable))
+        unseen = await _unscraped(metrics, situation, run, jobs)
     except errors.MetricsUnavailable as error:
         message = f"Prometheus gave no answer: {error.message}"
         advice = error.advice or "give its address, the part before /api/v1, with --prometheus"
@@ -278,13 +280,15 @@ def _canary(batch: Batch, keys: Sequence[TrackKey], queries: tuple[str, ...]) ->
     return checkup.ok("metrics", text, notes=queries, facts=facts)
 
 
-async def _unscraped(metrics: Prometheus, situation: Situation, run: Run) -> list[Finding]:
+async def _unscraped(
+    metrics: Prometheus, situation: Situation, run: Run, jobs: Jobs
+) -> list[Finding]:
     """Whether all pods are scraped, where their own counts judge."""
     if not tracks.by_pods(run):
         return []
     pods = tracks.pods_of(run)
     levels = await metrics.saturation({*pods.canary, *pods.stable})
-    known = replace(situation, scraped=levels.scraped(pods.canary, pods.stable))
+    known = replace(situation, scraped=levels.scraped(pods.canary, pods.stable, jobs))
     advice = "the targets' page of Prometheus says why; a run passes nothing while it is so"
     return [
         checkup.problem("metrics", reason.message, advice=advice)

@@ -4,16 +4,19 @@
 A pod that is not scraped has no counts, and nothing in those of the others shows it. The metrics
 store writes for each of its targets whether the scrape succeeded; that is held against the pods
 that are ready. It speaks against no version, so that it can only hold.
+
+Only the jobs that bring the counts are looked at: a sidecar's port may be scraped where the pod's
+own is not, and what is pushed into the store comes by no job at all.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from controller.core.evidence.readings import READ_SECONDS
 from controller.core.evidence.reasons import Code, Reason
 from controller.core.evidence.saturation import WINDOW_SECONDS
-from controller.core.evidence.series import Sample
+from controller.core.evidence.series import Sample, TrackSeries
 from controller.core.evidence.settings import oldest
 from controller.core.observation import Pod
 
@@ -29,10 +32,25 @@ MOST_NAMES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """Names of the jobs that bring the counts of each track; none: no count has come yet."""
+
+    canary: frozenset[str] = frozenset()
+    stable: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, canary: TrackSeries | None, stable: TrackSeries | None) -> "Jobs":
+        """Those of the series of both tracks."""
+        none = frozenset[str]()
+        return cls(canary=canary.jobs if canary else none, stable=stable.jobs if stable else none)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scraped:
     """Names of the pods that are scraped, as the metrics store last said.
 
-    Where no pod is among them nothing is known: what is pushed into a store has no targets.
+    Of a track of which there is none nothing is known: either its counts come by another way, or
+    there are none, which they tell themselves.
 
     Attributes:
         at: When the store said so, by its own clock.
@@ -41,13 +59,12 @@ class Scraped:
     """
 
     at: float
-    canary: frozenset[str] = field(default=frozenset())
-    stable: frozenset[str] = field(default=frozenset())
+    canary: frozenset[str] = frozenset()
+    stable: frozenset[str] = frozenset()
 
     def tells(self, now: float) -> bool:
-        """Whether it says anything at this time, by the store's clock."""
-        fresh = now - self.at <= LATE_SECONDS
-        return fresh and bool(self.canary or self.stable)
+        """Whether it says anything of this time, by the store's clock."""
+        return now - self.at <= LATE_SECONDS
 
 
 def succeeds(samples: Sequence[Sample], at: float) -> bool:
@@ -73,10 +90,12 @@ def lacking(
     """
     ready = [pod.name for pod in canary if pod.ready and not pod.deleting]
     unseen = [name for name in ready if name not in scraped.canary]
-    if unseen:
+    if scraped.canary and unseen:
         yield _reason(len(unseen), len(ready), "the canary", unseen)
-    missing = 0 if stable is None else stable - len(scraped.stable)
-    if stable is not None and missing > SPARE * stable:
+    if stable is None or not scraped.stable:
+        return
+    missing = stable - len(scraped.stable)
+    if missing > SPARE * stable:
         yield _reason(missing, stable, "stable", ())
 
 

@@ -14,6 +14,9 @@ import msgspec
 Label = Annotated[str, msgspec.Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")]
 """The name of a label or metric that a query takes as it stands."""
 
+JOB: Final = "job"
+"""The label by which the store tells who scrapes a target."""
+
 _LONGEST_STEM: Final = 58
 """Kubernetes cuts what stands before the drawn suffix of a pod's name to so many characters."""
 
@@ -99,6 +102,11 @@ class TrackSeries:
     buckets: tuple[tuple[float, Series], ...] = ()
     target_labels: tuple[str, ...] = ("instance", "job", "pod")
     pod_label: str = ""
+
+    @property
+    def jobs(self) -> frozenset[str]:
+        """The jobs that scrape these counters, or whatever else gives them that label."""
+        return frozenset(dict(series.labels).get(JOB, "") for series in self.requests)
 
     def until(self, at: float) -> "TrackSeries":
         """What had been scraped by then."""

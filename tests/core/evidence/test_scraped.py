@@ -5,10 +5,11 @@ import pytest
 
 from controller.core.evidence.judge import Code, Gate, Outcome, judge, start
 from controller.core.evidence.reasons import Reason
-from controller.core.evidence.scraped import Scraped, lacking, succeeds
-from controller.core.evidence.series import Sample
+from controller.core.evidence.scraped import Jobs, Scraped, lacking, succeeds
+from controller.core.evidence.series import PodsKey, Sample, Series, TrackSeries
 from controller.core.evidence.settings import Settings
 from controller.core.observation import Pod
+from controller.ports.metrics import Levels
 
 AT = 5000.0
 
@@ -60,11 +61,35 @@ def test_of_stable_a_tenth_may_be_missing(ready: int, seen: int, missing: int) -
     assert messages(*lacking(scraped("a", stable=seen), canary=pods("a"))) == []
 
 
-def test_a_reading_tells_something_while_it_is_young_and_names_anybody() -> None:
+def test_of_a_track_of_which_nobody_is_scraped_nothing_is_known() -> None:
+    """Its counts may be pushed; that there are none is told by themselves."""
+    assert messages(*lacking(scraped(stable=2), canary=pods("a"), stable=2)) == []
+    assert messages(*lacking(scraped("a"), canary=pods("a"), stable=2)) == []
+
+
+def test_a_reading_tells_something_while_it_is_young() -> None:
     assert scraped("a").tells(AT + 60)
-    assert scraped(stable=1).tells(AT)
     assert not scraped("a").tells(AT + 61)
-    assert not scraped().tells(AT)
+
+
+def counters(*jobs: str) -> TrackSeries:
+    return TrackSeries(requests=tuple(Series((("job", job),), ()) for job in jobs))
+
+
+def test_only_the_jobs_that_bring_the_counts_are_looked_at() -> None:
+    """A track without counts yet is scraped by whichever job does so."""
+    twin, old = PodsKey("shop", "checkout-canary", ""), PodsKey("shop", "checkout", "h")
+    both = {"app": frozenset("a"), "mesh": frozenset("ab")}
+    levels = Levels(evaluated_at=AT, pods={twin: both, old: {"mesh": frozenset("s")}})
+
+    def seen(canary: TrackSeries | None, stable: TrackSeries | None) -> tuple[str, str]:
+        found = levels.scraped([twin], [old], Jobs.of(canary, stable))
+        return "".join(sorted(found.canary)), "".join(found.stable)
+
+    assert seen(counters("app", "app"), counters("app")) == ("a", "")
+    assert seen(counters("app", "mesh"), counters("mesh")) == ("ab", "s")
+    assert seen(None, None) == ("ab", "s")
+    assert seen(counters("pushed"), None) == ("", "s")
 
 
 @pytest.mark.parametrize(

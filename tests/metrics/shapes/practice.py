@@ -125,7 +125,7 @@ class Case:
         situation = replace(
             self.situation(), intervals=reading.intervals, clock=reading.clock,
             scrape_seconds=reading.scrape_seconds, now=at,
-            scraped=levels.scraped(pods.canary, pods.stable) if levels else None,
+            scraped=levels.scraped(pods.canary, pods.stable, reading.jobs) if levels else None,
         )  # fmt: skip
         self.memory = trial.fed(situation, self.memory)
         if at >= OPENS and not self.opened and reading.clock:
