@@ -13,7 +13,8 @@ import pytest
 
 from controller.demo.stories import NAMES
 
-pytestmark = pytest.mark.slow
+# One after the other: clients and pods of a single one fill a core.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole stories")]
 
 STORY_SECONDS = 110.0
 GONE_SECONDS = 20.0

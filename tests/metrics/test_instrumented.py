@@ -69,7 +69,8 @@ async def send(url: str, times: Mapping[str, int]) -> None:
             answer = await http.get(path)
             assert answer.is_server_error == (path in {"/crash", "/status/500", "/status/503"})
 
-    few = httpx.Limits(max_connections=10)
+    # A connection that was kept may be closed by a crash while it is taken again.
+    few = httpx.Limits(max_connections=10, max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=url, trust_env=False, limits=few, timeout=10.0) as http:
         await asyncio.gather(*(ask(http, path) for path, n in times.items() for _ in range(n)))
 

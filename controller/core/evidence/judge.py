@@ -73,7 +73,7 @@ class Verdict:
         data_at: Scrape time of the newest interval judged; None before the first.
         evidence: The accumulators that it was read from.
         settings: The settings of the run.
-        seconds_to_go: When to expect an end of HOLD if all goes on as it does; None if unknown.
+        gate: What a PASS asked for.
     """
 
     outcome: Outcome
@@ -89,7 +89,7 @@ class Verdict:
     data_at: float | None
     evidence: Evidence
     settings: Settings
-    seconds_to_go: float | None = None
+    gate: Gate
 
     # What only people ask for is found when they do: most verdicts are looked at by nobody.
 
@@ -105,6 +105,13 @@ class Verdict:
     def at_most(self) -> float:
         """The same the other way."""
         return self.evidence.proof.bound(self.settings.beta)
+
+    @property
+    def seconds_to_go(self) -> float | None:
+        """When to expect an end of HOLD if all goes on as it does; None if unknown."""
+        if self.outcome is not Outcome.HOLD:
+            return None
+        return gates.seconds_to_go(self.evidence, self.settings, self.gate)
 
     @property
     def parts(self) -> tuple[tuple[str, float], ...]:
@@ -137,13 +144,13 @@ def judge(
     level = evidence.level
     if hard_trips:
         return _verdict(
-            evidence, settings, Outcome.FAIL, tuple(hard_trips), check=hard_trips[0].check,
-            level=level, fast=True,
+            evidence, settings, gate, Outcome.FAIL, tuple(hard_trips),
+            check=hard_trips[0].check, level=level, fast=True,
         )  # fmt: skip
     trip = evidence.trip
     if trip is not None:
         found_bad = _verdict(
-            evidence, settings, Outcome.FAIL, (_failure(trip, evidence, settings),),
+            evidence, settings, gate, Outcome.FAIL, (_failure(trip, evidence, settings),),
             check=trip.check, level=trip.log_evidence, fast=trip.fast,
         )  # fmt: skip
         if evidence.window.canary.requests or trip.words:
@@ -160,24 +167,25 @@ def judge(
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]
     if found:
         return _verdict(
-            evidence, settings, Outcome.HOLD, tuple(found), check=found[0].check, level=level,
-            seconds_to_go=gates.seconds_to_go(evidence, settings, gate),
-        )  # fmt: skip
+            evidence, settings, gate, Outcome.HOLD, tuple(found), check=found[0].check, level=level
+        )
     passed = _passed(evidence, level, settings)
     _, deciding = checks.composite(settings, evidence)
-    return _verdict(evidence, settings, Outcome.PASS, (passed,), check=deciding.name, level=level)
+    return _verdict(
+        evidence, settings, gate, Outcome.PASS, (passed,), check=deciding.name, level=level
+    )
 
 
 def _verdict(
     evidence: Evidence,
     settings: Settings,
+    gate: Gate,
     outcome: Outcome,
     reasons: tuple[Reason, ...],
     *,
     check: str,
     level: float,
     fast: bool = False,
-    seconds_to_go: float | None = None,
 ) -> Verdict:
     return Verdict(
         outcome=outcome,
@@ -193,7 +201,7 @@ def _verdict(
         data_at=evidence.last_at if math.isfinite(evidence.last_at) else None,
         evidence=evidence,
         settings=settings,
-        seconds_to_go=seconds_to_go,
+        gate=gate,
     )
 
 
@@ -236,10 +244,12 @@ def _doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     window = evidence.window
     shared = stable_violates(evidence, settings)
     for check in checks.checks(settings, evidence):
+        if not check.absolute:
+            continue
         canary, stable = check.figures(window.canary), check.figures(window.stable)
         if check == shared:
             yield _limit(check, canary or (0, 0), stable or (0, 0), Code.STABLE_VIOLATES_LIMIT)
-        elif check.absolute and canary and canary[0] > check.limit * canary[1]:
+        elif canary and canary[0] > check.limit * canary[1]:
             yield _limit(check, canary, stable or (0, 0), Code.ABOVE_LIMIT)
     level = evidence.level
     if level >= settings.log_doubt:
