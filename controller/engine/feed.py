@@ -253,9 +253,10 @@ class Feed:
             )
             follower.cursor = opening.cursor
         follower.opened = True
-        follower.jobs = Jobs.of(canary, stable)
         follower.replay_from = None
         newborn = follower.tracks.newborn
+        if newborn:  # A gateway's jobs say nothing of pods.
+            follower.jobs = Jobs.of(canary, stable)
         found = difference(follower.cursor, canary, stable, newborn=newborn)
         follower.cursor = found.cursor
         follower.intervals.extend(found.intervals)

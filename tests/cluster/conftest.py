@@ -29,9 +29,6 @@ QUICK = (
 )
 """How long a gateway takes until a weight is in force is as shipped; the rest is quick."""
 
-ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes"
-"""They would be in every new configuration of the data planes."""
-
 STARTED = pytest.StashKey[list[float]]()
 
 LOST = "cluster/lost"
@@ -223,7 +220,8 @@ async def space(lab: Lab) -> AsyncIterator[Space]:
         yield found
     finally:
         for namespace in (found.name, found.system):
-            await emptied(lab.api, namespace, ROUTES)
+            # Routes would be in every new configuration of the data planes.
+            await emptied(lab.api, namespace, "httproutes")
 
 
 @pytest.fixture

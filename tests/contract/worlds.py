@@ -228,24 +228,19 @@ async def _real(kubeconfig: Path) -> AsyncIterator[World]:
             await emptied(world.port, world.namespace)
 
 
-RUNNING = (
-    "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
-    "/apis/apps/v1/namespaces/{}/deployments",
-    "/apis/apps/v1/namespaces/{}/replicasets",
-    "/apis/batch/v1/namespaces/{}/jobs",
-    "/api/v1/namespaces/{}/pods",
-)
+RUNNING = ("horizontalpodautoscalers", "deployments", "replicasets", "jobs", "pods")
 """What goes on working in a namespace that nobody looks at any more."""
 
 
 async def emptied(port: Port, namespace: str, *more: str) -> None:
-    """Take away what goes on working in a namespace of a real cluster, and collections like that.
+    """Take away what goes on working in a namespace of a real cluster, and more kinds of objects.
 
     The rest ends with the cluster: for a namespace that is deleted the control plane asks for
     every kind of object there is twice, which together was half of all that it was asked for.
     """
-    for path in (*RUNNING, *more):
-        await port.request("DELETE", path.format(namespace), {}, {}, b"")
+    world = World(kind=REAL, port=port, namespace=namespace)
+    for plural in (*RUNNING, *more):
+        await world.send("DELETE", world.path(plural))
 
 
 async def _fresh(kind: str, port: Port) -> World:

@@ -56,7 +56,7 @@ class Saturation:
         Raises:
             ValueError: A name is not one that Kubernetes would have accepted.
         """
-        return f"{self._selector(keys, UP)}[{WINDOW_SECONDS:.0f}s]"
+        return f"{self.selector(keys, UP)}[{WINDOW_SECONDS:.0f}s]"
 
     def past_query(self, key: PodsKey, seconds: float) -> str:
         """The same of one version's past, thinned out at the store."""
@@ -107,11 +107,8 @@ class Saturation:
         series = self._sorted([key], rows).get(key, {})
         return saturation.gauges(self.items, series, at, seconds)
 
-    def selector(self, keys: Collection[PodsKey]) -> str:
-        """Every series of every item of all these pods. Errors as `query`."""
-        return self._selector(keys)
-
-    def _selector(self, keys: Collection[PodsKey], *more: str) -> str:
+    def selector(self, keys: Collection[PodsKey], *more: str) -> str:
+        """Every series of every item of all these pods, and of more metrics. Errors as `query`."""
         metrics = {name for item in self.items for name in (item.metric, item.of) if name}
         metrics |= {*more}
         names = "|".join(sorted(metrics))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.core.evidence.reasons import Code, Reason, percent, power, seconds
-from controller.core.evidence.safe import Timely
+from controller.core.evidence.safe import Proof, Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence
 
@@ -50,7 +50,6 @@ def lacking(evidence: Evidence, settings: Settings, gate: Gate, *, alone: bool) 
     yield from _unripe(evidence, settings, gate.dwell_seconds, alone=alone)
     if gate.proven:
         yield from _unproven(evidence, settings)
-        yield from _untimely(evidence, settings)
     if math.isfinite(gate.budget):
         yield from _costly(evidence, settings, gate)
 
@@ -88,52 +87,72 @@ def _unripe(
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """One thing that must be proven of the canary.
+
+    Attributes:
+        check: What it is called.
+        words: What is to be proven, after "not yet proven".
+        proof: What speaks for it.
+        most: How much must be ruled out: a margin, or a share of slow answers.
+        n: Requests that have been seen.
+    """
+
+    check: str
+    words: str
+    proof: Proof | Timely
+    most: float
+    n: int
+
+    @property
+    def log_evidence(self) -> float:
+        """Natural logarithm of the evidence for it."""
+        return self.proof.log_evidence(self.most)
+
+
+def _claims(evidence: Evidence, settings: Settings) -> Iterator[_Claim]:
+    """That it is no worse than stable by more than the margin, and that it keeps the limits.
+
+    A limit for which there is no bound, or no histogram yet, is a reason of its own.
+    """
+    margin, canary = settings.safe_margin, evidence.window.canary
+    yield _Claim(
+        check=PROOF,
+        words=f"to be within {percent(margin)} of stable",
+        proof=evidence.proof,
+        most=margin,
+        n=canary.requests,
+    )
+    for (_, allowed), known in zip(settings.limits.latency, evidence.timely, strict=False):
+        share, bound = settings.slow_ruled_out(allowed), f"{known.seconds:g} s"
+        if known.seconds:
+            yield _Claim(
+                check=f"{PROOF} latency {bound}",
+                words=f"that no more than {percent(share)} are slower than {bound}",
+                proof=known,
+                most=share,
+                n=canary.timed,
+            )
+
+
 def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """Nothing speaks against it, and too little for it yet."""
-    proof, needed = evidence.proof.log_evidence(settings.safe_margin), settings.log_proven
-    if proof >= needed:
-        return
-    wait = _wait(proof, needed, evidence.window.seconds)
-    about = f", {seconds(wait)}" if wait is not None else ""
-    yield Reason(
-        check=PROOF,
-        code=Code.NOT_PROVEN,
-        message=f"not yet proven to be within {percent(settings.safe_margin)} of stable: "
-        f"{power(max(proof, 0.0))} of {power(needed)}{about}",
-        canary_value=evidence.proof.bound(settings.beta),
-        n=evidence.window.canary.requests,
-        limit=settings.safe_margin,
-    )
-
-
-def _untimely(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
-    """Latency limits that the canary keeps as far as is seen, and too little was seen."""
-    for share, known in _limits(evidence, settings):
-        proof, needed = known.log_evidence(share), settings.log_proven
-        if proof >= needed:
+    for claim in _claims(evidence, settings):
+        have, needed = claim.log_evidence, settings.log_proven
+        if have >= needed:
             continue
-        wait = _wait(proof, needed, evidence.window.seconds)
+        wait = _wait(have, needed, evidence.window.seconds)
         about = f", {seconds(wait)}" if wait is not None else ""
         yield Reason(
-            check=f"{PROOF} latency {known.seconds:g} s",
+            check=claim.check,
             code=Code.NOT_PROVEN,
-            message=f"not yet proven that no more than {percent(share)} are slower than "
-            f"{known.seconds:g} s: {power(max(proof, 0.0))} of {power(needed)}{about}",
-            canary_value=known.bound(settings.beta),
-            n=evidence.window.canary.timed,
-            limit=share,
+            message=f"not yet proven {claim.words}: "
+            f"{power(max(have, 0.0))} of {power(needed)}{about}",
+            canary_value=claim.proof.bound(settings.beta),
+            n=claim.n,
+            limit=claim.most,
         )
-
-
-def _limits(evidence: Evidence, settings: Settings) -> Iterator[tuple[float, Timely]]:
-    """The share that must be ruled out and the proof, of each limit that there is a bound for.
-
-    That there is none, or no histogram yet, is a reason of its own.
-    """
-    limits = zip(settings.limits.latency, evidence.timely, strict=False)
-    return (
-        (settings.slow_ruled_out(allowed), known) for (_, allowed), known in limits if known.seconds
-    )
 
 
 def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reason]:
@@ -189,8 +208,9 @@ def seconds_to_go(evidence: Evidence, settings: Settings, gate: Gate) -> float |
         max(gate.dwell_seconds - window.seconds, 0.0),
     ]
     if gate.proven:
-        proofs = [evidence.proof.log_evidence(settings.safe_margin)]
-        proofs += [known.log_evidence(share) for share, known in _limits(evidence, settings)]
-        waits += [_wait(proof, settings.log_proven, window.seconds) for proof in proofs]
+        waits += [
+            _wait(claim.log_evidence, settings.log_proven, window.seconds)
+            for claim in _claims(evidence, settings)
+        ]
     known = [wait for wait in waits if wait is not None]
     return max(known) if len(known) == len(waits) and max(known) > 0 else None

@@ -220,7 +220,8 @@ def verdict(situation: Situation, memory: Memory) -> Verdict:
     found = _judged(situation, memory, coverage.lasting(situation, memory))
     if found.outcome is not Outcome.PASS:
         return found
-    return _judged(situation, memory, coverage.doubts(situation, memory))
+    doubts = coverage.doubts(situation, memory)
+    return _judged(situation, memory, doubts) if doubts else found
 
 
 def _judged(situation: Situation, memory: Memory, unseen: Sequence[Reason]) -> Verdict:
