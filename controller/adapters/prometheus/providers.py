@@ -5,10 +5,12 @@ Adding a provider means adding a file. What cannot be said in it (another way of
 a new field here, never a branch on a provider's name.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from types import MappingProxyType
 from typing import Annotated, Final, assert_never
 
 import msgspec
@@ -186,7 +188,8 @@ def choose(auto: Sequence[str]) -> Choice:
     return Choice(known=load(), auto=tuple(auto))
 
 
-def load() -> dict[str, Provider]:
+@functools.cache  # The files are part of the program.
+def load() -> Mapping[str, Provider]:
     """All providers by name.
 
     Raises:
@@ -198,7 +201,7 @@ def load() -> dict[str, Provider]:
         if file.name.endswith(".yaml"):
             provider = parse(file.read_text(encoding="utf-8"), file.name)
             found[provider.name] = provider
-    return found
+    return MappingProxyType(found)
 
 
 def parse(text: str, name: str) -> Provider:

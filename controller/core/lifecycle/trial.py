@@ -45,16 +45,20 @@ LEAST_SCRAPES = 2
 
 def ladder(situation: Situation, run: Run) -> tuple[Step, ...]:
     """The run's steps, each under the caps as they are now."""
+    return tuple(_capped(situation, step) for step in _steps(situation, run))
+
+
+def _steps(situation: Situation, run: Run) -> tuple[Step, ...]:
+    """The run's steps under the caps as they were when it began."""
     if run.ladder:
-        steps = tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in run.ladder)
-    else:
-        steps = caps.ladder(situation.plan, situation.ceilings)
-    return tuple(
-        Step(
-            weight_bp=caps.least(step, situation.plan, situation.ceilings).limit_bp,
-            dwell_seconds=step.dwell_seconds,
-        )
-        for step in steps
+        return tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in run.ladder)
+    return caps.ladder(situation.plan, situation.ceilings)
+
+
+def _capped(situation: Situation, step: Step) -> Step:
+    return Step(
+        weight_bp=caps.least(step, situation.plan, situation.ceilings).limit_bp,
+        dwell_seconds=step.dwell_seconds,
     )
 
 
@@ -69,7 +73,7 @@ def planned(run: Run, policy: Policy) -> tuple[Step, ...]:
 
 def rungs(situation: Situation, run: Run) -> int:
     """How many steps the ladder has; the rung of that number is the bake, the next the commit."""
-    return len(ladder(situation, run))
+    return len(_steps(situation, run))
 
 
 def final(situation: Situation, run: Run) -> int:
@@ -79,9 +83,9 @@ def final(situation: Situation, run: Run) -> int:
 
 def rung(situation: Situation, run: Run, index: int) -> Step:
     """Weight and dwell of a rung: a step, the bake, or the whole."""
-    steps = ladder(situation, run)
+    steps = _steps(situation, run)
     if index < len(steps):
-        return steps[index]
+        return _capped(situation, steps[index])
     if index == len(steps) and run.promotion is Promotion.SHIFT:
         bake = situation.plan.bake
         return Step(weight_bp=bake.weight_bp, dwell_seconds=bake.seconds)
@@ -128,7 +132,6 @@ def gate(situation: Situation, run: Run) -> Gate:
     faster than that allows.
     """
     index, policy = run.step, situation.plan
-    chosen = settings(situation, run)
     step, after = rung(situation, run, index), rung(situation, run, index + 1)
     scrape = max(situation.scrape_seconds, 1.0)
     steered = policy.budget is not None and index < rungs(situation, run)
@@ -142,7 +145,7 @@ def gate(situation: Situation, run: Run) -> Gate:
             after.dwell_seconds if after.weight_bp < WHOLE_BP else policy.bake.seconds,
             LEAST_SCRAPES * scrape,
         ),
-        reaction_seconds=chosen.cap_scrapes * scrape + situation.settle_seconds,
+        reaction_seconds=calibration(run).cap_scrapes * scrape + situation.settle_seconds,
     )
 
 

@@ -7,6 +7,7 @@ schemas behind it are the ones that the server itself works with.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from controller.sim.apiserver.errors import JsonObject
@@ -36,6 +37,7 @@ _REVIEW_GROUPS = {
 _SCALE = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
 
 
+@functools.cache  # Every request asks whether its path is one of these.
 def _group_versions() -> dict[str, list[Resource]]:
     out: dict[str, list[Resource]] = {name: [] for name in _REVIEW_GROUPS}
     for served in RESOURCES:
@@ -62,6 +64,7 @@ def document(path: str) -> JsonObject | None:
     return next((group for group in _groups() if path == f"/apis/{group['name']}"), None)
 
 
+@functools.cache
 def _groups() -> list[JsonObject]:
     grouped: dict[str, list[str]] = {}
     for name in sorted(_group_versions()):
