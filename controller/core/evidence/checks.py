@@ -116,7 +116,7 @@ class Check:
 
     def scores(
         self, interval: Interval, settings: Settings, tolerance: float
-    ) -> tuple[float, ...] | None:
+    ) -> Sequence[float] | None:
         """Log e of the interval per alternative; None where there is nothing to compare.
 
         Args:
@@ -125,19 +125,20 @@ class Check:
             tolerance: r0 as it is for this interval.
         """
         if self.kind is Kind.LATENCY:
-            canary = latency.cells(interval.canary.buckets, self.bounds)
-            stable = latency.cells(interval.stable.buckets, self.bounds)
-            if canary is None or stable is None:
+            quick = latency.cells(interval.canary.buckets, self.bounds)
+            usual = latency.cells(interval.stable.buckets, self.bounds)
+            if quick is None or usual is None:
                 return None
             bets = latency.family(self.bounds, self.past, settings.latency_tolerance)
-            return latency.scores(bets, canary, stable, settings.latency_tolerance)
+            return latency.scores(bets, quick, usual, settings.latency_tolerance)
         if self.kind is Kind.ERRORS:
-            terms = eprocess.odds(
-                interval.canary.requests, interval.stable.requests, tolerance, settings.margin
+            canary, stable = interval.canary, interval.stable
+            return eprocess.relative(
+                (canary.errors, canary.requests),
+                (stable.errors, stable.requests),
+                tolerance,
+                settings.margin,
             )
-            if terms is None:
-                return None
-            return eprocess.relative(terms, interval.canary.errors, interval.stable.errors)
         # What is measured beside requests comes by readings, and has no figures here.
         figures = self.figures(interval.canary)
         if figures is None or figures[1] <= 0:
@@ -157,9 +158,14 @@ def checks(settings: Settings, evidence: Evidence) -> tuple[Check, ...]:
     )
 
 
-def waiting_weight(settings: Settings, evidence: Evidence) -> float:
+def limits(named: Sequence[Check]) -> list[Check]:
+    """Those of them that hold the canary against a limit."""
+    return [check for check in named if check.absolute]
+
+
+def waiting_weight(named: Sequence[Check]) -> float:
     """Weight of the checks that have no process yet and count as the 1 they start with."""
-    return max(1 - sum(check.weight for check in checks(settings, evidence)), 0.0)
+    return max(1 - sum([check.weight for check in named]), 0.0)
 
 
 def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evidence:
@@ -242,35 +248,32 @@ def _grown(settings: Settings, evidence: Evidence) -> Evidence:
 
 
 def composite(
-    settings: Settings, evidence: Evidence, *, without_limits: bool = False
+    named: Sequence[Check], evidence: Evidence, *, without_limits: bool = False
 ) -> tuple[float, Check]:
     """Log of the composite and the check that contributes most to it.
 
     Args:
-        settings: The settings of the run.
+        named: What `checks` says of these settings and this evidence.
         evidence: The accumulators.
         without_limits: Leave the absolute checks out: when stable breaks a limit too, the cause is
             shared and the limit must not blame the canary.
     """
-    counted = [
-        (check, part)
-        for check, part in shares(settings, evidence)
-        if not (without_limits and check.absolute)
-    ]
-    deciding = max(counted, key=lambda one: one[1])[0]
-    parts = [part for _, part in counted]
-    waiting = waiting_weight(settings, evidence)
+    parts, waiting = shares(named, evidence), waiting_weight(named)
+    if without_limits:
+        parts = [part for check, part in zip(named, parts, strict=True) if not check.absolute]
+        named = [check for check in named if not check.absolute]
+    deciding = named[parts.index(max(parts))]
     if waiting > 1e-12:
         parts.append(math.log(waiting))
     return eprocess.log_sum(parts), deciding
 
 
-def shares(settings: Settings, evidence: Evidence) -> tuple[tuple[Check, float], ...]:
-    """Each check with the logarithm of what it adds to the composite."""
-    return tuple(
-        (check, math.log(check.weight) + eprocess.value(process))
-        for check, process in zip(checks(settings, evidence), evidence.processes, strict=True)
-    )
+def shares(named: Sequence[Check], evidence: Evidence) -> list[float]:
+    """The logarithm of what each check adds to the composite."""
+    return [
+        math.log(check.weight) + eprocess.value(process)
+        for check, process in zip(named, evidence.processes, strict=True)
+    ]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@ Relative bet, for n requests and e errors of canary (c) and stable (s), H0: p_c 
 
     b = (n_c r0 + n_s) / (n_c r0 theta + n_s);  a = theta b
     log e_theta = e_c log a + e_s log b - n_c m (a - 1)
+                = e_c log theta + (e_c + e_s) log b - n_c m (a - 1)
 
 It conditions on the total of errors, so stable's true rate need not be known (Lindon and Malek,
 NeurIPS 2022, have the idea; the one-sided mixture over theta is ours). E[e] <= 1 follows from
@@ -25,7 +26,7 @@ overflows nor loses more than what has become worthless.
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -71,7 +72,7 @@ MOST_UNITS = 300.0
 
 def log_sum(terms: Iterable[float]) -> float:
     """Logarithm of a sum of exponentials, without overflow."""
-    values = tuple(terms)
+    values = list(terms)
     top = max(values, default=-math.inf)
     if top == -math.inf:
         return top
@@ -96,38 +97,46 @@ def value(process: Process) -> float:
     return cash + math.log1p(math.exp(bets - cash))
 
 
-def advance(process: Process, scores: tuple[float, ...], eta: float, rate: float) -> Process:
-    """Settle one interval, then bet the share `rate` of the reserve anew.
+class Payout(NamedTuple):
+    """What one interval makes of the money on each alternative.
+
+    Attributes:
+        factors: What each bet is multiplied with, the largest one 1.
+        unit: Natural logarithm of what all are multiplied with on top of it.
+    """
+
+    factors: Sequence[float]
+    unit: float
+
+
+def payout(scores: Sequence[float], eta: float) -> Payout:
+    """What an interval pays.
 
     Args:
-        process: The state before.
         scores: log e for each alternative.
         eta: 1/phi, the tempering for clustered errors (e to the power eta is an e-value as well).
-        rate: Share of the reserve to bet, from now on.
     """
     top, exp = max(scores), math.exp
-    settled = [
-        bet * exp(eta * (score - top)) for bet, score in zip(process.bets, scores, strict=True)
-    ]
-    return _put(settled, process.scale + eta * top, process.cash, rate)
+    return Payout([exp(eta * (score - top)) for score in scores], eta * top)
+
+
+def advance(process: Process, paid: Payout, rate: float) -> Process:
+    """Settle one interval, then bet the share `rate` of the reserve anew."""
+    factors, scale = paid.factors, process.scale + paid.unit
+    part = process.cash + math.log(rate / len(factors)) - scale
+    if part > MOST_UNITS:
+        factors, scale, part = [each * math.exp(-part) for each in factors], scale + part, 0.0
+    share = math.exp(part)
+    bets = [bet * factor + share for bet, factor in zip(process.bets, factors, strict=True)]
+    most = max(bets)
+    if most < LEAST_UNIT and most:
+        bets, scale = [bet / most for bet in bets], scale + math.log(most)
+    return Process(bets=tuple(bets), scale=scale, cash=process.cash + math.log1p(-rate))
 
 
 def put(process: Process, rate: float) -> Process:
     """Move the share `rate` of the reserve onto the alternatives: a bet that starts now."""
-    return _put(process.bets, process.scale, process.cash, rate)
-
-
-def _put(bets: Sequence[float], scale: float, cash: float, rate: float) -> Process:
-    most = max(bets)
-    if most < LEAST_UNIT and most:
-        bets, scale = [bet / most for bet in bets], scale + math.log(most)
-    part = cash + math.log(rate / len(bets)) - scale
-    if part > MOST_UNITS:
-        bets, scale, part = [bet * math.exp(-part) for bet in bets], scale + part, 0.0
-    share = math.exp(part)
-    return Process(
-        bets=tuple([bet + share for bet in bets]), scale=scale, cash=cash + math.log1p(-rate)
-    )
+    return advance(process, Payout((1.0,) * len(process.bets), 0.0), rate)
 
 
 NEWTON_STEPS = 4
@@ -158,38 +167,34 @@ def shrunk(process: Process, log_factor: float) -> Process:
     return Process(bets=process.bets, scale=process.scale + log_factor, cash=process.cash)
 
 
-@dataclass(frozen=True, slots=True)
-class Odds:
-    """What an error of either track is worth under each alternative, for given request counts."""
-
-    canary: tuple[float, ...]
-    stable: tuple[float, ...]
-    toll: tuple[float, ...]
+_RATIOS = tuple((ratio, math.log(ratio)) for ratio in RATIOS)
 
 
-@functools.lru_cache(maxsize=16)  # All checks of an interval ask for the same counts.
-def odds(canary: float, stable: float, tolerance: float, margin: float) -> Odds | None:
-    """The relative bet's terms; None where one arm has no requests and nothing can be compared."""
-    if canary <= 0 or stable <= 0:
+def relative(
+    canary: tuple[float, float], stable: tuple[float, float], tolerance: float, margin: float
+) -> Sequence[float] | None:
+    """Log e of the relative bet for each alternative ratio.
+
+    None where one track has no requests and nothing can be compared.
+
+    Args:
+        canary: (errors, requests) of the canary.
+        stable: The same of stable.
+        tolerance: r0.
+        margin: m.
+    """
+    (bad_c, total_c), (bad_s, total_s) = canary, stable
+    if total_c <= 0 or total_s <= 0:
         return None
-    scaled = canary * tolerance
-    total = scaled + stable
-    losses = tuple(math.log(total / (scaled * ratio + stable)) for ratio in RATIOS)
-    gains = tuple(math.log(ratio) + loss for ratio, loss in zip(RATIOS, losses, strict=True))
-    if margin == 0:
-        return Odds(canary=gains, stable=losses, toll=(0.0,) * len(RATIOS))
-    toll = tuple(canary * margin * math.expm1(gain) for gain in gains)
-    return Odds(canary=gains, stable=losses, toll=toll)
-
-
-def relative(terms: Odds, canary_bad: float, stable_bad: float) -> tuple[float, ...]:
-    """Log e of the relative bet for each alternative ratio."""
-    return tuple(
-        [
-            canary_bad * gain + stable_bad * loss - toll
-            for gain, loss, toll in zip(terms.canary, terms.stable, terms.toll, strict=True)
-        ]
-    )
+    scaled, bad, log = total_c * tolerance, bad_c + bad_s, math.log
+    total = scaled + total_s
+    if not margin:
+        return [bad_c * known + bad * log(total / (scaled * r + total_s)) for r, known in _RATIOS]
+    losses = [log(total / (scaled * ratio + total_s)) for ratio in RATIOS]
+    return [
+        bad_c * known + bad * loss - total_c * margin * math.expm1(known + loss)
+        for (_, known), loss in zip(_RATIOS, losses, strict=True)
+    ]
 
 
 @functools.lru_cache(maxsize=64)
@@ -201,7 +206,7 @@ def alternatives(limit: float) -> tuple[tuple[float, float], ...]:
     return tuple((math.log(rate / limit), math.log1p(-rate) - math.log1p(-limit)) for rate in rates)
 
 
-def absolute(limit: float, bad: int, requests: int) -> tuple[float, ...]:
+def absolute(limit: float, bad: int, requests: int) -> Sequence[float]:
     """Log e of the absolute bet for each alternative rate."""
     good = max(requests - bad, 0)
-    return tuple(bad * gain + good * loss for gain, loss in alternatives(limit))
+    return [bad * gain + good * loss for gain, loss in alternatives(limit)]

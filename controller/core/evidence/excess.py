@@ -40,19 +40,18 @@ class Excess(msgspec.Struct, frozen=True, kw_only=True):
         (bad_c, total_c), (bad_s, total_s) = canary, stable
         if total_c <= 0 or total_s <= 0:
             return self
-        odds = total_c / total_s
+        odds, sums = total_c / total_s, self.sums
         bets = [min(stake / odds, LARGEST_BET) for stake in STAKES]
-        return Excess(
-            sums=tuple(
+        if bad_c or bad_s:
+            sums = tuple(
                 [
                     known + eta * (bad_c * math.log1p(bet) + bad_s * math.log1p(-odds * bet))
-                    for known, bet in zip(self.sums, bets, strict=True)
+                    for known, bet in zip(sums, bets, strict=True)
                 ]
-            ),
-            owed=tuple(
-                [known + eta * total_c * bet for known, bet in zip(self.owed, bets, strict=True)]
-            ),
-        )
+            )
+        worth = eta * total_c
+        owed = [known + worth * bet for known, bet in zip(self.owed, bets, strict=True)]
+        return Excess(sums=sums, owed=tuple(owed))
 
     def bound(self, beta: float) -> float:
         """How much larger than stable's the canary's share of errors is at least: -1..1."""

@@ -92,18 +92,30 @@ class _Claim:
     """One thing that must be proven of the canary.
 
     Attributes:
-        check: What it is called.
-        words: What is to be proven, after "not yet proven".
         proof: What speaks for it.
         most: How much must be ruled out: a margin, or a share of slow answers.
         n: Requests that have been seen.
     """
 
-    check: str
-    words: str
     proof: Proof | Timely
     most: float
     n: int
+
+    @property
+    def check(self) -> str:
+        """What it is called."""
+        if isinstance(self.proof, Timely):
+            return f"{PROOF} latency {self.proof.seconds:g} s"
+        return PROOF
+
+    @property
+    def words(self) -> str:
+        """What is to be proven, after "not yet proven"."""
+        if isinstance(self.proof, Timely):
+            return (
+                f"that no more than {percent(self.most)} are slower than {self.proof.seconds:g} s"
+            )
+        return f"to be within {percent(self.most)} of stable"
 
     @property
     def log_evidence(self) -> float:
@@ -116,24 +128,11 @@ def _claims(evidence: Evidence, settings: Settings) -> Iterator[_Claim]:
 
     A limit for which there is no bound, or no histogram yet, is a reason of its own.
     """
-    margin, canary = settings.safe_margin, evidence.window.canary
-    yield _Claim(
-        check=PROOF,
-        words=f"to be within {percent(margin)} of stable",
-        proof=evidence.proof,
-        most=margin,
-        n=canary.requests,
-    )
+    canary = evidence.window.canary
+    yield _Claim(proof=evidence.proof, most=settings.safe_margin, n=canary.requests)
     for (_, allowed), known in zip(settings.limits.latency, evidence.timely, strict=False):
-        share, bound = settings.slow_ruled_out(allowed), f"{known.seconds:g} s"
         if known.seconds:
-            yield _Claim(
-                check=f"{PROOF} latency {bound}",
-                words=f"that no more than {percent(share)} are slower than {bound}",
-                proof=known,
-                most=share,
-                n=canary.timed,
-            )
+            yield _Claim(proof=known, most=settings.slow_ruled_out(allowed), n=canary.timed)
 
 
 def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:

@@ -9,8 +9,10 @@ same evidence gives the same verdict, before and after a restart.
 import enum
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from controller.core.evidence import checks, gates, readings
 from controller.core.evidence.checks import Check, Kind
@@ -55,8 +57,7 @@ class Outcome(enum.Enum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The answer, complete enough to be written down and argued about.
 
     Attributes:
@@ -116,8 +117,11 @@ class Verdict:
     @property
     def parts(self) -> tuple[tuple[str, float], ...]:
         """Each check with the decimal logarithm of what it adds to the evidence."""
-        shares = checks.shares(self.settings, self.evidence)
-        return tuple((check.name, part / math.log(10)) for check, part in shares)
+        named = checks.checks(self.settings, self.evidence)
+        shares = checks.shares(named, self.evidence)
+        return tuple(
+            (check.name, part / math.log(10)) for check, part in zip(named, shares, strict=True)
+        )
 
 
 def judge(
@@ -156,12 +160,13 @@ def judge(
         if evidence.window.canary.requests or trip.words:
             return found_bad
         # It tripped while the weight was still settling: the figures are those of the trip.
-        return replace(
+        return msgspec.structs.replace(
             found_bad,
             canary=Tally(requests=trip.canary[1], errors=trip.canary[0]),
             stable=Tally(requests=trip.stable[1], errors=trip.stable[0]),
         )
-    found = [*_doubts(evidence, settings), *readings.doubts(evidence, settings)]
+    named = checks.checks(settings, evidence)
+    found = [*_doubts(named, evidence, settings), *readings.doubts(evidence, settings)]
     found += [*_blind(evidence, settings, now - evidence.last_at, alone=alone), *unseen]
     found += [*readings.unread(evidence, settings, now, proven=gate.proven)]
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]
@@ -170,7 +175,7 @@ def judge(
             evidence, settings, gate, Outcome.HOLD, tuple(found), check=found[0].check, level=level
         )
     passed = _passed(evidence, level, settings)
-    _, deciding = checks.composite(settings, evidence)
+    _, deciding = checks.composite(named, evidence)
     return _verdict(
         evidence, settings, gate, Outcome.PASS, (passed,), check=deciding.name, level=level
     )
@@ -239,21 +244,20 @@ def _stated(trip: Trip, code: Code, settings: Settings) -> Reason:
     return Reason(check=trip.check, code=code, message=f"{trip.words}; evidence {weight}")
 
 
-def _doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
+def _doubts(named: Sequence[Check], evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """What speaks against the canary or its surroundings without being proof."""
     window = evidence.window
-    shared = stable_violates(evidence, settings)
-    for check in checks.checks(settings, evidence):
-        if not check.absolute:
-            continue
-        canary, stable = check.figures(window.canary), check.figures(window.stable)
-        if check == shared:
-            yield _limit(check, canary or (0, 0), stable or (0, 0), Code.STABLE_VIOLATES_LIMIT)
-        elif canary and canary[0] > check.limit * canary[1]:
-            yield _limit(check, canary, stable or (0, 0), Code.ABOVE_LIMIT)
+    limits = checks.limits(named)
+    shared = stable_violates(limits, evidence, settings)
+    for check in limits:
+        canary = check.figures(window.canary) or (0, 0)
+        if check is shared or canary[0] > check.limit * canary[1]:
+            stable = check.figures(window.stable) or (0, 0)
+            code = Code.STABLE_VIOLATES_LIMIT if check is shared else Code.ABOVE_LIMIT
+            yield _limit(check, canary, stable, code)
     level = evidence.level
     if level >= settings.log_doubt:
-        _, deciding = checks.composite(settings, evidence)
+        _, deciding = checks.composite(named, evidence)
         deciding = deciding.told(window.canary, window.stable)
         canary = deciding.figures(window.canary) or (0, 0)
         stable = deciding.figures(window.stable) or (0, 0)

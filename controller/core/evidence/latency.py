@@ -22,7 +22,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from operator import mul
 from typing import Final
 
 SCALES: Final = (1.1, 1.25, 1.6, 2.5, 5.0)
@@ -54,18 +53,20 @@ LARGEST_RATIO: Final = 50.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bet:
-    """One alternative, from the first cell on in which its ratio is not 1.
+class Family:
+    """All alternatives, cell by cell: most intervals leave many cells empty.
 
     Attributes:
-        first: Index of that cell.
-        logs: Natural logarithms of the ratios from there on.
-        gains: The ratios less 1.
+        logs: For each cell the natural logarithm of each alternative's ratio.
+        gains: For each cell the ratios less 1.
     """
 
-    first: int
-    logs: tuple[float, ...]
-    gains: tuple[float, ...]
+    logs: tuple[tuple[float, ...], ...]
+    gains: tuple[tuple[float, ...], ...]
+
+    def __len__(self) -> int:
+        """How many alternatives there are."""
+        return len(self.logs[0])
 
 
 def thinned(bounds: Sequence[float], past: Iterable[tuple[float, int]] = ()) -> tuple[float, ...]:
@@ -90,14 +91,15 @@ def thinned(bounds: Sequence[float], past: Iterable[tuple[float, int]] = ()) -> 
 def cells(buckets: Iterable[tuple[float, int]], bounds: Sequence[float]) -> tuple[int, ...] | None:
     """Requests of each cell, from cumulative counts; None if a bound is not among the buckets."""
     known = dict(buckets)
-    if any(bound not in known for bound in bounds):
+    try:
+        counts = [0, *[known[bound] for bound in bounds]]
+    except KeyError:
         return None
-    counts = [0, *(known[bound] for bound in bounds)]
-    return tuple(max(late - early, 0) for early, late in pairwise(counts))
+    return tuple([late - early if late > early else 0 for early, late in pairwise(counts)])
 
 
 @functools.lru_cache(maxsize=1024)  # One for each run that is under way.
-def family(bounds: tuple[float, ...], past: tuple[int, ...], tolerance: float) -> tuple[Bet, ...]:
+def family(bounds: tuple[float, ...], past: tuple[int, ...], tolerance: float) -> Family:
     """The alternatives, from where stable's answers fell in the past.
 
     Args:
@@ -114,25 +116,29 @@ def family(bounds: tuple[float, ...], past: tuple[int, ...], tolerance: float) -
     vectors += [_moved(shares, above, extra) for extra in TAILS]
     last = max(len(shares) - HANG_CELLS, 1)
     vectors += [_moved(shares, last, extra) for extra in HANGS]
-    return tuple(_bet(vector, tolerance) for vector in vectors)
+    cells = [*zip(*(_bounded(vector, tolerance) for vector in vectors), strict=True)]
+    return Family(
+        logs=tuple(tuple(math.log(ratio) for ratio in ratios) for ratios in cells),
+        gains=tuple(tuple(ratio - 1.0 for ratio in ratios) for ratios in cells),
+    )
 
 
 def scores(
-    bets: Sequence[Bet], canary: Sequence[int], stable: Sequence[int], tolerance: float
-) -> tuple[float, ...] | None:
+    bets: Family, canary: Sequence[int], stable: Sequence[int], tolerance: float
+) -> Sequence[float] | None:
     """Log e of each bet for one interval; None where one track answered nothing."""
     total_c, total_s = sum(canary), sum(stable)
     if total_c <= 0 or total_s <= 0:
         return None
     weight = total_c * tolerance / (total_c * tolerance + total_s)
-    both = [c + s for c, s in zip(canary, stable, strict=True)]
-    log = math.log
-    found = []
-    for bet in bets:
-        first = bet.first
-        losses = [log(1.0 + weight * gain) for gain in bet.gains]
-        found.append(sum(map(mul, canary[first:], bet.logs)) - sum(map(mul, both[first:], losses)))
-    return tuple(found)
+    found, log = [0.0] * len(bets), math.log
+    for in_c, in_s, logs, gains in zip(canary, stable, bets.logs, bets.gains, strict=True):
+        if both := in_c + in_s:
+            found = [
+                known + in_c * worth - both * log(1.0 + weight * gain)
+                for known, worth, gain in zip(found, logs, gains, strict=True)
+            ]
+    return found
 
 
 def worst(
@@ -224,13 +230,7 @@ def _moved(shares: Sequence[float], first: int, extra: float) -> list[float]:
     ]
 
 
-def _bet(vector: Sequence[float], tolerance: float) -> Bet:
+def _bounded(vector: Sequence[float], tolerance: float) -> Iterator[float]:
     """The ratios as the proof needs them: bounded, never falling, at least 1 with a tolerance."""
     least = 1.0 if tolerance > 1 else 1 / LARGEST_RATIO
-    ratios = list(accumulate((min(max(r, least), LARGEST_RATIO) for r in vector), max))
-    first = next((place for place, ratio in enumerate(ratios) if ratio != 1.0), len(ratios) - 1)
-    return Bet(
-        first=first,
-        logs=tuple(math.log(ratio) for ratio in ratios[first:]),
-        gains=tuple(ratio - 1.0 for ratio in ratios[first:]),
-    )
+    return accumulate((min(max(r, least), LARGEST_RATIO) for r in vector), max)

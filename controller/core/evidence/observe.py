@@ -7,6 +7,7 @@ stays so: the promise is about the first crossing.
 """
 
 import math
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -87,19 +88,18 @@ def _settled(
     """
     cold = interval.begins < evidence.warm_until
     tolerance = settings.tolerance * (settings.cold_tolerance if cold else 1.0)
-    fast, settled = evidence.fast, []
+    rate, fast, settled = settings.restart_rate, evidence.fast, []
     for check, process in zip(checks.checks(settings, evidence), evidence.processes, strict=True):
-        scores = None if cold and check.timed else check.scores(interval, settings, tolerance)
+        timed, paid = check.timed, None
+        scores = None if cold and timed else check.scores(interval, settings, tolerance)
         if scores is not None:
-            eta = worth.latency if check.timed else worth.errors
-            settled.append(eprocess.advance(process, scores, eta, settings.restart_rate))
-        else:
-            settled.append(process)
+            paid = eprocess.payout(scores, worth.latency if timed else worth.errors)
+        settled.append(process if paid is None else eprocess.advance(process, paid, rate))
         if check.kind is Kind.ERRORS:
             if cold:
                 scores = check.scores(interval, settings, settings.tolerance)
-            if scores is not None:
-                fast = eprocess.advance(fast, scores, worth.errors, settings.restart_rate)
+                paid = None if scores is None else eprocess.payout(scores, worth.errors)
+            fast = fast if paid is None else eprocess.advance(fast, paid, rate)
     return tuple(settled), fast
 
 
@@ -110,15 +110,15 @@ def capped(evidence: Evidence, settings: Settings, most: float) -> Evidence:
     sparing that keeps the composite as large and the promise as valid, and a single mad scrape
     does not take away the means to see a real regression later.
     """
-    level, _ = checks.composite(settings, evidence)
+    named = checks.checks(settings, evidence)
+    level, _ = checks.composite(named, evidence)
     # What a healthy past has lost is no further cap: from 1 on it takes k scrapes, and not more.
     ceiling = max(evidence.level, 0.0) + most
     if level <= ceiling:
         return replace(evidence, level=level)
-    named = checks.checks(settings, evidence)
     weighed = list(zip(named, evidence.processes, strict=True))
     bets = eprocess.log_sum(math.log(check.weight) + process.at_stake for check, process in weighed)
-    waiting = checks.waiting_weight(settings, evidence)
+    waiting = checks.waiting_weight(named)
     spared = eprocess.log_sum(
         [math.log(check.weight) + process.cash for check, process in weighed]
         + ([math.log(waiting)] if waiting > 0 else [])
@@ -135,7 +135,6 @@ def _counted(evidence: Evidence, settings: Settings, interval: Interval) -> Wind
     window = evidence.window
     if window.at is None or interval.begins < window.at:
         return window
-    watched = frozenset((*evidence.bounds, *evidence.limit_bounds))
     # Time in which only stable was seen is none of evidence, until the canary's counters say what
     # happened in it.
     covered = 0.0
@@ -145,9 +144,16 @@ def _counted(evidence: Evidence, settings: Settings, interval: Interval) -> Wind
     return Window(
         at=window.at,
         seconds=window.seconds + min(covered, settings.longest_interval_seconds),
-        canary=window.canary.plus(interval.canary.only(watched)),
-        stable=window.stable.plus(interval.stable.only(watched)),
+        canary=_together(evidence, window.canary, interval.canary),
+        stable=_together(evidence, window.stable, interval.stable),
     )
+
+
+def _together(evidence: Evidence, known: Tally, seen: Tally) -> Tally:
+    """Both, at the bounds that are watched: as soon as `known` has any, it has those alone."""
+    if not known.buckets:
+        seen = seen.only(frozenset((*evidence.bounds, *evidence.limit_bounds)))
+    return known.plus(seen)
 
 
 def _faded(
@@ -174,8 +180,9 @@ def sufficed(evidence: Evidence, settings: Settings, interval: Interval) -> Trip
     """The trip of the composite, if it is large enough without what stable breaks as well."""
     if evidence.level < settings.log_needed:
         return None  # With fewer checks it would be less still.
-    shared = stable_violates(evidence, settings) is not None
-    rest, deciding = checks.composite(settings, evidence, without_limits=shared)
+    named = checks.checks(settings, evidence)
+    shared = stable_violates(checks.limits(named), evidence, settings) is not None
+    rest, deciding = checks.composite(named, evidence, without_limits=shared)
     # Summed up anew a capped composite is a rounding error away from its level.
     level = rest if shared else evidence.level
     if level < settings.log_needed:
@@ -226,10 +233,12 @@ def _far_worse(sums: tuple[float, float, float, float], settings: Settings) -> b
     return rate >= settings.fast_error_rate and rate >= settings.fast_ratio * stable_bad / stable
 
 
-def stable_violates(evidence: Evidence, settings: Settings) -> Check | None:
+def stable_violates(
+    limits: Sequence[Check], evidence: Evidence, settings: Settings
+) -> Check | None:
     """The absolute limit that stable breaks as well, over the window or lately; None if none."""
-    for check in checks.checks(settings, evidence):
-        if check.absolute and _above(check, evidence.window.stable, settings):
+    for check in limits:
+        if _above(check, evidence.window.stable, settings):
             return check
         if check.kind is Kind.ERROR_LIMIT:
             requests, errors = evidence.recent[2], evidence.recent[3]

@@ -72,11 +72,11 @@ def growth(settings: Settings, load: Load, bad: float) -> float:
 
     `bad` is the share of the canary's answers that fail. Not above 0: there is nothing to be found.
     """
-    share = load.share
-    terms = eprocess.odds(share, 1 - share, settings.tolerance, settings.margin)
-    if terms is None:
-        return 0.0
-    best = max(0.0, *eprocess.relative(terms, share * bad, (1 - share) * load.stable_bad))
+    share, rest = load.share, 1 - load.share
+    scores = eprocess.relative(
+        (share * bad, share), (rest * load.stable_bad, rest), settings.tolerance, settings.margin
+    )
+    best = max(0.0, *scores) if scores else 0.0
     return load.per_second * best * tempered(settings, load.per_second).errors
 
 

@@ -105,7 +105,8 @@ def _bet(
             continue
         bad = fresh.get(check.measured)
         if bad is not None and at - trials[number] >= spans[number]:
-            processes[index] = eprocess.advance(processes[index], scores(bad=bad), 1.0, REBET)
+            paid = eprocess.payout(scores(bad=bad), 1.0)
+            processes[index] = eprocess.advance(processes[index], paid, REBET)
             trials[number] = at
         number += 1
     if trials == list(evidence.trials):

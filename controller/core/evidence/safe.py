@@ -66,16 +66,15 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
             return replace(
                 self, open=(bad_c, total_c, waited) if waited <= MOST_OPEN else (0, 0, 0)
             )
-        odds = total_c / total_s
-        return Proof(
-            sums=tuple(
+        odds, sums = total_c / total_s, self.sums
+        if bad_c or bad_s:
+            sums = tuple(
                 [
                     known + eta * (bad_c * log_bet + bad_s * math.log1p(odds * left))
-                    for known, (log_bet, left) in zip(self.sums, _TERMS, strict=True)
+                    for known, (log_bet, left) in zip(sums, _TERMS, strict=True)
                 ]
-            ),
-            requests=self.requests + eta * total_c,
-        )
+            )
+        return Proof(sums=sums, requests=self.requests + eta * total_c)
 
     def log_evidence(self, margin: float) -> float:
         """Natural logarithm of the evidence that the canary is within `margin` of stable."""

@@ -92,7 +92,5 @@ def _merged(
 ) -> tuple[tuple[float, int], ...]:
     if not left or not right:
         return left or right
-    if len(left) == len(right) and all(a[0] == b[0] for a, b in zip(left, right, strict=True)):
-        return tuple((a[0], a[1] + b[1]) for a, b in zip(left, right, strict=True))
     known = dict(right)
-    return tuple((bound, count + known[bound]) for bound, count in left if bound in known)
+    return tuple([(bound, count + known[bound]) for bound, count in left if bound in known])

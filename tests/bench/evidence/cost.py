@@ -9,8 +9,11 @@ import json
 import math
 import random
 import time
+from collections.abc import Sequence
+from operator import itemgetter
 
 from controller.core.evidence.judge import (
+    Evidence,
     Gate,
     Interval,
     Limits,
@@ -24,6 +27,8 @@ from controller.core.evidence.judge import (
 from tests.core.evidence.traffic import Traffic
 
 ROUNDS = 5000
+TIMES = 3
+"""The least of so many is told, since whatever else the machine does only adds to it."""
 
 
 def timed(tally: Tally, slow: float) -> Tally:
@@ -46,18 +51,24 @@ def measure(settings: Settings, *, histogram: bool) -> tuple[float, float, int]:
         )
         for interval in Traffic().intervals(source, ROUNDS)
     ]
+    gate = Gate(dwell_seconds=math.inf, proven=True)
+    observed = min(_run(settings, intervals, None)[0] for _ in range(TIMES))
+    both, evidence = min((_run(settings, intervals, gate) for _ in range(TIMES)), key=itemgetter(0))
+    size = len(json.dumps(evidence.to_json(), separators=(",", ":")))
+    return observed, both - observed, size
+
+
+def _run(
+    settings: Settings, intervals: Sequence[Interval], gate: Gate | None
+) -> tuple[float, Evidence]:
+    """Microseconds of each scrape, judged where there is a gate; and the evidence at the end."""
     evidence = weight_changed(start(settings), 0.0)
-    seen = []
     began = time.process_time()
     for interval in intervals:
         evidence = observe(evidence, settings, interval)
-        seen.append(evidence)
-    observed = time.process_time()
-    for evidence in seen:
-        judge(evidence, settings, evidence.last_at, gate=Gate(dwell_seconds=math.inf, proven=True))
-    judged = time.process_time()
-    size = len(json.dumps(evidence.to_json(), separators=(",", ":")))
-    return (observed - began) / ROUNDS * 1e6, (judged - observed) / ROUNDS * 1e6, size
+        if gate is not None:
+            judge(evidence, settings, evidence.last_at, gate=gate)
+    return (time.process_time() - began) / len(intervals) * 1e6, evidence
 
 
 def figures() -> dict[str, tuple[float, float, int]]:

@@ -3,6 +3,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,17 +16,29 @@ def chance(hits: int, trials: int, rate: float) -> float:
     return math.comb(trials, hits) * rate**hits * (1 - rate) ** (trials - hits)
 
 
+def relative(
+    canary: tuple[float, float],
+    stable: tuple[float, float],
+    tolerance: float = 1.25,
+    margin: float = 0.0,
+) -> Sequence[float]:
+    """The bet's scores where both tracks have requests."""
+    found = eprocess.relative(canary, stable, tolerance, margin)
+    assert found is not None
+    return found
+
+
 def expected_relative(
     canary: int, stable: int, *, rate: float, tolerance: float, margin: float, eta: float, step: int
 ) -> list[float]:
     """E[e] per alternative at the edge of the hypothesis; errors come in clusters of `step`."""
-    terms = eprocess.odds(canary * step, stable * step, tolerance, margin)
-    assert terms is not None
     worse = min(tolerance * rate + margin, 1.0)
     totals = [0.0] * len(eprocess.RATIOS)
     for bad_c, bad_s in itertools.product(range(canary + 1), range(stable + 1)):
         weight = chance(bad_c, canary, worse) * chance(bad_s, stable, rate)
-        scores = eprocess.relative(terms, bad_c * step, bad_s * step)
+        scores = relative(
+            (bad_c * step, canary * step), (bad_s * step, stable * step), tolerance, margin
+        )
         for place, score in enumerate(scores):
             totals[place] += weight * math.exp(eta * score)
     return totals
@@ -80,13 +93,13 @@ def test_the_start_time_mixture_finds_what_begins_late() -> None:
 
     def scrapes(rate: float) -> int:
         process = eprocess.fresh(8)
-        terms = eprocess.odds(100, 900, 1.25, 0.0)
-        assert terms is not None
+        good = eprocess.payout(relative((1, 100), (9, 900)), 1.0)
+        bad = eprocess.payout(relative((5, 100), (9, 900)), 1.0)
         for _ in range(480):
-            process = eprocess.advance(process, eprocess.relative(terms, 1, 9), 1.0, rate)
+            process = eprocess.advance(process, good, rate)
         count = 0
         while eprocess.value(process) < math.log(100):
-            process = eprocess.advance(process, eprocess.relative(terms, 5, 9), 1.0, rate)
+            process = eprocess.advance(process, bad, rate)
             count += 1
         return count
 
@@ -94,8 +107,8 @@ def test_the_start_time_mixture_finds_what_begins_late() -> None:
 
 
 def test_a_rate_needs_both_arms() -> None:
-    assert eprocess.odds(0, 100, 1.25, 0.0) is None
-    assert eprocess.odds(100, 0, 1.25, 0.0) is None
+    assert eprocess.relative((0, 0), (1, 100), 1.25, 0.0) is None
+    assert eprocess.relative((1, 100), (0, 0), 1.25, 0.0) is None
 
 
 def test_logarithms_of_nothing() -> None:
@@ -118,18 +131,17 @@ def test_logarithms_of_nothing() -> None:
 )
 def test_no_run_is_so_long_that_a_number_overflows(steps: int, canary: int, stable: int) -> None:
     """Ten million scrapes are a year and a half of one run."""
-    terms = eprocess.odds(100, 900, 1.25, 0.0)
-    assert terms is not None
-    scores, process = eprocess.relative(terms, canary, stable), eprocess.fresh(len(eprocess.RATIOS))
+    scores, process = relative((canary, 100), (stable, 900)), eprocess.fresh(len(eprocess.RATIOS))
+    paid = eprocess.payout(scores, 1.0)
     for _ in range(steps):
-        process = eprocess.advance(process, scores, 1.0, 1 / 256)
+        process = eprocess.advance(process, paid, 1 / 256)
     assert all(math.isfinite(part) for part in (*process.bets, process.scale, process.cash))
     value = eprocess.value(process)
     assert math.isfinite(value)
     # What is left of a healthy year still finds what turns bad now.
-    bad = eprocess.relative(terms, 100, 0)
+    bad = eprocess.payout(relative((100, 100), (0, 900)), 1.0)
     for _ in range(60):
-        process = eprocess.advance(process, bad, 1.0, 1 / 256)
+        process = eprocess.advance(process, bad, 1 / 256)
     assert eprocess.value(process) > value or steps * max(scores) > 1e6
 
 
@@ -139,11 +151,8 @@ def test_how_scrapes_are_grouped_makes_no_difference_to_a_bet(parts: int) -> Non
 
     What does depend on the scrapes is stated: the cap, and the reserve that is bet anew at each.
     """
-    whole = eprocess.odds(1000, 9000, 1.25, 0.001)
-    each = eprocess.odds(1000 / parts, 9000 / parts, 1.25, 0.001)
-    assert whole is not None
-    assert each is not None
     bad = [(number % 3, number % 4) for number in range(parts)]
-    together = eprocess.relative(whole, sum(c for c, _ in bad), sum(s for _, s in bad))
-    alone = [eprocess.relative(each, *one) for one in bad]
+    sums = [sum(track) for track in zip(*bad, strict=True)]
+    together = relative((sums[0], 1000), (sums[1], 9000), margin=0.001)
+    alone = [relative((c, 1000 / parts), (s, 9000 / parts), margin=0.001) for c, s in bad]
     assert together == pytest.approx([math.fsum(scores) for scores in zip(*alone, strict=True)])

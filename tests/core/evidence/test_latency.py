@@ -46,7 +46,7 @@ def slowed(shares: Sequence[float], tolerance: float) -> list[float]:
 
 
 def expected(
-    bets: Sequence[latency.Bet], sizes: tuple[int, int], shares: Sequence[float], tolerance: float
+    bets: latency.Family, sizes: tuple[int, int], shares: Sequence[float], tolerance: float
 ) -> list[float]:
     """E[e] of each bet at the edge of the hypothesis."""
     totals = [0.0] * len(bets)
@@ -98,10 +98,10 @@ def test_ratios_never_fall_and_stay_bounded(tolerance: float) -> None:
     ):
         bets = latency.family(bounds, past, tolerance)
         assert bets
-        for bet in bets:
-            assert list(bet.logs) == sorted(bet.logs)
-            assert max(bet.logs) <= math.log(latency.LARGEST_RATIO) + ROUNDING
-            assert tolerance == 1.0 or min(bet.logs) >= 0.0
+        for logs in zip(*bets.logs, strict=True):
+            assert list(logs) == sorted(logs)
+            assert max(logs) <= math.log(latency.LARGEST_RATIO) + ROUNDING
+            assert tolerance == 1.0 or min(logs) >= 0.0
 
 
 def test_many_bounds_are_thinned_and_the_ends_kept() -> None:

@@ -342,7 +342,9 @@ def test_the_bet_is_fair_if_three_readings_in_a_hundred_fail() -> None:
         for order in itertools.product((0, 1), repeat=8):
             process = eprocess.fresh(len(FAILING))
             for bad in order:
-                process = eprocess.advance(process, scores(bad=bool(bad)), 1.0, REBET)
+                process = eprocess.advance(
+                    process, eprocess.payout(scores(bad=bool(bad)), 1.0), REBET
+                )
             odds = math.prod(chance if bad else 1 - chance for bad in order)
             mean += odds * math.exp(eprocess.value(process))
         assert mean <= most + 1e-9
