@@ -25,6 +25,7 @@ overflows nor loses more than what has become worthless.
 
 import functools
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -140,7 +141,8 @@ def put(process: Process, rate: float) -> Process:
 
 
 NEWTON_STEPS = 4
-"""More would change a margin by less than anybody reads."""
+CLOSE = 1e-5
+"""More steps, or shorter ones, would change a margin by less than anybody reads."""
 
 
 def edge(sums: Sequence[float], slopes: Sequence[float], needed: float) -> float:
@@ -157,8 +159,11 @@ def edge(sums: Sequence[float], slopes: Sequence[float], needed: float) -> float
         top = max(terms)
         parts = [math.exp(term - top) for term in terms]
         total = sum(parts)
-        steep = sum(part * slope for part, slope in zip(parts, slopes, strict=True)) / total
-        margin -= (top + math.log(total) - needed) / steep
+        steep = sum(map(operator.mul, parts, slopes)) / total
+        step = (top + math.log(total) - needed) / steep
+        margin -= step
+        if abs(step) < CLOSE:
+            break
     return margin
 
 
