@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What pods use up and which are scraped: one query for all of it, and what its rows say."""
 
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Final
@@ -32,6 +33,18 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     items: tuple[Item, ...]
 
 
+def _parsed(text: str) -> _File:
+    try:
+        return msgspec.convert(yaml.safe_load(text), _File)
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise ValueError(f"{FILE}: {error}") from error
+
+
+@functools.cache  # The file is part of the program.
+def _shipped() -> _File:
+    return _parsed((resources.files(__package__) / FILE).read_text(encoding="utf-8"))
+
+
 class Saturation:
     """What there is to measure, how it is asked for and what an answer means."""
 
@@ -41,12 +54,7 @@ class Saturation:
         Raises:
             ValueError: It is not as it should be; says why.
         """
-        if text is None:
-            text = (resources.files(__package__) / FILE).read_text(encoding="utf-8")
-        try:
-            found = msgspec.convert(yaml.safe_load(text), _File)
-        except (yaml.YAMLError, msgspec.ValidationError) as error:
-            raise ValueError(f"{FILE}: {error}") from error
+        found = _shipped() if text is None else _parsed(text)
         self._labels = found.pods
         self.items = found.items
 
