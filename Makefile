@@ -13,8 +13,11 @@ ARGS ?=
 # Tests side by side: many of them wait for real processes, so more than there are cores.
 JOBS ?= 4
 
-# Clusters side by side; each has a core for itself and waits for time to pass most of the time.
+# Clusters side by side; each waits for time to pass most of the time.
 CLUSTERS ?= 2
+
+# What else lives in real time, and takes its turn on the clusters' workers where all tests are run.
+REALTIME := tests/demo tests/process tests/metrics
 
 # Anything here, e.g. make test DEEP=1, has every matrix of tests run whole.
 DEEP ?=
@@ -57,11 +60,15 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/switchgear demo $(ARGS)
 
-# Both lanes are run whatever becomes of the first; a failure of either is one of the whole.
+# Tests that live in real time wait for most of it, and those that have a time of their own take what
+# is left of the processors meanwhile, as the least important of all that runs. A failure of either
+# lane is one of the whole. What the second one has to say is told when the first has ended.
 test: $(READY)
-	@status=0; \
-	  $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(SOME) $(ARGS) || status=$$?; \
-	  $(MAKE) --no-print-directory test-cluster || status=$$?; exit $$status
+	@mkdir -p .cache; status=0; \
+	  nice -n 19 $(BIN)/python -m pytest -n 2 --dist worksteal $(SOME) $(REALTIME:%=--ignore=%) $(ARGS) \
+	    > .cache/test.log 2>&1 & beside=$$!; trap "kill $$beside" INT TERM; \
+	  $(MAKE) --no-print-directory test-cluster ALSO="$(REALTIME)" CLUSTERS=3 || status=$$?; \
+	  wait $$beside || status=$$?; cat .cache/test.log; exit $$status
 
 # Whatever has to be fetched is fetched before the tests enter networks of their own, from which
 # nothing is reached. Who is not root becomes so in a user namespace. Where building fails, the
@@ -77,7 +84,7 @@ test-cluster: $(READY)
 	  if [ "$$(id -u)" != 0 ] && unshare --user --map-root-user true 2>/dev/null; then \
 	    inside="unshare --user --map-root-user"; fi; \
 	  set -- -o cache_dir=.cache/test-cluster --dist worksteal --timeout 300 --lab $(SOME) \
-	    tests/cluster tests/contract $(ARGS); \
+	    tests/cluster $(ALSO) tests/contract $(ARGS); \
 	  status=0; \
 	  $$inside $(BIN)/python -m pytest -n $(CLUSTERS) --cache-clear "$$@" || status=$$?; \
 	  if [ $$status = 1 ]; then status=0; \
@@ -88,7 +95,7 @@ test-cluster: $(READY)
 	  fi; exit $$status
 
 check: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow and not deep" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not deep" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

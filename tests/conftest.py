@@ -31,13 +31,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of the house's own tidiness share a worker, since each reads every file."""
-    for item in items:
-        if item.path.parent.name == "tidy":
-            item.add_marker(pytest.mark.xdist_group("tidy"))
-
-
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Cluster]":
     """A Kubernetes of this worker's own, in a network of its own; made by the first who asks.

@@ -15,15 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import httpx
-
 from controller.sim.apiserver.errors import JsonObject
 from tests.bench.rig import canary_weight
 from tests.cluster.lab import worker
 from tests.cluster.lab.api import Api
 from tests.cluster.lab.application import App
 from tests.contract.port import OverHttp, Port, real_client
-from tests.support.realtime import Daemon
+from tests.support.realtime import Daemon, plain
 
 USER: Final = "bench"
 DAEMON: Final = ("--drain-seconds=1", "--log-level=warning")
@@ -156,7 +154,7 @@ async def place(
 
 async def first_bad(prometheus: str, query: str) -> dict[str, float]:
     """The time of the first scrape in which each series was above 0, by its Service label."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
+    async with plain(seconds=30.0) as http:
         answer = await http.get(f"{prometheus}/api/v1/query", params={"query": query})
     found: dict[str, float] = {}
     for series in answer.raise_for_status().json()["data"]["result"]:

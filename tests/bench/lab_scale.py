@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -32,7 +31,7 @@ from tests.bench.rig import cpu_seconds, rss_mib
 from tests.cluster.lab import build, parts
 from tests.cluster.lab.application import deployment, route, service
 from tests.cluster.lab.worker import Cluster
-from tests.support.realtime import app_serving, free_port
+from tests.support.realtime import app_serving, free_port, plain
 
 RATE = 400.0
 """Requests per second and target, as the counters tell."""
@@ -175,7 +174,7 @@ class Stage:
         )
 
     async def _queries(self) -> float:
-        async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+        async with plain() as http:
             text = (await http.get(f"{self.prometheus}/metrics")).text
         series = r'prometheus_http_requests_total\{.*handler="/api/v1/query".*\} (\S+)'
         found = re.findall(f"^{series}$", text, re.MULTILINE)

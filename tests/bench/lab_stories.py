@@ -17,6 +17,7 @@ from tests.bench.lab_rig import Place, first_bad, place, start
 from tests.cluster.lab import traffic
 from tests.cluster.lab.application import App
 from tests.cluster.lab.worker import Cluster
+from tests.support.realtime import plain
 
 RATE = 100.0
 """Requests per second through the gateway."""
@@ -42,7 +43,7 @@ async def _loaded(
         address = str(getattr(cluster, gateway))
 
         async def routed() -> bool:
-            async with httpx.AsyncClient(trust_env=False, timeout=5.0) as http:
+            async with plain(seconds=5.0) as http:
                 answer = await http.get(f"http://{address}/", headers={"Host": app.host})
             return "x-version" in answer.headers
 
@@ -85,7 +86,7 @@ async def kill(cluster: Cluster, gateway: str) -> tuple[float, float]:
 
         await found.until(flows, 120.0, "requests to the new version")
         pulled = time.time()
-        async with httpx.AsyncClient(trust_env=False, timeout=60.0) as http:
+        async with plain(seconds=60.0) as http:
             answer = await http.post(f"{found.daemon.url}/v1/kill?wait=30")
         assert answer.status_code == httpx.codes.OK, answer.text
         await load.until_answered(int(RATE))

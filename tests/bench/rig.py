@@ -34,6 +34,7 @@ from controller.sim.apiserver.serve import kubeconfig, serving
 from controller.sim.apiserver.store import Event
 from controller.sim.prometheus import Prometheus
 from controller.sim.world import World
+from tests.support.realtime import plain
 
 NAMESPACE: Final = "shop"
 SYSTEM: Final = "switchgear"
@@ -150,7 +151,7 @@ class Rig:
 
     async def ask(self, path: str) -> httpx.Response:
         """GET at the daemon's own address."""
-        async with httpx.AsyncClient(base_url=self.url, timeout=10.0, trust_env=False) as http:
+        async with plain(self.url) as http:
             return await http.get(path)
 
     def read(self) -> Reading:

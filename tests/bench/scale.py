@@ -17,6 +17,7 @@ import httpx
 
 from tests.bench.figures import ARGO, FLAGGER, Line, per_minute, ratio, spread
 from tests.bench.rig import Reading, Rig, rig
+from tests.support.realtime import plain
 
 SCRAPE_SECONDS: Final = 1.0
 RATE: Final = 400.0
@@ -134,7 +135,7 @@ async def all_killed(size: Size, found: Found) -> None:
     async with rig(scrape_seconds=size.scrape) as stage:
         await _everything(stage, size)
         pulled = stage.world.wall.timestamp()
-        async with httpx.AsyncClient(base_url=stage.url, timeout=60.0, trust_env=False) as http:
+        async with plain(stage.url, seconds=60.0) as http:
             answer = await http.post("/v1/kill?wait=30")
             assert answer.status_code == httpx.codes.OK, answer.text
         found.kill_answer = stage.world.wall.timestamp() - pulled

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -20,7 +19,7 @@ from tests.cluster.lab.worker import Cluster
 from tests.cluster.people import Desk, adopted
 from tests.contract.port import OverHttp, Port, real_client
 from tests.contract.worlds import emptied
-from tests.support.realtime import Daemon
+from tests.support.realtime import Daemon, plain
 
 QUICK = (
     "--drain-seconds=1",
@@ -173,13 +172,13 @@ class Lab:
         return found
 
     async def _in_force(self, address: str, host: str) -> bool:
-        async with httpx.AsyncClient(trust_env=False, timeout=5.0) as http:
+        async with plain(seconds=5.0) as http:
             answer = await http.get(f"http://{address}/", headers={"Host": host})
         return "x-version" in answer.headers
 
     async def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series of an instant query."""
-        async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+        async with plain() as http:
             answer = await http.get(f"{self.prometheus_url}/api/v1/query", params={"query": promql})
         found = answer.raise_for_status().json()["data"]["result"]
         return [(series["metric"], float(series["value"][1])) for series in found]

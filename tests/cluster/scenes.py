@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx
-
 from tests.cluster.conftest import QUICK, Lab, Space
 from tests.cluster.installed import SYSTEM, Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.traffic import Traffic
-from tests.support.realtime import Daemon
+from tests.support.realtime import Daemon, plain
 
 PLANES: Final = ("traefik", "envoy")
 
@@ -54,7 +52,7 @@ class Scene:
             at = bool(runs) and runs[-1]["phase"] in phases
             return at and share in {None, await self._share()}
 
-        await until(there, 120.0, lambda: f"{phases}, {share} %: {self.daemon.log()}", every=0.05)
+        await until(there, 120.0, lambda: f"{phases}, {share} %: {self.daemon.log()}", every=0.1)
 
     async def _share(self) -> int:
         """What the route gives the canary, in percent."""
@@ -114,7 +112,7 @@ class Scene:
     async def kill(self) -> None:
         """At the daemon's door; not waited for."""
         body = {"namespace": self.shop.namespace, "name": self.shop.name}
-        async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+        async with plain() as http:
             answer = await http.post(f"{self.daemon.url}/v1/kill?wait=0", json=body)
         assert answer.status_code in {200, 202}, answer.text
 

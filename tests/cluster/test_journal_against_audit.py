@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -25,6 +24,7 @@ from tests.cluster.lab import records
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster
 from tests.manifests.rendered import CONTROLLER
+from tests.support.realtime import plain
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
@@ -74,7 +74,7 @@ async def test_each_write_has_one_record_and_each_record_its_write(
         )
 
     await until(exposed, 90.0, daemon.log())
-    async with httpx.AsyncClient(base_url=daemon.url, timeout=30.0, trust_env=False) as http:
+    async with plain(daemon.url, seconds=30.0) as http:
         body = {"namespace": space.name, "name": "stopped"}
         assert (await http.post("/v1/kill", json=body, params={"wait": "20"})).status_code == 200
     wanted = {"good": "promoted", "bad": "rolled-back", "stopped": "killed"}

@@ -14,6 +14,7 @@ from controller.adapters.prometheus.providers import choose
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey, TrackSeries
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab.application import PORT, App, deployment, service, until
+from tests.support.realtime import plain
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -97,7 +98,7 @@ async def asked(url: str, host: str, count: int) -> Counter[tuple[str, int]]:
             answer = await http.get(url, headers={"Host": host})
             found[answer.headers.get("X-Version", "nobody"), answer.status_code] += 1
 
-    async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+    async with plain() as http:
         await asyncio.gather(*(one_after_another(http) for _ in range(10)))
     return found
 

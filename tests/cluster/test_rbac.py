@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -16,6 +15,7 @@ from tests.cluster.lab.application import App, deployment, service, until
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.people import P
 from tests.manifests.rendered import CONTROLLER, kustomized, rules_of
+from tests.support.realtime import plain
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -131,7 +131,7 @@ async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
     await _ends(lab, shop, "rolled-back", daemon.log, 3)
     await grpc.patch("deployments", {"metadata": {"annotations": {P + "abort": "true"}}})
     await _ends(lab, grpc, "aborted", daemon.log)
-    async with httpx.AsyncClient(base_url=daemon.url, timeout=20.0, trust_env=False) as http:
+    async with plain(daemon.url, seconds=20.0) as http:
         assert (await http.post("/v1/kill")).status_code == 200
         assert (await http.post("/v1/release")).status_code == 200
 

@@ -20,7 +20,7 @@ from tests.cluster.conftest import QUICK, Lab, Space
 from tests.cluster.lab import records
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.traffic import Traffic
-from tests.support.realtime import Daemon
+from tests.support.realtime import Daemon, plain
 
 POLICY = {"policy": "fast", "steps": "5@8s,50@8s", "bake": "3s"}
 
@@ -47,7 +47,7 @@ class Replica:
 
     async def leads(self) -> bool:
         """Whether it says that it acts."""
-        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as http:
+        async with plain(seconds=2.0) as http:
             with contextlib.suppress(httpx.HTTPError):
                 return (
                     "switchgear_leader 1.0" in (await http.get(f"{self.daemon.url}/metrics")).text

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-import httpx
 import pytest
 
 from tests.cluster.conftest import Lab, Space
@@ -28,7 +27,7 @@ from tests.cluster.lab.application import (
     until,
 )
 from tests.cluster.scenes import shipped
-from tests.support.realtime import Daemon
+from tests.support.realtime import Daemon, plain
 
 POLICY = {"policy": "fast", "traffic": "replicas", "steps": "50@1s", "bake": "10m"}
 MOMENTS = {"at 5 %": 0.05, "half-way": 0.5, "at 95 %": 0.95, "in the bake": 1.0}
@@ -103,7 +102,7 @@ async def rolling(
     )
     assert answer.status == 200, answer.content
     await records.reached(lab.api, own.system, "Judging", log=daemon.log)
-    async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+    async with plain() as http:
         path = f"/v1/targets/{shop.namespace}/{shop.name}/promote"
         said = await http.post(f"{daemon.url}{path}", json={"reason": "nothing is measured here"})
         assert said.status_code < 300, said.text

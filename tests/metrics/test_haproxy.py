@@ -20,6 +20,7 @@ from controller.core.evidence.series import ServiceKey
 from controller.demo import binaries, parts
 from controller.demo.process import Child, free_port
 from tests.metrics import scraped
+from tests.support.realtime import plain
 
 CANARY = ServiceKey("shop", "checkout-canary")
 STABLE = ServiceKey("shop", "checkout")
@@ -114,7 +115,7 @@ async def _ask(url: str) -> None:
             await http.get("/canary/slow", timeout=0.1)
     # One more of each, and the caveat of the file: what breaks off on a connection that has had an
     # answer already is closed without a word, and counted by nobody.
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+    async with plain(url) as http:
         for path in ("/", "/canary/"):
             await http.get(f"{path}200")
             with pytest.raises(httpx.RemoteProtocolError):

@@ -16,6 +16,7 @@ from controller.demo import binaries, manifests, simulated
 from controller.demo.ground import Ground
 from tests.metrics import scraped
 from tests.support import by_hand
+from tests.support.realtime import plain
 
 CANARY = ServiceKey(manifests.NAMESPACE, by_hand.NAME)
 STABLE = ServiceKey(manifests.NAMESPACE, manifests.APP)
@@ -38,7 +39,7 @@ async def ask(url: str, count: int) -> Answers:
             answer = await http.get(url)
             found[answer.headers.get("x-version", ""), answer.is_server_error] += 1
 
-    async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+    async with plain() as http:
         await asyncio.gather(*(one_after_another(http) for _ in range(20)))
     return found
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from controller.sim.apiserver.request import Request, Response
@@ -22,6 +21,7 @@ from tests.engine.house import House
 from tests.support.realtime import (
     Daemon,
     free_port,
+    plain,
     prometheus_serving,
     real_world,
     served,
@@ -186,7 +186,7 @@ async def test_it_waits_for_a_world_that_is_not_there_yet(tmp_path: Path) -> Non
             world.set_image("shop", "checkout", V2)
             async with prometheus_serving(world.prometheus, port=ports[1]):
                 await _ends(world, daemon, "promoted")
-                async with httpx.AsyncClient(trust_env=False) as http:
+                async with plain() as http:
                     answer = await http.post(f"{daemon.url}/v1/kill")
                 assert answer.status_code == 200
     finally:

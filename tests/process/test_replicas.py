@@ -20,7 +20,7 @@ from controller.sim.apiserver.request import Request, Response
 from controller.sim.apiserver.serve import kubeconfig, serving
 from controller.sim.world import World
 from tests.engine.house import House
-from tests.support.realtime import RUN, Daemon, prometheus_serving, real_world, until
+from tests.support.realtime import RUN, Daemon, plain, prometheus_serving, real_world, until
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ class Two:
 
     async def leads(self, name: str) -> bool:
         """Whether a daemon says of itself that it acts."""
-        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as http:
+        async with plain(seconds=2.0) as http:
             with contextlib.suppress(httpx.HTTPError):
                 text = (await http.get(f"{self.daemons[name].url}/metrics")).text
                 return "switchgear_leader 1.0" in text
@@ -167,7 +167,7 @@ def _raises(line: str) -> bool:
 
 
 async def _asked(found: Two, name: str, method: str, path: str) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=10.0, trust_env=False) as http:
+    async with plain() as http:
         return await http.request(method, f"{found.daemons[name].url}{path}")
 
 

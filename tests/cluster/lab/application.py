@@ -249,7 +249,7 @@ async def until(
     look: Callable[[], Awaitable[bool]],
     within: float,
     what: str | Callable[[], str] = "",
-    every: float = 0.1,
+    every: float = 0.2,
 ) -> None:
     """Look again and again until it is so; fails after `within` seconds.
 

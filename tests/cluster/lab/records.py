@@ -72,7 +72,7 @@ async def reached(
         found[:] = await runs(api, namespace)
         return bool(found) and found[-1]["phase"] in phases
 
-    await until(look, within, lambda: f"{phases}: {log()}", every=0.05)
+    await until(look, within, lambda: f"{phases}: {log()}", every=0.1)
     return found[-1]
 
 
