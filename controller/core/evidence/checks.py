@@ -88,7 +88,7 @@ class Check:
         if self.absolute:
             return len(eprocess.alternatives(floored(self.limit)))
         if self.kind is Kind.LATENCY:
-            return len(latency.family(self.bounds, self.past, tolerance))
+            return latency.family(self.bounds, self.past, tolerance).size
         return len(eprocess.RATIOS)
 
     def told(self, canary: Tally, stable: Tally) -> "Check":

@@ -4,7 +4,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from controller.core.evidence.reasons import Code, Reason, percent, power, seconds
 from controller.core.evidence.safe import Proof, Timely
@@ -87,8 +87,7 @@ def _unripe(
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Claim:
+class _Claim(NamedTuple):
     """One thing that must be proven of the canary.
 
     Attributes:
@@ -137,10 +136,11 @@ def _claims(evidence: Evidence, settings: Settings) -> Iterator[_Claim]:
 
 def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """Nothing speaks against it, and too little for it yet."""
+    needed = settings.log_proven
     for claim in _claims(evidence, settings):
-        have, needed = claim.log_evidence, settings.log_proven
-        if have >= needed:
+        if claim.proof.proves(claim.most, needed):
             continue
+        have = claim.log_evidence
         wait = _wait(have, needed, evidence.window.seconds)
         about = f", {seconds(wait)}" if wait is not None else ""
         yield Reason(

@@ -57,16 +57,13 @@ class Family:
     """All alternatives, cell by cell: most intervals leave many cells empty.
 
     Attributes:
-        logs: For each cell the natural logarithm of each alternative's ratio.
-        gains: For each cell the ratios less 1.
+        size: How many alternatives there are.
+        columns: For each cell that one of them is about: its index, the natural logarithm of each
+            alternative's ratio there, and the ratios less 1.
     """
 
-    logs: tuple[tuple[float, ...], ...]
-    gains: tuple[tuple[float, ...], ...]
-
-    def __len__(self) -> int:
-        """How many alternatives there are."""
-        return len(self.logs[0])
+    size: int
+    columns: tuple[tuple[int, tuple[float, ...], tuple[float, ...]], ...]
 
 
 def thinned(bounds: Sequence[float], past: Iterable[tuple[float, int]] = ()) -> tuple[float, ...]:
@@ -116,11 +113,17 @@ def family(bounds: tuple[float, ...], past: tuple[int, ...], tolerance: float) -
     vectors += [_moved(shares, above, extra) for extra in TAILS]
     last = max(len(shares) - HANG_CELLS, 1)
     vectors += [_moved(shares, last, extra) for extra in HANGS]
-    cells = [*zip(*(_bounded(vector, tolerance) for vector in vectors), strict=True)]
-    return Family(
-        logs=tuple(tuple(math.log(ratio) for ratio in ratios) for ratios in cells),
-        gains=tuple(tuple(ratio - 1.0 for ratio in ratios) for ratios in cells),
+    rows = zip(*(_bounded(vector, tolerance) for vector in vectors), strict=True)
+    columns = tuple(
+        (
+            place,
+            tuple(math.log(ratio) for ratio in ratios),
+            tuple(ratio - 1.0 for ratio in ratios),
+        )
+        for place, ratios in enumerate(rows)
+        if any(ratio != 1.0 for ratio in ratios)
     )
+    return Family(size=len(vectors), columns=columns)
 
 
 def scores(
@@ -131,9 +134,10 @@ def scores(
     if total_c <= 0 or total_s <= 0:
         return None
     weight = total_c * tolerance / (total_c * tolerance + total_s)
-    found, log = [0.0] * len(bets), math.log
-    for in_c, in_s, logs, gains in zip(canary, stable, bets.logs, bets.gains, strict=True):
-        if both := in_c + in_s:
+    found, log = [0.0] * bets.size, math.log
+    for place, logs, gains in bets.columns:
+        in_c = canary[place]
+        if both := in_c + stable[place]:
             found = [
                 known + in_c * worth - both * log(1.0 + weight * gain)
                 for known, worth, gain in zip(found, logs, gains, strict=True)

@@ -99,7 +99,10 @@ def _settled(
             if cold:
                 scores = check.scores(interval, settings, settings.tolerance)
                 paid = None if scores is None else eprocess.payout(scores, worth.errors)
-            fast = fast if paid is None else eprocess.advance(fast, paid, rate)
+            if paid is not None:
+                # Until something is capped, or pods are cold, the two are one and the same.
+                same = fast == process and not cold
+                fast = settled[-1] if same else eprocess.advance(fast, paid, rate)
     return tuple(settled), fast
 
 

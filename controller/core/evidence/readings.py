@@ -119,6 +119,8 @@ def _bet(
 
 def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """What was read last and is on the wrong side, without being proof."""
+    if not evidence.noted:
+        return
     asserted = {item.title: item for item in settings.assertions}
     gauges = {gauge.name: gauge for gauge in settings.gauges}
     for noted in evidence.noted:
@@ -158,6 +160,8 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
         now: The metrics store's own time.
         proven: Whether all requests come next: then what can run out must have been looked at.
     """
+    if not (settings.assertions or settings.gauges):
+        return
     known = {noted.name: noted for noted in evidence.noted}
     opened = evidence.window.at if evidence.window.at is not None else math.inf
     oldest = max(opened, now - 2 * READ_SECONDS - settings.max_age_seconds)

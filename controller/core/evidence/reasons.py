@@ -7,7 +7,8 @@ may be added here, none may change its meaning.
 
 import enum
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 
 class Code(enum.StrEnum):
@@ -42,8 +43,7 @@ class Code(enum.StrEnum):
     SATURATED = "Saturated"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """One reason of a verdict.
 
     Attributes:

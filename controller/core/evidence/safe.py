@@ -18,6 +18,7 @@ than one of errors that those few would leave healthy versions unproven for hour
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -78,7 +79,11 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     def log_evidence(self, margin: float) -> float:
         """Natural logarithm of the evidence that the canary is within `margin` of stable."""
-        return _log_evidence(self.sums, self.requests, margin, _TERMS)
+        return _mean(_parts(self.sums, self.requests, margin, _TERMS))
+
+    def proves(self, margin: float, needed: float) -> bool:
+        """Whether that evidence is as much as needed, a natural logarithm."""
+        return _suffices(_parts(self.sums, self.requests, margin, _TERMS), needed)
 
     def bound(self, beta: float) -> float:
         """How much larger than stable's the canary's share of errors is at most: 0..1.
@@ -107,15 +112,19 @@ class Timely(msgspec.Struct, frozen=True, kw_only=True):
 
     def log_evidence(self, share: float) -> float:
         """Natural logarithm of the evidence that no more than this share is slow."""
-        return _log_evidence(self._sums, self.requests, share, _SLOW_TERMS)
+        return _mean(_parts(self._sums, self.requests, share, _SLOW_TERMS))
+
+    def proves(self, share: float, needed: float) -> bool:
+        """Whether that evidence is as much as needed, a natural logarithm."""
+        return _suffices(_parts(self._sums, self.requests, share, _SLOW_TERMS), needed)
 
     def bound(self, beta: float) -> float:
         """How large the share of slow answers is at most, wrong with probability `beta` at most."""
         return _bound(self._sums, self.requests, beta, _SLOW_TERMS)
 
     @property
-    def _sums(self) -> tuple[float, ...]:
-        return tuple([self.slow * log_bet for log_bet, _ in _SLOW_TERMS])
+    def _sums(self) -> Sequence[float]:
+        return [self.slow * log_bet for log_bet, _ in _SLOW_TERMS]
 
 
 _Terms = tuple[tuple[float, float], ...]
@@ -132,13 +141,22 @@ NOTHING: Final = Proof()
 """Before the first request."""
 
 
-def _log_evidence(sums: tuple[float, ...], requests: float, margin: float, terms: _Terms) -> float:
+def _parts(sums: Sequence[float], requests: float, margin: float, terms: _Terms) -> Sequence[float]:
+    """What each bet says at this margin, as natural logarithms."""
     owed = requests * margin
-    parts = [known + owed * left for known, (_, left) in zip(sums, terms, strict=True)]
-    return log_sum(parts) - math.log(len(terms))
+    return [known + owed * left for known, (_, left) in zip(sums, terms, strict=True)]
 
 
-def _bound(sums: tuple[float, ...], requests: float, beta: float, terms: _Terms) -> float:
+def _mean(parts: Sequence[float]) -> float:
+    return log_sum(parts) - math.log(len(parts))
+
+
+def _suffices(parts: Sequence[float], needed: float) -> bool:
+    """Mostly one bet alone says it."""
+    return max(parts) >= needed + math.log(len(parts)) or _mean(parts) >= needed
+
+
+def _bound(sums: Sequence[float], requests: float, beta: float, terms: _Terms) -> float:
     if not requests:
         return 1.0
     slopes = [requests * left for _, left in terms]

@@ -140,9 +140,11 @@ def _promoted(runs: int) -> Iterator[str]:
 
 def _cost(_: int) -> Iterator[str]:
     yield "What one scrape costs"
-    for name, (observed, judged, size) in cost.figures().items():
-        told = f"observe {observed:.0f} us, judge {judged:.0f} us, state {size} bytes"
-        yield f"{name}: {told}"
+    for name, found in cost.figures().items():
+        with_verdict = (
+            f"with a verdict {found.step:.0f} us in a step, {found.bake:.0f} us in the bake"
+        )
+        yield f"{name}: {found.observe:.0f} us, {with_verdict}; state {found.size} bytes"
 
 
 PARTS: Final[dict[str, Callable[[int], Iterator[str]]]] = {

@@ -49,7 +49,7 @@ def expected(
     bets: latency.Family, sizes: tuple[int, int], shares: Sequence[float], tolerance: float
 ) -> list[float]:
     """E[e] of each bet at the edge of the hypothesis."""
-    totals = [0.0] * len(bets)
+    totals = [0.0] * bets.size
     worse = slowed(shares, tolerance)
     for canary in draws(sizes[0], len(shares)):
         for stable in draws(sizes[1], len(shares)):
@@ -76,7 +76,7 @@ def test_no_bet_gains_on_a_canary_that_is_not_slower(
 def test_without_the_tolerance_in_the_odds_the_promise_would_break() -> None:
     """So the enumeration can fail."""
     bets = latency.family(BOUNDS, (600, 300, 100), 1.0)
-    totals = [0.0] * len(bets)
+    totals = [0.0] * bets.size
     shares, worse = (0.6, 0.3, 0.1), slowed((0.6, 0.3, 0.1), 2.0)
     for canary in draws(4, 3):
         for stable in draws(4, 3):
@@ -97,8 +97,8 @@ def test_ratios_never_fall_and_stay_bounded(tolerance: float) -> None:
         (0,) * 11 + (300,),
     ):
         bets = latency.family(bounds, past, tolerance)
-        assert bets
-        for logs in zip(*bets.logs, strict=True):
+        assert bets.size
+        for logs in zip(*(column for _, column, _ in bets.columns), strict=True):
             assert list(logs) == sorted(logs)
             assert max(logs) <= math.log(latency.LARGEST_RATIO) + ROUNDING
             assert tolerance == 1.0 or min(logs) >= 0.0

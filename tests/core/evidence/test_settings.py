@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the judge refuses to be told, and the words it uses."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.core.evidence.reasons import Code, Reason, counted, percent, seconds
 from controller.core.evidence.settings import Limits, Settings, restart_rate
