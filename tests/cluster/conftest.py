@@ -37,9 +37,7 @@ _serial = itertools.count()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """`once`, and where the start times are gathered."""
-    told = "once: about requests or records that are lost; a second try mends no failure of it"
-    config.addinivalue_line("markers", told)
+    """Where the start times are gathered."""
     config.stash[STARTED] = []
 
 

@@ -143,6 +143,7 @@ async def test_a_leader_that_ends_is_replaced(
         await _ends(found, "promoted")
 
 
+@pytest.mark.once
 @pytest.mark.timeout(200)
 async def test_a_stopped_leader_that_wakes_up_raises_nothing(tmp_path: Path) -> None:
     """SIGSTOP in mid-run, longer than its lease lasts; the next thing it learns is that it lost."""

@@ -125,12 +125,12 @@ class Check:
             tolerance: r0 as it is for this interval.
         """
         if self.kind is Kind.LATENCY:
-            quick = latency.cells(interval.canary.buckets, self.bounds)
-            usual = latency.cells(interval.stable.buckets, self.bounds)
-            if quick is None or usual is None:
+            on_canary = latency.cells(interval.canary.buckets, self.bounds)
+            on_stable = latency.cells(interval.stable.buckets, self.bounds)
+            if on_canary is None or on_stable is None:
                 return None
             bets = latency.family(self.bounds, self.past, settings.latency_tolerance)
-            return latency.scores(bets, quick, usual, settings.latency_tolerance)
+            return latency.scores(bets, on_canary, on_stable, settings.latency_tolerance)
         if self.kind is Kind.ERRORS:
             canary, stable = interval.canary, interval.stable
             return eprocess.relative(

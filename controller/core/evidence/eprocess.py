@@ -68,7 +68,7 @@ LEAST_UNIT = 1e-150
 """Money that has shrunk so far is counted in another unit before it gets lost."""
 
 MOST_UNITS = 300.0
-"""Logarithm of how much more than all bets a fresh one may be without a change of the unit."""
+"""Logarithm of how much more than a fresh bet the others may be, or less."""
 
 
 def log_sum(terms: Iterable[float]) -> float:
@@ -122,17 +122,28 @@ def payout(scores: Sequence[float], eta: float) -> Payout:
 
 
 def advance(process: Process, paid: Payout, rate: float) -> Process:
-    """Settle one interval, then bet the share `rate` of the reserve anew."""
-    factors, scale = paid.factors, process.scale + paid.unit
-    part = process.cash + math.log(rate / len(factors)) - scale
-    if part > MOST_UNITS:
-        factors, scale, part = [each * math.exp(-part) for each in factors], scale + part, 0.0
-    share = math.exp(part)
-    bets = [bet * factor + share for bet, factor in zip(process.bets, factors, strict=True)]
-    most = max(bets)
-    if most < LEAST_UNIT and most:
-        bets, scale = [bet / most for bet in bets], scale + math.log(most)
-    return Process(bets=tuple(bets), scale=scale, cash=process.cash + math.log1p(-rate))
+    """Bet the share `rate` of the reserve anew, then settle one interval.
+
+    So each alternative goes into the interval with money, whatever the one before has left of it.
+    """
+    bets: Sequence[float] = process.bets
+    scale = process.scale
+    fresh = process.cash + math.log(rate / len(bets))
+    if abs(fresh - scale) > MOST_UNITS:
+        most = max(bets) or 1.0
+        # What bets have beyond it decides nothing any more. It is given away, or it would drown the
+        # share of the others, and they be without money when this is lost.
+        top = min(scale + math.log(most), fresh + MOST_UNITS)
+        scale = max(top, fresh)
+        bets = [bet / most * math.exp(top - scale) for bet in bets]
+    share = math.exp(fresh - scale)
+    settled = [(bet + share) * factor for bet, factor in zip(bets, paid.factors, strict=True)]
+    most = max(settled)
+    if most < LEAST_UNIT:
+        settled, scale = [bet / most for bet in settled], scale + math.log(most)
+    return Process(
+        bets=tuple(settled), scale=scale + paid.unit, cash=process.cash + math.log1p(-rate)
+    )
 
 
 def put(process: Process, rate: float) -> Process:
@@ -141,7 +152,7 @@ def put(process: Process, rate: float) -> Process:
 
 
 NEWTON_STEPS = 4
-CLOSE = 1e-5
+CLOSE = 1e-8
 """More steps, or shorter ones, would change a margin by less than anybody reads."""
 
 
@@ -172,7 +183,7 @@ def shrunk(process: Process, log_factor: float) -> Process:
     return Process(bets=process.bets, scale=process.scale + log_factor, cash=process.cash)
 
 
-_RATIOS = tuple((ratio, math.log(ratio)) for ratio in RATIOS)
+_LOGS = tuple(math.log(ratio) for ratio in RATIOS)
 
 
 def relative(
@@ -192,14 +203,13 @@ def relative(
     if total_c <= 0 or total_s <= 0:
         return None
     scaled, bad, log = total_c * tolerance, bad_c + bad_s, math.log
-    total = scaled + total_s
-    if not margin:
-        return [bad_c * known + bad * log(total / (scaled * r + total_s)) for r, known in _RATIOS]
+    total, toll = scaled + total_s, total_c * margin
     losses = [log(total / (scaled * ratio + total_s)) for ratio in RATIOS]
-    return [
-        bad_c * known + bad * loss - total_c * margin * math.expm1(known + loss)
-        for (_, known), loss in zip(_RATIOS, losses, strict=True)
-    ]
+    scores = [bad_c * known + bad * loss for known, loss in zip(_LOGS, losses, strict=True)]
+    if toll:
+        gains = [math.expm1(known + loss) for known, loss in zip(_LOGS, losses, strict=True)]
+        scores = [score - toll * gain for score, gain in zip(scores, gains, strict=True)]
+    return scores
 
 
 @functools.lru_cache(maxsize=64)

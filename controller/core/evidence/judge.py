@@ -251,9 +251,11 @@ def _doubts(named: Sequence[Check], evidence: Evidence, settings: Settings) -> I
     shared = stable_violates(limits, evidence, settings)
     for check in limits:
         canary = check.figures(window.canary) or (0, 0)
-        if check is shared or canary[0] > check.limit * canary[1]:
+        # Two limits may be one check, where they meet at one bound of the histogram.
+        also = check == shared
+        if also or canary[0] > check.limit * canary[1]:
             stable = check.figures(window.stable) or (0, 0)
-            code = Code.STABLE_VIOLATES_LIMIT if check is shared else Code.ABOVE_LIMIT
+            code = Code.STABLE_VIOLATES_LIMIT if also else Code.ABOVE_LIMIT
             yield _limit(check, canary, stable, code)
     level = evidence.level
     if level >= settings.log_doubt:

@@ -101,7 +101,7 @@ def _settled(
                 paid = None if scores is None else eprocess.payout(scores, worth.errors)
             if paid is not None:
                 # Until something is capped, or pods are cold, the two are one and the same.
-                same = fast == process and not cold
+                same = not cold and fast == process
                 fast = settled[-1] if same else eprocess.advance(fast, paid, rate)
     return tuple(settled), fast
 

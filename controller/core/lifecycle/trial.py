@@ -49,7 +49,7 @@ def ladder(situation: Situation, run: Run) -> tuple[Step, ...]:
 
 
 def _steps(situation: Situation, run: Run) -> tuple[Step, ...]:
-    """The run's steps under the caps as they were when it began."""
+    """The run's steps under the caps as they were when it began; before that, as they are."""
     if run.ladder:
         return tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in run.ladder)
     return caps.ladder(situation.plan, situation.ceilings)
@@ -262,7 +262,7 @@ def soak(situation: Situation, run: Run) -> float:
     The composite takes so many scrapes to say FAIL, and one more goes by before the first full one.
     Nothing is watched for longer than the policy bakes.
     """
-    scrapes = settings(situation, run).cap_scrapes + 1
+    scrapes = calibration(run).cap_scrapes + 1
     most = max(situation.plan.bake.seconds, situation.settle_seconds)
     return max(situation.settle_seconds, min(scrapes * situation.scrape_seconds, most))
 

@@ -2,7 +2,8 @@
 """What one scrape costs the judge, in microseconds of CPU, and how large its state is, in bytes.
 
 Nearly all scrapes fall into the dwell of a step or of the bake, so that is what is judged here. The
-goal is 100 microseconds and 4 KB with a histogram of four bounds and every limit set.
+goal is 100 microseconds, verdict included, and 4 KB with a histogram of four bounds and every limit
+set.
 """
 
 import json

@@ -74,6 +74,7 @@ class Cluster:
             text=True,
             timeout=KUBECTL_SECONDS,
             check=False,
+            env=_environment(),
         )
         if done.returncode:
             raise Refusal(f"kubectl {' '.join(map(str, args))}: {done.stderr.strip()}")
@@ -123,6 +124,10 @@ class Cluster:
         return path.read_text(encoding="utf-8", errors="replace")[-4000:]
 
 
+def _environment() -> dict[str, str]:
+    return {"GOGC": str(GARBAGE_PERCENT), **os.environ}
+
+
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
     """Enter a network and start a lab in it; raises toolchain.Unavailable where that cannot be.
@@ -130,7 +135,6 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     The calling thread stays in that network for good.
     """
     build.programs(make=False)
-    os.environ.setdefault("GOGC", str(GARBAGE_PERCENT))
     network.enter()
     with started(folder) as found:
         yield found
@@ -147,6 +151,7 @@ def started(folder: Path) -> Iterator[Cluster]:
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
+            env=_environment(),
         )
     with process:
         try:

@@ -145,6 +145,33 @@ def test_no_run_is_so_long_that_a_number_overflows(steps: int, canary: int, stab
     assert eprocess.value(process) > value or steps * max(scores) > 1e6
 
 
+@pytest.mark.parametrize(
+    "scores",
+    [[(800.0, 0.0), (0.0, 800.0)], [(2000.0, 0.0), (-2000.0, -1000.0)], [(5000.0, 0.0)]],
+    ids=["another", "all lose", "far beyond"],
+)
+@pytest.mark.parametrize("capped", [True, False])
+def test_no_interval_takes_the_means_to_see_the_next_one(
+    scores: list[tuple[float, float]], capped: bool
+) -> None:
+    """However much one alternative wins or loses at once, the others keep money to bet."""
+    process = eprocess.fresh(2)
+    for each in scores:
+        process = eprocess.advance(process, eprocess.payout(each, 1.0), 1 / 256)
+        if capped and process.at_stake > 1.5:
+            process = eprocess.shrunk(process, 1.5 - process.at_stake)
+    for _ in range(40):
+        process = eprocess.advance(process, eprocess.payout((-5.0, 5.0), 1.0), 1 / 256)
+    assert eprocess.value(process) > 150
+
+
+def test_a_process_that_an_earlier_version_left_without_bets_begins_anew() -> None:
+    process = eprocess.Process(bets=(0.0, 0.0), scale=1002.0, cash=-1.77)
+    for _ in range(5):
+        process = eprocess.advance(process, eprocess.payout((-5.0, 5.0), 1.0), 1 / 256)
+    assert eprocess.value(process) > 10
+
+
 @pytest.mark.parametrize("parts", [2, 5, 10])
 def test_how_scrapes_are_grouped_makes_no_difference_to_a_bet(parts: int) -> None:
     """At one split the counts of many scrapes say what they say together; see the module's formula.

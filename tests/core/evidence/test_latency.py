@@ -148,3 +148,32 @@ def test_limits_are_judged_by_the_bounds_there_are_whatever_the_past_had() -> No
         evidence = observe(weight_changed(start(settings), 0.0), settings, interval)
         assert evidence.limit_bounds == (0.2,)
         assert evidence.bounds == (0.1, 0.2, 0.5, INF)
+
+
+@pytest.mark.parametrize("dispersion", [1.0, 3.0])
+@pytest.mark.parametrize("kinds", [("slow", "hangs"), ("slow", *["hangs"] * 9)])
+def test_so_many_requests_that_one_scrape_alone_is_proof_hide_nothing(
+    kinds: tuple[str, ...], dispersion: float
+) -> None:
+    """Each scrape is worse by another alternative than the one before, by hundreds of nats."""
+    requests = 200_000
+    within = {
+        "healthy": (0.5, 0.98, 0.995, 1.0),
+        "slow": (0.0, 0.1, 0.5, 0.98),
+        "hangs": (0.2, 0.39, 0.4, 0.4),
+    }
+
+    def tally(kind: str) -> Tally:
+        shares = (*within[kind], 1.0)
+        bounds = (0.1, 0.3, 1.2, 5.0, INF)
+        counts = ((b, int(s * requests)) for b, s in zip(bounds, shares, strict=True))
+        return Tally(requests=requests, buckets=tuple(counts))
+
+    healthy = tally("healthy")
+    settings = Settings(past=healthy.buckets, dispersion=dispersion, latency_dispersion=dispersion)
+    evidence = weight_changed(start(settings), 0.0)
+    for number, kind in enumerate([*["healthy"] * 5, *kinds * 5], 1):
+        interval = Interval(at=float(number), seconds=1.0, canary=tally(kind), stable=healthy)
+        evidence = observe(evidence, settings, interval)
+    assert evidence.trip is not None
+    assert evidence.trip.at <= 9.0
