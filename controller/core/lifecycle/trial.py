@@ -45,14 +45,15 @@ LEAST_SCRAPES = 2
 
 def ladder(situation: Situation, run: Run) -> tuple[Step, ...]:
     """The run's steps, each under the caps as they are now."""
-    return tuple(_capped(situation, step) for step in _steps(situation, run))
+    steps = _steps(run, situation.plan, situation.ceilings)
+    return tuple(_capped(situation, step) for step in steps)
 
 
-def _steps(situation: Situation, run: Run) -> tuple[Step, ...]:
-    """The run's steps under the caps as they were when it began; before that, as they are."""
+def _steps(run: Run, policy: Policy, ceilings: caps.Ceilings) -> tuple[Step, ...]:
+    """The run's steps as they were fixed when it began; before that, the policy's as they are."""
     if run.ladder:
         return tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in run.ladder)
-    return caps.ladder(situation.plan, situation.ceilings)
+    return caps.ladder(policy, ceilings)
 
 
 def _capped(situation: Situation, step: Step) -> Step:
@@ -64,16 +65,15 @@ def _capped(situation: Situation, step: Step) -> Step:
 
 def planned(run: Run, policy: Policy) -> tuple[Step, ...]:
     """The ladder as people read it: the run's steps (at first the policy's) and the bake."""
-    steps = tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in run.ladder)
     # Rolled natively, the new version bakes with all requests.
     most = policy.bake.weight_bp if run.promotion is Promotion.SHIFT else WHOLE_BP
     bake = Step(weight_bp=most, dwell_seconds=policy.bake.seconds)
-    return (*(steps or caps.ladder(policy, caps.Ceilings())), bake)
+    return (*_steps(run, policy, caps.Ceilings()), bake)
 
 
 def rungs(situation: Situation, run: Run) -> int:
     """How many steps the ladder has; the rung of that number is the bake, the next the commit."""
-    return len(_steps(situation, run))
+    return len(_steps(run, situation.plan, situation.ceilings))
 
 
 def final(situation: Situation, run: Run) -> int:
@@ -83,7 +83,7 @@ def final(situation: Situation, run: Run) -> int:
 
 def rung(situation: Situation, run: Run, index: int) -> Step:
     """Weight and dwell of a rung: a step, the bake, or the whole."""
-    steps = _steps(situation, run)
+    steps = _steps(run, situation.plan, situation.ceilings)
     if index < len(steps):
         return _capped(situation, steps[index])
     if index == len(steps) and run.promotion is Promotion.SHIFT:
