@@ -20,7 +20,7 @@ import yaml
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import SYSTEM, Installed, installed
 from tests.cluster.lab import records
-from tests.cluster.lab.application import App, until
+from tests.cluster.lab.application import UNHURRIED, App, until
 from tests.cluster.lab.worker import Cluster
 from tests.contract.port import real_client
 
@@ -150,7 +150,7 @@ async def test_a_bad_version_is_rolled_back_while_others_are_turned_away(
             await daemon.start()
             await shop.adopted(daemon.log)
             load = await lab.load(shop)
-            await shop.deploy("v2", {"ERROR_RATE": "0.5"})
+            await shop.deploy("v2", {**UNHURRIED, "ERROR_RATE": "0.5"})
             await records.ended(lab.api, SYSTEM, "rolled-back", daemon.log)
             assert await turned_away(crowd)
             assert not await turned_away(controller)

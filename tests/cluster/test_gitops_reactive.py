@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed, installed
 from tests.cluster.lab import records
-from tests.cluster.lab.application import App
+from tests.cluster.lab.application import UNHURRIED, App
 from tests.cluster.lab.worker import Cluster
 from tests.cluster.pipelines import Way, applying, pipeline
 from tests.cluster.scenes import shipped
@@ -42,7 +42,7 @@ async def test_a_tool_that_leaves_the_route_alone_does_no_harm(
     await shop.adopted(daemon.log)
     load = await lab.load(shop)
     async with applying(git):
-        git.commit("v2")
+        git.commit("v2", UNHURRIED)
         await records.ended(lab.api, own.system, "promoted", daemon.log)
         await shop.complete()
         assert await git.drift() == []
@@ -66,7 +66,7 @@ async def test_the_run_gives_way_to_a_tool_that_takes_everything(
     await shop.adopted(daemon.log)
     load = await lab.load(shop, direct_rate=0)
     async with applying(git):
-        git.commit("v2")
+        git.commit("v2", UNHURRIED)
         state = await records.ended(lab.api, own.system, "inconclusive", daemon.log, 400.0)
         assert state["phase"] == "Held"
         assert "another writer undid" in state["reason"]

@@ -11,7 +11,7 @@ import pytest_asyncio
 from tests.cluster.conftest import QUICK, Lab, Space
 from tests.cluster.installed import SYSTEM, Installed, installed
 from tests.cluster.lab import records
-from tests.cluster.lab.application import App, deployment, service, until
+from tests.cluster.lab.application import UNHURRIED, App, deployment, service, until
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.people import P
 from tests.manifests.rendered import CONTROLLER, kustomized, rules_of
@@ -27,11 +27,6 @@ POLICY = {
     # A second bad version in a row has to get its own run.
     "after-trip": "next-revision",
 }
-
-SLOW = {"READY_SECONDS": "2"}
-"""Nothing holds a change here but the daemon, which sees it. A pod that is ready within the third
-of a second for which a busy machine may keep that waiting takes the place of a stable one, whose
-requests are lost until the gateway knows."""
 
 NOT_BY_A_RUN: dict[tuple[str, str, str], str] = {
     ("", "pods", "delete"): "the undo of a native roll: test_undo",
@@ -122,12 +117,12 @@ async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
     load = await lab.load(shop)
     await claims.deploy("v2")
     await grpc.deploy("v2")
-    await shop.deploy("v2", SLOW)
+    await shop.deploy("v2", UNHURRIED)
     await _ends(lab, shop, "promoted", daemon.log)
-    await shop.deploy("v3", {**SLOW, "ERROR_RATE": "0.5"})
+    await shop.deploy("v3", {**UNHURRIED, "ERROR_RATE": "0.5"})
     await _ends(lab, shop, "rolled-back", daemon.log, 2)
     await shop.patch("deployments", {"metadata": {"annotations": {P + "on-failure": "revert"}}})
-    await shop.deploy("v4", {**SLOW, "ERROR_RATE": "0.5"})
+    await shop.deploy("v4", {**UNHURRIED, "ERROR_RATE": "0.5"})
     await _ends(lab, shop, "rolled-back", daemon.log, 3)
     await grpc.patch("deployments", {"metadata": {"annotations": {P + "abort": "true"}}})
     await _ends(lab, grpc, "aborted", daemon.log)

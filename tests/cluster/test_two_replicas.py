@@ -18,7 +18,7 @@ import pytest
 
 from tests.cluster.conftest import QUICK, Lab, Space
 from tests.cluster.lab import records
-from tests.cluster.lab.application import App, until
+from tests.cluster.lab.application import UNHURRIED, App, until
 from tests.cluster.lab.traffic import Traffic
 from tests.support.realtime import Daemon, plain
 
@@ -87,7 +87,7 @@ async def in_mid_run(
     await second.daemon.answers("/readyz", within=120.0)
     await shop.adopted(first.daemon.log)
     load = await lab.load(shop)
-    await shop.deploy("v2")
+    await shop.deploy("v2", UNHURRIED)
     await records.reached(lab.api, space.system, phase, log=first.daemon.log, within=120.0)
     return first, second, load
 

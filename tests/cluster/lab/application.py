@@ -17,6 +17,12 @@ Object = dict[str, Any]
 PREFIX: Final = "switchgear.dev/"
 PORT: Final = 8080
 
+UNHURRIED: Final = {"READY_SECONDS": "2"}
+"""Environment of a version whose pods take their time to start, for tests in which no policy holds
+a change but the daemon, which sees it. A pod that is ready within the third of a second for which a
+busy machine may keep that waiting is taken from its clients again, and a stable one may go for it:
+requests to either are lost until the gateway knows."""
+
 PATHS: Final = {
     "deployments": "apis/apps/v1",
     "replicasets": "apis/apps/v1",
