@@ -12,6 +12,7 @@ decides nothing: it is there for people.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -22,6 +23,9 @@ STAKES: Final = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 """Bets are so large a part of what the split allows, 1/o."""
 
 LARGEST_BET: Final = 60.0
+
+_TERMS: Final = tuple((math.log1p(-stake), stake) for stake in STAKES)
+"""What an error of stable is worth where no bet is too large, and the stake."""
 
 
 class Excess(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,16 +45,19 @@ class Excess(msgspec.Struct, frozen=True, kw_only=True):
         if total_c <= 0 or total_s <= 0:
             return self
         odds, sums = total_c / total_s, self.sums
-        bets = [min(stake / odds, LARGEST_BET) for stake in STAKES]
+        terms: Sequence[tuple[float, float]] = _TERMS
+        if STAKES[-1] > LARGEST_BET * odds:
+            stakes = [min(stake, LARGEST_BET * odds) for stake in STAKES]
+            terms = [(math.log1p(-stake), stake) for stake in stakes]
         if bad_c or bad_s:
             sums = tuple(
                 [
-                    known + eta * (bad_c * math.log1p(bet) + bad_s * math.log1p(-odds * bet))
-                    for known, bet in zip(sums, bets, strict=True)
+                    known + eta * (bad_c * math.log1p(stake / odds) + bad_s * loss)
+                    for known, (loss, stake) in zip(sums, terms, strict=True)
                 ]
             )
-        worth = eta * total_c
-        owed = [known + worth * bet for known, bet in zip(self.owed, bets, strict=True)]
+        worth = eta * total_s
+        owed = [known + worth * stake for known, (_, stake) in zip(self.owed, terms, strict=True)]
         return Excess(sums=sums, owed=tuple(owed))
 
     def bound(self, beta: float) -> float:

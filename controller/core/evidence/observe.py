@@ -63,7 +63,8 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
         stable_at=interval.at if interval.stable.reported else known.stable_at,
     )
     held = capped(grown, settings, settings.log_cap)
-    return held if held.trip else replace(held, trip=_trip(held, settings, interval))
+    trip = held.trip or _trip(held, settings, interval)
+    return held if trip is held.trip else replace(held, trip=trip)
 
 
 def _timely(evidence: Evidence, interval: Interval, eta: float) -> tuple[Timely, ...]:
