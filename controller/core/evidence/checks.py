@@ -27,6 +27,9 @@ ERROR_LIMIT = 0.15
 LATENCY_LIMIT = 0.10
 MEASURED = 0.15
 
+SHARED_TOLERANCE = 1.25
+"""Beyond a limit nobody may be so many times as bad as stable, however much else is tolerated."""
+
 
 class Kind(enum.Enum):
     """What a check looks at."""
@@ -115,14 +118,15 @@ class Check:
         return None if slow is None else (slow, tally.timed)
 
     def scores(
-        self, interval: Interval, settings: Settings, tolerance: float
+        self, interval: Interval, settings: Settings, tolerance: float, before: Tally
     ) -> Sequence[float] | None:
         """Log e of the interval per alternative; None where there is nothing to compare.
 
         Args:
             interval: Counts of both tracks.
             settings: The settings of the run.
-            tolerance: r0 as it is for this interval.
+            tolerance: r0 of errors as it is for this interval.
+            before: Stable's counts at this weight until then.
         """
         if self.kind is Kind.LATENCY:
             on_canary = latency.cells(interval.canary.buckets, self.bounds)
@@ -143,7 +147,30 @@ class Check:
         figures = self.figures(interval.canary)
         if figures is None or figures[1] <= 0:
             return None
-        return eprocess.absolute(floored(self.limit), *figures)
+        return self._limited(figures, interval.stable, settings, before)
+
+    def _limited(
+        self, canary: tuple[int, int], stable: Tally, settings: Settings, before: Tally
+    ) -> Sequence[float] | None:
+        """The bet on a limit: beyond it, and beyond what stable has as well.
+
+        An incident that both versions share may break any limit, and from one scrape to the next.
+        So whoever is within the tolerance of stable loses nothing here, whatever stable does; the
+        limit says how much more than that there must be. Where stable serves no more the limit
+        alone is left.
+        """
+        bad, served = self.figures(before) or (0, 0)
+        beside = self.figures(stable) or (0, 0)
+        if not beside[1]:
+            # It will serve again: what this interval had is not held against the canary alone.
+            waits = stable.reported and served
+            return None if waits else eprocess.absolute(floored(self.limit), *canary)
+        own = settings.latency_tolerance if self.timed else settings.tolerance
+        tolerance = min(own, SHARED_TOLERANCE)
+        usual = tolerance * bad / served if served else 0.0
+        limit = floored(self.limit)
+        margin = max(limit - usual, 0.0)
+        return eprocess.beyond(limit, canary, beside, tolerance=tolerance, margin=margin)
 
 
 def checks(settings: Settings, evidence: Evidence) -> tuple[Check, ...]:
@@ -161,6 +188,27 @@ def checks(settings: Settings, evidence: Evidence) -> tuple[Check, ...]:
 def limits(named: Sequence[Check]) -> list[Check]:
     """Those of them that hold the canary against a limit."""
     return [check for check in named if check.absolute]
+
+
+def broken_by_stable(
+    limits: Sequence[Check], evidence: Evidence, settings: Settings
+) -> Check | None:
+    """The absolute limit that stable breaks as well, over the window or lately; None if none."""
+    for check in limits:
+        if _above(check, evidence.window.stable, settings):
+            return check
+        if check.kind is Kind.ERROR_LIMIT:
+            requests, errors = evidence.recent[2], evidence.recent[3]
+            if requests >= settings.min_stable_requests and errors > check.limit * requests:
+                return check
+    return None
+
+
+def _above(check: Check, tally: Tally, settings: Settings) -> bool:
+    figures = check.figures(tally)
+    if figures is None or figures[1] < max(settings.min_stable_requests, 1):
+        return False
+    return figures[0] > check.limit * figures[1]
 
 
 def waiting_weight(named: Sequence[Check]) -> float:
@@ -247,21 +295,14 @@ def _grown(settings: Settings, evidence: Evidence) -> Evidence:
     return structs.replace(evidence, processes=(*evidence.processes, *fresh))
 
 
-def composite(
-    named: Sequence[Check], evidence: Evidence, *, without_limits: bool = False
-) -> tuple[float, Check]:
+def composite(named: Sequence[Check], evidence: Evidence) -> tuple[float, Check]:
     """Log of the composite and the check that contributes most to it.
 
     Args:
         named: What `checks` says of these settings and this evidence.
         evidence: The accumulators.
-        without_limits: Leave the absolute checks out: when stable breaks a limit too, the cause is
-            shared and the limit must not blame the canary.
     """
     parts, waiting = shares(named, evidence), waiting_weight(named)
-    if without_limits:
-        parts = [part for check, part in zip(named, parts, strict=True) if not check.absolute]
-        named = [check for check in named if not check.absolute]
     deciding = named[parts.index(max(parts))]
     if waiting > 1e-12:
         parts.append(math.log(waiting))

@@ -19,6 +19,13 @@ Absolute bet, H0: P(error | past) <= x, a plain Bernoulli likelihood ratio::
 
     log e_q = e log(q/x) + (n - e) log((1 - q)/(1 - x))
 
+Bet on a limit that stable shares, H0: p_c <= r0 p_s + m, for g = q/x - 1 with o g < 1::
+
+    o = n_c r0/n_s;  log e_q = e_c log(1 + g) + e_s log(1 - o g) - n_c m g
+
+It is the relative bet with other stakes: those by which an absolute limit is left the soonest while
+stable has hardly any errors. By 1 + x <= exp(x), E[e] <= exp(n_c g (p_c - r0 p_s - m)).
+
 Money is kept relative to the logarithm of a scale that goes with it: a run of any length neither
 overflows nor loses more than what has become worthless.
 """
@@ -36,6 +43,9 @@ RATIOS = (1.4, 2.0, 3.0, 4.5, 7.0, 12.0, 25.0, 60.0)
 
 EXCESSES = (1.5, 2.0, 3.0, 5.0, 8.0, 16.0, 32.0, 64.0)
 """Alternatives of the absolute bet, as multiples of the limit."""
+
+MOST_AT_STAKE = 0.9
+"""So much of o g, or one error of stable would take all of the money."""
 
 FIRST_BET = 0.8
 """Share that is bet from the first interval on; the rest is kept for regressions that come late."""
@@ -212,16 +222,54 @@ def relative(
     return scores
 
 
+def _rates(limit: float) -> list[float]:
+    """The alternatives of a limit."""
+    return [limit * excess for excess in EXCESSES if limit * excess < 0.98] or [(1 + limit) / 2]
+
+
 @functools.lru_cache(maxsize=64)
 def alternatives(limit: float) -> tuple[tuple[float, float], ...]:
     """The absolute bet's terms: (worth of an error, worth of a good answer) per alternative."""
-    rates = [limit * excess for excess in EXCESSES if limit * excess < 0.98]
-    if not rates:
-        rates = [(1 + limit) / 2]
-    return tuple((math.log(rate / limit), math.log1p(-rate) - math.log1p(-limit)) for rate in rates)
+    return tuple(
+        (math.log(rate / limit), math.log1p(-rate) - math.log1p(-limit)) for rate in _rates(limit)
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _stakes(limit: float) -> tuple[float, ...]:
+    """The same alternatives where stable shares the limit: g of each."""
+    return tuple(rate / limit - 1 for rate in _rates(limit))
 
 
 def absolute(limit: float, bad: int, requests: int) -> Sequence[float]:
     """Log e of the absolute bet for each alternative rate."""
     good = max(requests - bad, 0)
     return [bad * gain + good * loss for gain, loss in alternatives(limit)]
+
+
+def beyond(
+    limit: float,
+    canary: tuple[int, int],
+    stable: tuple[int, int],
+    *,
+    tolerance: float,
+    margin: float,
+) -> Sequence[float]:
+    """Log e of the bet on a limit that stable shares, for each alternative rate.
+
+    Args:
+        limit: x, of which the alternatives are multiples.
+        canary: (bad, requests) of the canary.
+        stable: The same of stable, which has served some.
+        tolerance: r0.
+        margin: m, known before the interval.
+    """
+    (bad_c, total_c), (bad_s, total_s) = canary, stable
+    odds, toll, log1p = total_c * tolerance / total_s, total_c * margin, math.log1p
+    most = MOST_AT_STAKE / odds
+    stakes = [min(stake, most) for stake in _stakes(limit)]
+    scores = [bad_c * log1p(stake) - toll * stake for stake in stakes]
+    if bad_s:
+        losses = [bad_s * log1p(-odds * stake) for stake in stakes]
+        scores = [score + loss for score, loss in zip(scores, losses, strict=True)]
+    return scores

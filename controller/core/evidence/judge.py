@@ -18,7 +18,7 @@ from controller.core.evidence import checks, gates, readings
 from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.measures import broken
-from controller.core.evidence.observe import observe, stable_violates
+from controller.core.evidence.observe import observe
 from controller.core.evidence.reasons import Code, Reason, counted, percent, power, seconds
 from controller.core.evidence.settings import SATURATION, Limits, Settings, restart_rate
 from controller.core.evidence.state import Evidence, Trip, start, weight_changed
@@ -248,7 +248,7 @@ def _doubts(named: Sequence[Check], evidence: Evidence, settings: Settings) -> I
     """What speaks against the canary or its surroundings without being proof."""
     window = evidence.window
     limits = checks.limits(named)
-    shared = stable_violates(limits, evidence, settings)
+    shared = checks.broken_by_stable(limits, evidence, settings)
     for check in limits:
         canary = check.figures(window.canary) or (0, 0)
         # Two limits may be one check, where they meet at one bound of the histogram.

@@ -7,7 +7,6 @@ stays so: the promise is about the first crossing.
 """
 
 import math
-from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -90,15 +89,16 @@ def _settled(
     cold = interval.begins < evidence.warm_until
     tolerance = settings.tolerance * (settings.cold_tolerance if cold else 1.0)
     rate, fast, settled = settings.restart_rate, evidence.fast, []
+    before = evidence.window.stable
     for check, process in zip(checks.checks(settings, evidence), evidence.processes, strict=True):
         timed, paid = check.timed, None
-        scores = None if cold and timed else check.scores(interval, settings, tolerance)
+        scores = None if cold and timed else check.scores(interval, settings, tolerance, before)
         if scores is not None:
             paid = eprocess.payout(scores, worth.latency if timed else worth.errors)
         settled.append(process if paid is None else eprocess.advance(process, paid, rate))
         if check.kind is Kind.ERRORS:
             if cold:
-                scores = check.scores(interval, settings, settings.tolerance)
+                scores = check.scores(interval, settings, settings.tolerance, before)
                 paid = None if scores is None else eprocess.payout(scores, worth.errors)
             if paid is not None:
                 # Until something is capped, or pods are cold, the two are one and the same.
@@ -181,17 +181,12 @@ def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | 
 
 
 def sufficed(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | None:
-    """The trip of the composite, if it is large enough without what stable breaks as well."""
+    """The trip of the composite, if it is large enough."""
     if evidence.level < settings.log_needed:
-        return None  # With fewer checks it would be less still.
-    named = checks.checks(settings, evidence)
-    shared = stable_violates(checks.limits(named), evidence, settings) is not None
-    rest, deciding = checks.composite(named, evidence, without_limits=shared)
-    # Summed up anew a capped composite is a rounding error away from its level.
-    level = rest if shared else evidence.level
-    if level < settings.log_needed:
         return None
-    return _tripped(deciding, evidence, interval, level)
+    _, deciding = checks.composite(checks.checks(settings, evidence), evidence)
+    # Summed up anew a capped composite is a rounding error away from its level.
+    return _tripped(deciding, evidence, interval, evidence.level)
 
 
 def _tripped(
@@ -235,24 +230,3 @@ def _far_worse(sums: tuple[float, float, float, float], settings: Settings) -> b
         return False
     rate = canary_bad / canary
     return rate >= settings.fast_error_rate and rate >= settings.fast_ratio * stable_bad / stable
-
-
-def stable_violates(
-    limits: Sequence[Check], evidence: Evidence, settings: Settings
-) -> Check | None:
-    """The absolute limit that stable breaks as well, over the window or lately; None if none."""
-    for check in limits:
-        if _above(check, evidence.window.stable, settings):
-            return check
-        if check.kind is Kind.ERROR_LIMIT:
-            requests, errors = evidence.recent[2], evidence.recent[3]
-            if requests >= settings.min_stable_requests and errors > check.limit * requests:
-                return check
-    return None
-
-
-def _above(check: Check, tally: Tally, settings: Settings) -> bool:
-    figures = check.figures(tally)
-    if figures is None or figures[1] < max(settings.min_stable_requests, 1):
-        return False
-    return figures[0] > check.limit * figures[1]

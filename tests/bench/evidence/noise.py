@@ -2,8 +2,9 @@
 """Healthy traffic as it really is: errors in bursts, rates that wander, incidents, unequal pods.
 
 Two equal versions, two canary pods of twenty with a tenth of 200 requests/s, 0.2 % errors, looked
-at every 15 s for an hour. Phi and k come from six hours of the stable pods' own past, measured and
-replayed as the product does it. The scenarios are those of the judge's specification (4.3 and 4.6).
+at every 15 s for an hour, with the limit of 5 % that presets have. Phi and k come from six hours of
+the stable pods' own past, measured and replayed as the product does it. The scenarios are those of
+the judge's specification (4.3 and 4.6), and incidents that break the limit.
 """
 
 import math
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.evidence import calibration
-from controller.core.evidence.judge import Interval, Settings, Tally
+from controller.core.evidence.judge import Interval, Limits, Settings, Tally
 from controller.core.evidence.past import Past
 from tests.bench.evidence.table import Share
 from tests.core.evidence.traffic import around, binomial, certified, noticed
@@ -83,6 +84,7 @@ class Fleet:
 
 
 COMMON: Final = Incident(every=1200, seconds=180, factor=20, common=True)
+BEYOND_LIMIT: Final = Incident(every=1200, seconds=180, factor=60, common=True)
 SCENARIOS: Final[dict[str, tuple[Noise, Fleet]]] = {
     "independent": (Noise(), Fleet()),
     "bursts of 5": (Noise(burst=5), Fleet()),
@@ -92,6 +94,7 @@ SCENARIOS: Final[dict[str, tuple[Noise, Fleet]]] = {
     "unequal pods": (Noise(spread=0.2), Fleet()),
     "one bad pod of many": (Noise(bad_pod=5), Fleet()),
     "common incidents, 20x for 3 min": (Noise(incident=COMMON), Fleet()),
+    "common incidents beyond the limit, 60x for 3 min": (Noise(incident=BEYOND_LIMIT), Fleet()),
     "daily drift": (Noise(drift=0.8), Fleet()),
     "incidents of single pods, 50x for 30 s": (
         Noise(incident=Incident(every=7200, seconds=30, factor=50, common=False)),
@@ -106,6 +109,7 @@ SCENARIOS: Final[dict[str, tuple[Noise, Fleet]]] = {
 
 
 COLD_SECONDS: Final = 60.0
+LIMITS: Final = Limits(max_error_rate=0.05)
 
 
 class _World:
@@ -220,7 +224,7 @@ def false_rollbacks(name: str, runs: int, *, histories: int = 4) -> tuple[Share,
         source = random.Random(f"{name} {number}")
         found = history(source, noise, fleet)
         phis.append(found.phi)
-        settings = found.applied(Settings())
+        settings = found.applied(Settings(limits=LIMITS))
         each = runs // histories
         found_runs = (intervals(source, noise, fleet) for _ in range(each))
         hits += sum(

@@ -80,6 +80,25 @@ def test_the_absolute_bet_gains_nothing_within_the_limit(limit: float, requests:
         assert max(totals) <= 1 + ROUNDING
 
 
+@pytest.mark.parametrize("rate", [1e-4, 0.01, 0.2])
+@pytest.mark.parametrize(("canary", "stable"), [(1, 5), (4, 36), (20, 20), (30, 3), (30, 1)])
+@pytest.mark.parametrize("limit", [0.001, 0.05, 0.4])
+@pytest.mark.parametrize("margin", [0.0, 0.02])
+def test_the_bet_on_a_shared_limit_gains_nothing_where_stable_breaks_it_too(
+    rate: float, canary: int, stable: int, limit: float, margin: float
+) -> None:
+    """Within the tolerance of stable and the margin, wherever the limit is."""
+    worse = min(1.25 * rate + margin, 1.0)
+    totals = [0.0] * len(eprocess.alternatives(limit))
+    for bad_c, bad_s in itertools.product(range(canary + 1), range(stable + 1)):
+        weight = chance(bad_c, canary, worse) * chance(bad_s, stable, rate)
+        pair = ((bad_c, canary), (bad_s, stable))
+        scores = eprocess.beyond(limit, *pair, tolerance=1.25, margin=margin)
+        for place, score in enumerate(scores):
+            totals[place] += weight * math.exp(score)
+    assert max(totals) <= 1 + ROUNDING
+
+
 def test_betting_anew_and_losing_nothing_leaves_the_money_as_it_was() -> None:
     process = eprocess.fresh(8)
     assert eprocess.value(process) == pytest.approx(0.0, abs=1e-12)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A limit that both versions break is nobody's fault; who is far worse is found all the same."""
+
+import math
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from controller.core.evidence.judge import Interval, Limits, Settings, Tally
+from tests.core.evidence.traffic import around, binomial, noticed
+
+SCRAPE = 5.0
+RUNS = 12
+
+ERRORS = Settings(limits=Limits(max_error_rate=0.05), dispersion=1.0)
+LATENCY = Settings(limits=Limits(latency=((0.3, 0.01),)), dispersion=1.0)
+UNKNOWN = Settings(limits=Limits(max_error_rate=0.05, latency=((0.3, 0.01),)))
+"""Without a history."""
+
+Rates = Sequence[tuple[float, float]]
+"""Share of bad answers of canary and stable, scrape by scrape."""
+
+
+def served(source: random.Random, requests: int, bad: float, *, timed: bool) -> Tally:
+    """Answers of which some fail, or are slow."""
+    hit = binomial(source, requests, bad)
+    if not timed:
+        return Tally(requests=requests, errors=hit)
+    quick = requests - hit
+    buckets = ((0.1, quick // 2), (0.3, quick), (1.2, requests), (math.inf, requests))
+    return Tally(requests=requests, buckets=buckets)
+
+
+def ended(
+    settings: Settings, rates: Rates, *, per_second: float, share: float, timed: bool = False
+) -> list[float | None]:
+    """When each of some runs was rolled back, in scrapes."""
+    found = []
+    for seed in range(RUNS):
+        source = random.Random(seed)
+        intervals = [
+            Interval(
+                at=SCRAPE * number,
+                seconds=SCRAPE,
+                canary=served(source, around(source, whole * share), canary, timed=timed),
+                stable=served(source, around(source, whole * (1 - share)), stable, timed=timed),
+            )
+            for whole in (per_second * SCRAPE,)
+            for number, (canary, stable) in enumerate(rates, 1)
+        ]
+        at = noticed(settings, intervals)
+        found.append(None if at is None else at / SCRAPE)
+    return found
+
+
+def incident(usual: float, peak: float) -> Rates:
+    """Three minutes in which both are bad, after a healthy time."""
+    return [(usual, usual)] * 40 + [(peak, peak)] * 36 + [(usual, usual)] * 10
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("per_second", [10.0, 100.0, 1000.0])
+@pytest.mark.parametrize("settings", [ERRORS, UNKNOWN], ids=["history", "none"])
+def test_errors_of_both_beyond_the_limit_are_no_reason_for_a_rollback(
+    settings: Settings, per_second: float, share: float
+) -> None:
+    for peak in (0.08, 0.3):
+        rates = incident(0.001, peak)
+        found = ended(settings, rates, per_second=per_second, share=share)
+        assert found == [None] * RUNS, peak
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("per_second", [10.0, 100.0, 1000.0])
+@pytest.mark.parametrize("settings", [LATENCY, UNKNOWN], ids=["history", "none"])
+def test_slow_answers_of_both_beyond_the_limit_are_no_reason_for_a_rollback(
+    settings: Settings, per_second: float, share: float
+) -> None:
+    for peak in (0.03, 0.2):
+        rates = incident(0.003, peak)
+        found = ended(settings, rates, per_second=per_second, share=share, timed=True)
+        assert found == [None] * RUNS, peak
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize(("canary", "stable"), [(0.38, 0.08), (0.25, 0.055), (0.2, 0.08)])
+def test_who_is_far_worse_is_found_while_stable_breaks_the_limit(
+    canary: float, stable: float, share: float
+) -> None:
+    found = ended(ERRORS, [(canary, stable)] * 40, per_second=100.0, share=share)
+    assert all(at is not None and at <= 30 for at in found), found
+
+
+@pytest.mark.parametrize(("share", "scrapes"), [(0.05, 60), (0.5, 12), (0.95, 60), (1.0, 12)])
+def test_who_breaks_the_limit_alone_is_found_soon(share: float, scrapes: int) -> None:
+    """With all requests as well, where there is no stable to compare with.
+
+    A few in a hundred take as long as 25 requests in a scrape need to show that they have none.
+    """
+    found = ended(ERRORS, [(0.1, 0.001)] * 40, per_second=100.0, share=share)
+    assert all(at is not None and at <= 8 for at in found), found
+    slow = ended(LATENCY, [(0.04, 0.003)] * 80, per_second=100.0, share=share, timed=True)
+    assert all(at is not None and at <= scrapes for at in slow), slow
+
+
+def test_a_limit_is_broken_within_the_tolerance_of_a_stable_that_keeps_it() -> None:
+    """A team that tolerates much beside stable has still asked for its limit."""
+    settings = Settings(limits=Limits(max_error_rate=0.02), tolerance=10.0, dispersion=1.0)
+    found = ended(settings, [(0.06, 0.01)] * 60, per_second=100.0, share=0.5)
+    assert all(at is not None for at in found), found
