@@ -15,7 +15,7 @@ from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.eprocess import Process
 from controller.core.evidence.safe import Timely
 from controller.core.evidence.settings import Settings
-from controller.core.evidence.state import Evidence, Trip, Window
+from controller.core.evidence.state import Evidence, Trip, Window, opened
 from controller.core.evidence.tally import Interval, Tally
 from controller.core.evidence.tempering import Tempered, tempered
 
@@ -37,7 +37,7 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     """
     if interval.at <= evidence.last_at or interval.begins < evidence.last_at - SLACK_SECONDS:
         return evidence
-    known = checks.learned(settings, evidence, interval)
+    known = checks.learned(settings, _resumed(evidence, settings, interval), interval)
     served = interval.canary.requests + interval.stable.requests
     worth = tempered(settings, served / interval.seconds if interval.seconds > 0 else 0.0)
     processes, fast = _settled(known, settings, interval, worth)
@@ -64,6 +64,19 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     held = capped(grown, settings, settings.log_cap)
     trip = held.trip or _trip(held, settings, interval)
     return held if trip is held.trip else replace(held, trip=trip)
+
+
+def _resumed(evidence: Evidence, settings: Settings, interval: Interval) -> Evidence:
+    """Where scrapes are lost for good, the window begins anew after them.
+
+    Counters span an outage of the store. What lies before this interval and was never counted is
+    what a restart found no samples of any more: nobody knows what happened in it.
+    """
+    at, last = evidence.window.at, evidence.last_at
+    lost = interval.begins - last if math.isfinite(last) else 0.0
+    if at is None or lost <= settings.longest_interval_seconds:
+        return evidence
+    return opened(evidence, max(at, interval.begins))
 
 
 def _timely(evidence: Evidence, interval: Interval, eta: float) -> tuple[Timely, ...]:

@@ -188,11 +188,18 @@ def weight_changed(evidence: Evidence, at: float, *, warm_up_seconds: float = 0.
     """
     rate = eprocess.WEIGHT_CHANGE_BET
     return replace(
-        evidence,
+        opened(evidence, at),
         fast=eprocess.put(evidence.fast, rate),
         processes=tuple(eprocess.put(process, rate) for process in evidence.processes),
-        window=Window(at=at),
         warm_until=at + warm_up_seconds,
+    )
+
+
+def opened(evidence: Evidence, at: float) -> Evidence:
+    """A window that begins then; nothing from before speaks for the canary."""
+    return replace(
+        evidence,
+        window=Window(at=at),
         proof=NOTHING,
         timely=tuple(Timely(seconds=known.seconds) for known in evidence.timely),
         excess=NONE,
