@@ -185,6 +185,8 @@ async def _tell(story: Story, place: Place, told: Options, screen: Screen, *, ke
             async with stage(place.open(folder), folder, annotations=policy, rate=rate) as scene:
                 result = await play(story, scene, screen)
                 screen.say(f"{story.name}: {result.outcome} after {result.seconds:.1f} s")
+                if result.why:
+                    screen.say(f"  {result.why}")
                 if keep:
                     screen.say(directions(scene))
                     await asyncio.get_running_loop().create_future()

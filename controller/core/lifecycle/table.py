@@ -188,6 +188,9 @@ ARMED: Final = frozenset({Phase.ROLLING_OUT, Phase.BAKING})
 SERVED: Final = ARMED | {Phase.HANDING_BACK}
 """Requests reach the user's own pods of the new version, which are on trial themselves."""
 
+ALL_IN: Final = SERVED | {Phase.COMMITTING, Phase.ROLLING}
+"""All requests go to the new version, or will in a moment."""
+
 WATCHED: Final = EXPOSED | SERVED | {Phase.ROLLING}
 """Evidence is gathered, and may end the run."""
 

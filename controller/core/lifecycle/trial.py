@@ -21,7 +21,7 @@ from controller.core.evidence.tally import UNREPORTED, Interval
 from controller.core.lifecycle import coverage
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
-from controller.core.lifecycle.table import ARMED, SERVED
+from controller.core.lifecycle.table import ALL_IN, ARMED, SERVED
 from controller.core.lifecycle.tracks import by_pods
 from controller.core.policy import caps
 from controller.core.policy.model import Policy, Promotion, Step
@@ -210,8 +210,11 @@ def _tracks(memory: Memory, interval: Interval) -> Interval:
 
     The Service leads to stable and new pods alike in a native roll, and to new pods alone when the
     traffic is handed back to them. So all of it counts as the new version's: the absolute limits
-    speak, and there is nothing left to compare with.
+    speak, and there is nothing left to compare with. As soon as all requests go to the canary it is
+    no gap either that stable has none.
     """
+    if memory.phase in ALL_IN and not interval.stable.requests:
+        interval = structs.replace(interval, stable=UNREPORTED)
     if memory.phase not in SERVED or by_pods(memory.run):
         return interval
     everything = interval.canary.plus(interval.stable)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from controller.core.evidence.calibration import Calibration
-from controller.core.evidence.state import start
+from controller.core.evidence.state import start, weight_changed
+from controller.core.evidence.tally import Interval, Tally
 from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Memory, Moments, Run, encode, recalled
 from controller.core.lifecycle.table import Phase
@@ -116,3 +117,32 @@ def test_pods_that_start_are_cold_at_once_and_for_no_more_than_half_of_the_step(
     quick = trial.warming(paper.situation(found), replace(watched, run=found.run)).evidence
     assert quick is not None
     assert quick.warm_until == paper.scraped + 10
+
+
+@pytest.mark.parametrize("phase", [Phase.COMMITTING, Phase.ROLLING, Phase.BAKING])
+def test_the_limit_stands_alone_as_soon_as_the_canary_has_all_requests(phase: Phase) -> None:
+    """Stable's counters are there yet, and say that nobody calls it any more."""
+    paper, found = memory(AUTO, step=2)
+    situation = paper.situation(found)
+    chosen = trial.settings(situation, found.run)
+    opened = replace(found, evidence=weight_changed(start(chosen), 1000.0))
+
+    def served(memory: Memory, begins: int, errors: int, stable: int) -> Memory:
+        intervals = tuple(
+            Interval(
+                at=begins + 5.0 * number,
+                seconds=5.0,
+                canary=Tally(requests=500, errors=errors),
+                stable=Tally(requests=stable),
+            )
+            for number in range(1, 7)
+        )
+        return trial.fed(replace(situation, intervals=intervals), memory)
+
+    before = served(opened.with_run(phase=Phase.JUDGING), 1000, 1, 25)
+    after = served(before.with_run(phase=phase), 1030, 100, 0)
+    assert before.evidence is not None
+    assert before.evidence.trip is None
+    assert after.evidence is not None
+    assert after.evidence.trip is not None
+    assert after.evidence.trip.check == "error limit"
