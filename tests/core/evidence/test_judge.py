@@ -240,29 +240,6 @@ def test_a_new_weight_starts_from_nothing_and_keeps_the_evidence() -> None:
     assert observe(observe(later, settings, straddling), settings, inside).window.seconds == 1
 
 
-def test_scrapes_that_are_lost_for_good_are_no_time_of_evidence() -> None:
-    """As when a controller was away for longer than the store remembers."""
-    settings, gate = Settings(), Gate(dwell_seconds=12.0)
-    evidence = run(settings, GOOD, STABLE, scrapes=10)
-    assert said(evidence, settings).outcome is Outcome.PASS
-    last = evidence.last_at
-
-    def seen(begins: float) -> Verdict:
-        interval = Interval(
-            at=last + 1205, seconds=last + 1205 - begins, canary=GOOD, stable=STABLE
-        )
-        return judge(observe(evidence, settings, interval), settings, last + 1205, gate=gate)
-
-    lost = seen(last + 1200)
-    assert lost.outcome is Outcome.HOLD
-    assert lost.canary == GOOD
-    assert lost.evidence_seconds == 5.0
-    # A store that was away for so long gives what the counters counted meanwhile.
-    spanned = seen(last)
-    assert spanned.outcome is Outcome.PASS
-    assert spanned.canary.requests > GOOD.requests
-
-
 def test_the_same_interval_counts_once() -> None:
     settings = Settings()
     evidence = run(settings, GOOD, STABLE)
