@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A track that is there at first and then is not: no evidence time, and no PASS."""
+"""A track that is there at first and then is not, or scrapes that are lost: no evidence time."""
 
 import pytest
 
@@ -66,3 +66,24 @@ def test_a_track_that_is_missing_in_the_newest_scrapes_holds(track: str) -> None
     if track == "stable":
         alone = said(*gone(track, after=6, scrapes=12), dwell=5.0, alone=True)
         assert alone.outcome is Outcome.PASS
+
+
+def after_hours(begins: float) -> Verdict:
+    """Ten good scrapes, then one twenty minutes later whose interval begins at a time."""
+    evidence, settings = gone("canary", after=10)
+    good, ends = Tally(requests=100), 2215.0
+    late = Interval(at=ends, seconds=ends - begins, canary=good, stable=good)
+    return said(observe(evidence, settings, late), settings, dwell=12.0)
+
+
+def test_what_a_restart_finds_no_samples_of_begins_the_window_anew() -> None:
+    found = after_hours(2210.0)
+    assert found.outcome is Outcome.HOLD
+    assert found.canary == Tally(requests=100)
+    assert found.evidence_seconds == 5.0
+
+
+def test_counters_span_an_outage_of_the_store() -> None:
+    found = after_hours(1010.0)
+    assert found.outcome is Outcome.PASS
+    assert found.canary.requests > 100
