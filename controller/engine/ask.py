@@ -2,15 +2,14 @@
 """What no cache holds and a tick has to ask for; without an answer it stays unasked."""
 
 import asyncio
-import math
 from typing import Final
 
 import structlog
 
 from controller.core import errors
 from controller.core.evidence import calibration
-from controller.core.lifecycle import tracks, trial
-from controller.core.lifecycle.memory import Memory, Run
+from controller.core.lifecycle import tracks
+from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.table import RESTING, SERVED
 from controller.core.observation import Pod
 from controller.engine.desk import Card
@@ -19,9 +18,6 @@ from controller.engine.measurer import Measurer
 from controller.engine.observe import policy_of
 from controller.ports.clock import Clock
 from controller.ports.cluster import Cluster
-
-HOLDS: Final = 2.0
-"""A run that waits for requests or for its pods takes longer than planned, mostly by less."""
 
 PREFLIGHT_SECONDS: Final = 30.0
 """How long the answers of the preflight count for a change that waits."""
@@ -52,10 +48,13 @@ class Asker:
             except errors.SwitchgearError as error:
                 log.warning("preflight", target=str(card.target), why=error.diagnostics())
         if card.calibration is None and card.memory is not None:
+            run = card.memory.run
+            policy = policy_of(dict(run.annotations))
+            if isinstance(policy, tuple):
+                return  # It is refused for its problems, before anybody would be judged.
             names = [service.name for service in self._cluster.view(card.target).services]
-            keys = tracks.stable_of(card.memory.run, names)
-            found = await self._feed.calibration(keys, longest(card.memory.run))
-            gauges = await self._measurer.past(card.memory.run)
+            found = await self._feed.calibration(tracks.stable_of(run, names), run, policy)
+            gauges = await self._measurer.past(run)
             card.calibration = calibration.watching(found, gauges)
 
     async def rolled(self, memory: Memory) -> tuple[Pod, ...] | None:
@@ -73,9 +72,3 @@ class Asker:
         except TimeoutError:
             log.warning("pods not read in time", target=str(run.target))
         return None
-
-
-def longest(run: Run) -> float:
-    """How long evidence of the run may add up, in seconds."""
-    policy = policy_of(dict(run.annotations))
-    return math.inf if isinstance(policy, tuple) else HOLDS * trial.planned_seconds(policy)

@@ -6,6 +6,7 @@ what it finds decides how soon a bad version loses its traffic, and hardly in be
 scrape wakes the targets that it is about.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,8 +20,10 @@ from controller.core.evidence.samples import difference
 from controller.core.evidence.scraped import Jobs
 from controller.core.evidence.series import Cursor, TrackKey, TrackSeries
 from controller.core.evidence.tally import Interval
+from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.tracks import Tracks, tracks_of
+from controller.core.policy.model import Policy
 from controller.core.values import TargetRef
 from controller.engine.meters import Meters
 from controller.ports.clock import Clock
@@ -116,6 +119,7 @@ class Feed:
         """The first look that this process had no answer to, while it has had none at all."""
         self._batch: Batch | None = None
         self._told: frozenset[str] = frozenset()
+        self._replaying = asyncio.Lock()
 
     def on_scrape(self, wake: Callable[[TargetRef], None]) -> None:
         """Call `wake` for each target that a new scrape is about."""
@@ -269,11 +273,8 @@ class Feed:
         for problem in found.problems:
             log.info("odd samples", target=str(follower.target), problem=problem)
 
-    async def calibration(self, keys: Iterable[TrackKey], run_seconds: float) -> Calibration:
-        """What stable's history says to the judge; the cautious default without one.
-
-        `run_seconds` is how long the run is planned to last.
-        """
+    async def calibration(self, keys: Iterable[TrackKey], run: Run, policy: Policy) -> Calibration:
+        """What stable's history says to the judge of a run; the cautious default without one."""
         for key in keys:
             try:
                 batch = await self._metrics.history(key, HISTORY_SECONDS)
@@ -281,11 +282,11 @@ class Feed:
                 return calibration.unknown(error.message)
             found = batch.series.get(key)
             if found is not None and found.requests:
-                return await self._calibrated(key, found, run_seconds)
+                return await self._calibrated(key, found, run, policy)
         return calibration.unknown("stable has no history")
 
     async def _calibrated(
-        self, key: TrackKey, stable: TrackSeries, run_seconds: float
+        self, key: TrackKey, stable: TrackSeries, run: Run, policy: Policy
     ) -> Calibration:
         """Measured and replayed, with other work let through between two replays."""
         timed: TrackSeries | None = None
@@ -295,16 +296,17 @@ class Feed:
         except errors.MetricsUnavailable as error:
             log.warning("no history of latency", key=str(key), why=error.diagnostics())
         known = past.read(stable, timed)
-        replays = replay.certified(
-            calibration.of(known, run_seconds), known, past.planned(run_seconds, known.gap)
-        )
-        while True:
-            try:
-                next(replays)
-            except StopIteration as ended:
-                found: Calibration = ended.value
-                return found
-            await self._clock.sleep(0)
+        planned = trial.rehearsed(run, policy, known.gap)
+        replays = replay.certified(calibration.of(known, planned.seconds), known, planned)
+        # One run's at a time: nobody waits for more than a single replay, however many begin.
+        async with self._replaying:
+            while True:
+                try:
+                    next(replays)
+                except StopIteration as ended:
+                    found: Calibration = ended.value
+                    return found
+                await self._clock.sleep(0)
 
 
 def joined(batch: Batch, keys: Iterable[TrackKey]) -> TrackSeries | None:

@@ -22,7 +22,6 @@ from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.series import TrackKey
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
-from controller.engine import ask
 from controller.engine.feed import Feed, joined
 from controller.engine.meters import Meters
 
@@ -172,7 +171,7 @@ async def _window(
     """One moment of the past; None where what came then has gaps."""
     situation, begun = run
     feed = Feed(metrics=archive.at(moment), clock=LoopClock(), meters=Meters())
-    known = await feed.calibration([key], ask.longest(begun))
+    known = await feed.calibration([key], begun, situation.plan)
     edge = EDGE_SCRAPES * USUAL_GAP
     batch = await archive.at(moment + seconds).samples(seconds + edge, [key])
     series = joined(batch, [key])

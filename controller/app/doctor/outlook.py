@@ -16,7 +16,6 @@ from controller.core.lifecycle.forecast import Rung
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.values import percent as weight
-from controller.engine import ask
 from controller.engine.feed import Feed
 from controller.engine.measurer import Measurer
 from controller.engine.meters import Meters
@@ -30,7 +29,7 @@ async def history(
     stable, _ = keys_of(situation, run)
     feed = Feed(metrics=metrics, clock=clock, meters=Meters())
     measurer = Measurer(metrics=metrics, clock=clock, meters=Meters())
-    counted = await feed.calibration(stable, ask.longest(run))
+    counted = await feed.calibration(stable, run, situation.plan)
     found = calibration.watching(counted, await measurer.past(run))
     facts = {
         "known": found.known,

@@ -6,7 +6,6 @@ after the gateway's settling time, and each step's evidence begins there.
 """
 
 import enum
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -28,6 +27,7 @@ from controller.core.evidence.judge import (
     weight_changed,
 )
 from controller.core.evidence.readings import read
+from controller.core.evidence.replay import actors
 from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
@@ -133,8 +133,8 @@ def planned(situation: Situation, run: Run) -> Plan:
 def group(stretch: Stretch, share: float, first: int) -> tuple[str, ...]:
     """The pods that a canary of such a share would be, from the given one on; none: no pods."""
     pods = stretch.pods
-    count = min(max(math.ceil(share * len(pods) - 1e-9), 1), len(pods))
-    return tuple(pods[(first + place) % len(pods)] for place in range(count if pods else 0))
+    count = actors(share, len(pods))
+    return tuple(pods[(first + place) % len(pods)] for place in range(count))
 
 
 def measured_on(stretch: Stretch, group: tuple[str, ...]) -> Pods:

@@ -25,6 +25,7 @@ class Past:
         gap: Seconds between two scrapes; 0 if unknown.
         slow: For some bucket bounds the same rows of (timed requests, slower ones).
         slow_gap: Seconds between two scrapes of those.
+        timed: For each pod its histogram per scrape interval, of the same times.
         buckets: Its histogram: (upper bound in seconds, requests not slower), bounds ascending.
     """
 
@@ -32,6 +33,7 @@ class Past:
     gap: float = 0.0
     slow: Mapping[float, Mapping[str, Sequence[Count]]] = field(default_factory=dict)
     slow_gap: float = 0.0
+    timed: Mapping[str, Sequence[Tally]] = field(default_factory=dict)
     buckets: tuple[tuple[float, int], ...] = ()
 
     @property
@@ -91,6 +93,7 @@ def read(stable: TrackSeries | None, timed: TrackSeries | None = None) -> Past:
     return replace(
         found,
         buckets=whole.buckets,
+        timed=slow,
         slow_gap=gap_of(one.samples for _, one in timed.buckets),
         slow={
             bound: {

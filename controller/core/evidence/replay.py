@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planned run, replayed on stable's own past: would the judge have rolled stable itself back?
 
-Some of stable's pods play the canary, window by window. They are no worse than the others, so that
-each rollback is a false one; if there are more than alpha allows, a more careful setting is tried.
-That catches noise which phi alone does not measure, such as single pods with a bad minute.
+Some of stable's pods play the canary, window by window, as many at each step as its weight asks
+for, and are judged as the policy asks. They are no worse than the others, so that each rollback is
+a false one; if there are more than alpha allows, a more careful setting is tried. That catches
+noise which phi alone does not measure, such as single pods with a bad minute. What is measured
+beside requests (checks of the team, saturation) is not played.
 """
 
+import functools
+import itertools
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.evidence.calibration import Calibration
-from controller.core.evidence.dispersion import Count
 from controller.core.evidence.observe import observe
 from controller.core.evidence.past import Past
 from controller.core.evidence.settings import Settings
@@ -26,40 +29,75 @@ MOST_REPLAYS: Final = 60
 MOST_INTERVALS: Final = 240
 """Of one replay; of a longer run its first part is played."""
 
-CANARY_SHARE: Final = 0.1
 LEAST_PODS: Final = 3
+MOST_PODS: Final = 100
+"""Of more, so many take part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """The run as it would go.
+
+    Attributes:
+        settings: How it is judged, as far as that does not depend on stable's past.
+        steps: For each step its share of the requests, above 0, and its seconds.
+        seconds: How long it is watched; beyond the last step that goes on.
+    """
+
+    settings: Settings
+    steps: tuple[tuple[float, float], ...]
+    seconds: float
+
+    def share(self, after: float) -> float:
+        """The canary's share so many seconds after the run began."""
+        ends = itertools.accumulate(seconds for _, seconds in self.steps)
+        shares = (share for share, _ in self.steps)
+        return next(
+            (share for share, end in zip(shares, ends, strict=True) if after < end),
+            self.steps[-1][0],
+        )
+
+
+def actors(share: float, pods: int) -> int:
+    """How many of so many pods a canary with that share of the requests would be."""
+    return min(max(math.ceil(share * pods - 1e-9), 1), pods)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """Who plays the canary, and when."""
+    """Whose turn it is to play the canary first, and when."""
 
-    canary: frozenset[str]
+    first: int
     begin: int
-    end: int
 
 
 def certified(
-    found: Calibration, past: Past, run: int | None
+    found: Calibration, past: Past, planned: Planned
 ) -> Generator[None, None, Calibration]:
     """The calibration with the first setting of the ladder that holds; yields after each replay.
 
     Args:
         found: What was measured.
         past: Stable's past.
-        run: Intervals that the run is planned to last.
+        planned: The run.
     """
-    cases = list(_cases(past, run))
+    stage = _Stage(past, planned)
+    cases = stage.cases()
     if not found.known or not cases:
         return found
-    allowed = math.floor(Settings().alpha * len(cases))
+    allowed = math.floor(planned.settings.alpha * len(cases))
     told = found
     for factor, cap in LADDER:
-        told = replace(found, phi=found.phi * factor, cap_scrapes=max(cap, found.cap_scrapes))
-        settings = told.applied(Settings())
+        told = replace(
+            found,
+            phi=found.phi * factor,
+            latency_phi=found.latency_phi * factor,
+            cap_scrapes=max(cap, found.cap_scrapes),
+        )
+        settings = told.applied(planned.settings)
         hits = 0
         for case in cases:
-            hits += _rolled_back(case, past, settings)
+            hits += stage.rolled_back(case, settings)
             yield
             if hits > allowed:
                 break
@@ -72,39 +110,79 @@ def certified(
     return replace(told, words=f"{found.words}; {words}")
 
 
-def _cases(past: Past, run: int | None) -> Iterator[_Case]:
-    """Groups of pods by windows of the run's length, evenly chosen among all of them."""
-    length = past.intervals
-    span = min(run or length, length, MOST_INTERVALS)
-    if len(past.rows) < LEAST_PODS or span < 2:
-        return
-    size = max(round(len(past.rows) * CANARY_SHARE), 1)
+class _Stage:
+    """Stable's past, and the run that is played on it."""
+
+    def __init__(self, past: Past, planned: Planned) -> None:
+        self._gap = past.gap
+        self._rows = _rows(past)
+        self._length = min((len(row) for row in self._rows), default=0)
+        run = math.ceil(planned.seconds / past.gap) if past.gap else 0
+        self._span = min(run, self._length, MOST_INTERVALS)
+        self._shares = [planned.share(number * past.gap) for number in range(self._span)]
+        # Where answers were timed, at the end.
+        timed = min((len(row) for row in past.timed.values()), default=0)
+        self._timed_from = self._length - timed * (past.slow_gap == past.gap)
+
+    def cases(self) -> list[_Case]:
+        """Groups of pods by windows of the run's length, evenly chosen; half of them, where there
+        are so many, from those in which answers were timed.
+        """
+        if len(self._rows) < LEAST_PODS or self._span < 2:
+            return []
+        windows = range(self._length % self._span, self._length - self._span + 1, self._span)
+        timed = [at for at in windows if at >= self._timed_from]
+        counted = [at for at in windows if at < self._timed_from]
+        chosen = self._chosen(timed, MOST_REPLAYS // 2 if counted else MOST_REPLAYS)
+        return [*chosen, *self._chosen(counted, MOST_REPLAYS - len(chosen))]
+
+    def _chosen(self, windows: Iterable[int], most: int) -> list[_Case]:
+        size = actors(self._shares[0], len(self._rows))
+        firsts = range(0, len(self._rows) - size + 1, size)
+        every = [_Case(first=first, begin=at) for at in windows for first in firsts]
+        step = max(len(every) / most, 1.0)
+        return [every[int(at * step)] for at in range(int(len(every) / step))]
+
+    def rolled_back(self, case: _Case, settings: Settings) -> bool:
+        """Whether the judge would have taken the pods' requests away."""
+        evidence = start(settings)
+        before = 0.0
+        for number, share in enumerate(self._shares):
+            if share != before:
+                evidence = weight_changed(evidence, number * self._gap)
+                before = share
+            size = min(actors(share, len(self._rows)), len(self._rows) - 1)
+            turned = [row[case.begin + number] for row in self._rows]
+            turned = turned[case.first :] + turned[: case.first]
+            interval = Interval(
+                at=(number + 1) * self._gap,
+                seconds=self._gap,
+                canary=_together(turned[:size]),
+                stable=_together(turned[size:]),
+            )
+            evidence = observe(evidence, settings, interval)
+            if evidence.trip is not None:
+                return True
+        return False
+
+
+def _together(tallies: Iterable[Tally]) -> Tally:
+    return functools.reduce(Tally.plus, tallies)
+
+
+def _rows(past: Past) -> list[list[Tally]]:
+    """The newest intervals of every pod that takes part, with its histogram where there is one."""
     pods = sorted(past.rows)
-    groups = [frozenset(pods[at : at + size]) for at in range(0, len(pods) - size + 1, size)]
-    windows = range(length % span, length - span + 1, span)
-    every = [_Case(canary=group, begin=at, end=at + span) for at in windows for group in groups]
-    step = max(len(every) / MOST_REPLAYS, 1.0)
-    yield from (every[int(at * step)] for at in range(int(len(every) / step)))
+    pods = pods[:: max(math.ceil(len(pods) / MOST_PODS), 1)]
+    return [_row(past, pod) for pod in pods]
 
 
-def _rolled_back(case: _Case, past: Past, settings: Settings) -> bool:
-    evidence = weight_changed(start(settings), 0.0)
-    rows = {pod: row[-past.intervals :] for pod, row in past.rows.items()}
-    canary = [row for pod, row in rows.items() if pod in case.canary]
-    stable = [row for pod, row in rows.items() if pod not in case.canary]
-    for number, at in enumerate(range(case.begin, case.end), start=1):
-        interval = Interval(
-            at=number * past.gap,
-            seconds=past.gap,
-            canary=_tally(canary, at),
-            stable=_tally(stable, at),
-        )
-        evidence = observe(evidence, settings, interval)
-        if evidence.trip is not None:
-            return True
-    return False
-
-
-def _tally(rows: Sequence[Sequence[Count]], at: int) -> Tally:
-    counts = [row[at] for row in rows]
-    return Tally(requests=sum(c[0] for c in counts), errors=sum(c[1] for c in counts))
+def _row(past: Past, pod: str) -> list[Tally]:
+    counts = past.rows[pod][-past.intervals :]
+    timed: Sequence[Tally] = past.timed.get(pod, ()) if past.slow_gap == past.gap else ()
+    timed = timed[-len(counts) :] if counts else ()
+    buckets = [()] * (len(counts) - len(timed)) + [one.buckets for one in timed]
+    return [
+        Tally(requests=requests, errors=errors, buckets=cells)
+        for (requests, errors), cells in zip(counts, buckets, strict=True)
+    ]

@@ -16,6 +16,7 @@ from controller.core.evidence import pods
 from controller.core.evidence.calibration import UNKNOWN, Calibration
 from controller.core.evidence.judge import Gate, Outcome, Reason, Verdict
 from controller.core.evidence.readings import read
+from controller.core.evidence.replay import Planned
 from controller.core.evidence.settings import Limits, Settings, oldest, restart_rate
 from controller.core.evidence.tally import UNREPORTED, Interval
 from controller.core.lifecycle import coverage
@@ -38,6 +39,9 @@ BETA = 0.05
 
 LEAST_MARGIN = 0.005
 """What is proven before a promotion is no finer than this: it would take a day of requests."""
+
+HOLDS = 2.0
+"""A run that waits for requests or for its pods takes longer than planned, mostly by less."""
 
 LEAST_SCRAPES = 2
 """A step that its budget would end sooner lasts for so many."""
@@ -97,12 +101,27 @@ def planned_seconds(policy: Policy) -> float:
     return sum(step.dwell_seconds for step in policy.steps) + policy.bake.seconds
 
 
+def rehearsed(run: Run, policy: Policy, scrape_seconds: float) -> Planned:
+    """The run as it is replayed on stable's past before it begins."""
+    steps = planned(run, policy)
+    return Planned(
+        settings=_strictness(policy, scrape_seconds, run.slips),
+        steps=tuple((step.weight_bp / WHOLE_BP, step.dwell_seconds) for step in steps),
+        seconds=HOLDS * planned_seconds(policy),
+    )
+
+
 def settings(situation: Situation, run: Run) -> Settings:
     """How strict the judge is in this run: fixed by its policy and by stable's history."""
-    policy = situation.plan
+    chosen = _strictness(situation.plan, situation.scrape_seconds, run.slips)
+    return calibration(run).applied(chosen)
+
+
+def _strictness(policy: Policy, scrape_seconds: float, slips: int) -> Settings:
+    """What the policy says to it, while nothing is known of stable's past."""
     total = planned_seconds(policy)
-    scrape = max(situation.scrape_seconds, 1.0)
-    chosen = Settings(
+    scrape = max(scrape_seconds, 1.0)
+    return Settings(
         min_requests=policy.min_requests,
         limits=Limits(
             max_error_rate=policy.error_rate,
@@ -114,9 +133,8 @@ def settings(situation: Situation, run: Run) -> Settings:
         fast_error_rate=policy.breaker_share,
         safe_margin=max((policy.error_rate or 0.0) / 2, LEAST_MARGIN),
         # A step that begins again is another chance to be wrong: all together stay near the first.
-        beta=BETA / (run.slips + 1) ** 2,
+        beta=BETA / (slips + 1) ** 2,
     )
-    return calibration(run).applied(chosen)
 
 
 def calibration(run: Run) -> Calibration:

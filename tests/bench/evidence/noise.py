@@ -17,7 +17,7 @@ from controller.core.evidence import calibration
 from controller.core.evidence.judge import Interval, Limits, Settings, Tally
 from controller.core.evidence.past import Past
 from tests.bench.evidence.table import Share
-from tests.core.evidence.traffic import around, binomial, certified, noticed
+from tests.core.evidence.traffic import around, binomial, certified, noticed, tenth
 
 Count = tuple[int, int]
 
@@ -182,8 +182,7 @@ def history(source: random.Random, noise: Noise, fleet: Fleet) -> calibration.Ca
     steps = [world.step(fleet.scrape) for _ in range(int(HISTORY_SECONDS / fleet.scrape))]
     rows = {str(pod): [step[pod] for step in steps] for pod in range(fleet.stable)}
     past = Past(rows=rows, gap=fleet.scrape)
-    run = int(RUN_SECONDS / fleet.scrape)
-    return certified(calibration.of(past, RUN_SECONDS), past, run)[0]
+    return certified(calibration.of(past, RUN_SECONDS), past, tenth(RUN_SECONDS))[0]
 
 
 def _stable(fleet: Fleet) -> float:

@@ -6,6 +6,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -19,6 +20,7 @@ from controller.core.evidence import calibration
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.past import Past
 from controller.core.evidence.tally import INFINITE, UNREPORTED, Tally
+from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.observation import View
@@ -90,16 +92,17 @@ def stretch(seed: int, errors: Errors = alone, *, rate: float = 20.0, count: int
     )  # fmt: skip
 
 
+POLICY = PRESETS[Preset.STANDARD]
+RUN = Run(
+    name="r", target=TargetRef("shop", "checkout"), uid="u", annotations=(), stable_hash="h",
+    stable_digest="", digest="", replicas=PODS, traffic=Traffic.GATEWAY,
+    promotion=Promotion.SHIFT,
+)  # fmt: skip
+
+
 def plan(known: Calibration) -> Plan:
-    situation = Situation(
-        now=0.0, view=View(deployment=None), policy=PRESETS[Preset.STANDARD], scrape_seconds=GAP
-    )
-    run = Run(
-        name="r", target=TargetRef("shop", "checkout"), uid="u", annotations=(), stable_hash="h",
-        stable_digest="", digest="", replicas=PODS, traffic=Traffic.GATEWAY,
-        promotion=Promotion.SHIFT, calibration=known.to_json(),
-    )  # fmt: skip
-    return planned(situation, run)
+    situation = Situation(now=0.0, view=View(deployment=None), policy=POLICY, scrape_seconds=GAP)
+    return planned(situation, replace(RUN, calibration=known.to_json()))
 
 
 @functools.cache  # It is most of what these tests take.
@@ -111,7 +114,8 @@ def measured(errors: Errors, seed: int = 77) -> Calibration:
         gap=GAP,
         buckets=before.whole.buckets,
     )
-    found, _ = certified(calibration.of(known, 2040.0), known, 136)
+    rehearsed = trial.rehearsed(RUN, POLICY, GAP)
+    found, _ = certified(calibration.of(known, rehearsed.seconds), known, rehearsed)
     return found
 
 

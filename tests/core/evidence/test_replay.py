@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planned run on stable's own past: calm pods need no more care, pods with bad minutes do."""
 
+import functools
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
-from controller.core.evidence import calibration
+from controller.core.evidence import calibration, replay
 from controller.core.evidence.calibration import UNKNOWN, Calibration, watching
 from controller.core.evidence.dispersion import Count
 from controller.core.evidence.measures import Gauge
 from controller.core.evidence.past import Past
 from controller.core.evidence.settings import Settings
-from tests.core.evidence.traffic import around, binomial, certified
+from controller.core.evidence.tally import INFINITE, Tally
+from tests.core.evidence.traffic import around, binomial, certified, tenth
 
 SCRAPE = 15.0
 
@@ -40,7 +43,7 @@ def measured(known: Past) -> Calibration:
 
 def test_a_calm_past_needs_no_more_care_and_says_how_often_it_was_tried() -> None:
     known = past(random.Random(1), 5)
-    found, turns = certified(measured(known), known, RUN)
+    found, turns = certified(measured(known), known, tenth(RUN * SCRAPE))
     assert found.phi <= 2.0
     assert found.cap_scrapes == calibration.KNOWN_CAP
     assert turns == 40
@@ -50,7 +53,7 @@ def test_a_calm_past_needs_no_more_care_and_says_how_often_it_was_tried() -> Non
 def test_pods_with_bad_minutes_ask_for_more_care_than_phi_alone() -> None:
     known = past(random.Random(2), 5, incident=40.0)
     reckless = Calibration(phi=1.0, cap_scrapes=2, known=True, words="as if errors were alone")
-    found, _ = certified(reckless, known, RUN)
+    found, _ = certified(reckless, known, tenth(RUN * SCRAPE))
     assert (found.phi, found.cap_scrapes) > (reckless.phi, reckless.cap_scrapes)
     assert measured(known).phi > 3
 
@@ -58,7 +61,7 @@ def test_pods_with_bad_minutes_ask_for_more_care_than_phi_alone() -> None:
 @pytest.mark.parametrize("pods", [0, 1, 2])
 def test_where_nobody_can_play_the_canary_nothing_is_claimed(pods: int) -> None:
     known = past(random.Random(3), pods)
-    found, turns = certified(measured(known), known, RUN)
+    found, turns = certified(measured(known), known, tenth(RUN * SCRAPE))
     assert turns == 0
     assert found == measured(known)
 
@@ -81,3 +84,87 @@ def test_a_calibration_survives_being_written_down_and_is_taken_over() -> None:
     assert (settings.cap_scrapes, settings.volume, settings.past) == (4, 123.456, found.buckets)
     careful = UNKNOWN.applied(Settings(dispersion=1.0, dispersion_known=True))
     assert (careful.dispersion, careful.dispersion_known) == (3.0, False)
+
+
+def test_it_is_the_policy_of_the_run_that_is_played() -> None:
+    """A pod that fails for the length of one scrape trips a breaker that is set to a tenth of all
+    answers, and none that is set to a half; the cap holds the rest.
+    """
+    source = random.Random(4)
+    rows = {
+        f"pod-{pod}": [
+            (300, binomial(source, 300, 0.6 if at % 60 == 30 + pod else 0.002)) for at in range(480)
+        ]
+        for pod in range(5)
+    }
+    known = Past(rows=rows, gap=SCRAPE)
+    found = Calibration(phi=1.0, cap_scrapes=2, known=True, words="of pods that fail for a moment")
+    run = tenth(RUN * SCRAPE)
+    tight, loose = (
+        certified(found, known, replace(run, settings=Settings(fast_error_rate=share)))[0]
+        for share in (0.1, 0.5)
+    )
+    assert (loose.phi, loose.cap_scrapes) == (1.0, 2)
+    assert tight.phi > loose.phi
+
+
+def timed(source: random.Random, pods: int, *, stall: float) -> Past:
+    """An hour of pods whose answers are timed, of which one at a time stalls for a minute."""
+    rows: Mapping[str, list[Tally]] = {
+        f"pod-{pod}": [
+            Tally(
+                requests=300,
+                buckets=((0.1, 300 - slow), (1.0, 300 - slow // 20), (INFINITE, 300)),
+            )
+            for at in range(240)
+            for part in [0.05 * (stall if (at // 4) % (10 * pods) == 10 * pod else 1.0)]
+            for slow in [binomial(source, 300, part)]
+        ]
+        for pod in range(pods)
+    }
+    counts = {
+        pod: [(one.requests, binomial(source, 300, 0.002)) for one in row]
+        for pod, row in rows.items()
+    }
+    whole = functools.reduce(Tally.plus, (one for row in rows.values() for one in row))
+    return Past(rows=counts, gap=SCRAPE, timed=rows, slow_gap=SCRAPE, buckets=whole.buckets)
+
+
+def test_answers_that_stall_now_and_then_ask_for_more_care_too() -> None:
+    source = random.Random(5)
+    found = Calibration(phi=1.0, latency_phi=1.0, cap_scrapes=2, known=True, words="reckless")
+    calm = timed(source, 5, stall=1.0)
+    told, _ = certified(replace(found, buckets=calm.buckets), calm, tenth(RUN * SCRAPE))
+    assert told.latency_phi == 1.0
+    stalling = timed(source, 5, stall=10.0)
+    told, _ = certified(replace(found, buckets=stalling.buckets), stalling, tenth(RUN * SCRAPE))
+    assert (told.latency_phi, told.cap_scrapes) > (1.0, 2)
+
+
+def test_the_canary_grows_as_the_steps_say_and_stays_as_large_as_it_was_at_the_last() -> None:
+    planned = replace(tenth(600.0), steps=((0.05, 60.0), (0.25, 120.0), (0.95, 30.0)))
+    shares = [
+        planned.share(after) for after in (0.0, 59.9, 60.0, 179.9, 180.0, 209.9, 210.0, 599.0)
+    ]
+    assert shares == [0.05, 0.05, 0.25, 0.25, 0.95, 0.95, 0.95, 0.95]
+    assert [replay.actors(share, 20) for share in (0.01, 0.05, 0.25, 0.95, 1.0)] == [
+        1,
+        1,
+        5,
+        19,
+        20,
+    ]
+
+
+def test_a_single_pod_that_is_worse_is_met_by_every_canary_that_has_it() -> None:
+    """Pods that follow each other play together: a tenth of three is one, four fifths are two."""
+    source = random.Random(6)
+    rows = {
+        pod: [(300, binomial(source, 300, bad)) for _ in range(240)]
+        for pod, bad in (("a", 0.002), ("b", 0.002), ("c", 0.05))
+    }
+    known = Past(rows=rows, gap=SCRAPE)
+    found = Calibration(phi=1.0, cap_scrapes=2, known=True, words="of a pod that is worse")
+    careful, _ = certified(found, known, tenth(RUN * SCRAPE))
+    assert (careful.phi, careful.cap_scrapes) == (4.0, 10)
+    assert "0 would have" not in careful.words

@@ -21,6 +21,7 @@ from controller.core.evidence.judge import (
     weight_changed,
 )
 from controller.core.evidence.past import Past
+from controller.core.evidence.replay import Planned
 
 MANY = 400.0
 """Variance from which on a binomial count is drawn as a normal one: its tails differ by little."""
@@ -81,9 +82,14 @@ class Traffic:
         return Tally(requests=requests, errors=min(bursts * self.burst, requests))
 
 
-def certified(found: Calibration, past: Past, run: int | None) -> tuple[Calibration, int]:
+def tenth(seconds: float) -> Planned:
+    """A run of so many seconds in a single step, with a tenth of the requests."""
+    return Planned(settings=Settings(), steps=((0.1, seconds),), seconds=seconds)
+
+
+def certified(found: Calibration, past: Past, planned: Planned) -> tuple[Calibration, int]:
     """What the replays make of a calibration, and how often they let other work through."""
-    turns, number = replay.certified(found, past, run), 0
+    turns, number = replay.certified(found, past, planned), 0
     while True:
         try:
             next(turns)
