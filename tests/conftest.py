@@ -5,7 +5,10 @@ And the one fixture that two rooms share: the cluster of the lane `make test-clu
 """
 
 import os
+import subprocess
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +22,9 @@ settings.register_profile(
 )
 settings.load_profile("house")
 
+DEEP_PARTS = 6
+"""Of the long matrices each commit plays one part, the next one another."""
+
 UNTESTED = "NOT TESTED ON A REAL CONTROL PLANE: "
 
 
@@ -29,6 +35,45 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the contract tests on a real control plane too; see tests/cluster/README.md",
     )
+    parser.addoption(
+        "--some",
+        action="store_true",
+        help=f"of the tests marked deep run one in {DEEP_PARTS}, chosen by the commit",
+    )
+
+
+def _part() -> int:
+    """The part of the deep tests that is this commit's; of no commit it is the first."""
+    told = subprocess.run(
+        ["git", "-c", "safe.directory=*", "rev-parse", "--short=8", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return int(told.stdout.strip() or "0", 16) % DEEP_PARTS
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Which of the deep tests are meant."""
+    if not config.getoption("--some"):
+        return []
+    return [f"deep tests: part {_part() + 1} of {DEEP_PARTS}, by the commit; DEEP=1 runs all"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is another commit's."""
+    if not config.getoption("--some"):
+        return
+    part = _part()
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("deep") and zlib.crc32(item.nodeid.encode()) % DEEP_PARTS != part
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,14 @@
 """What no cache holds and a tick has to ask for; without an answer it stays unasked."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
 
 from controller.core import errors
 from controller.core.evidence import calibration
-from controller.core.lifecycle import tracks
+from controller.core.lifecycle import endpoints, tracks
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.table import RESTING, SERVED
 from controller.core.observation import Pod
@@ -71,4 +72,19 @@ class Asker:
             log.warning("pods not read", target=str(run.target), why=error.diagnostics())
         except TimeoutError:
             log.warning("pods not read in time", target=str(run.target))
+        return None
+
+    async def led(self, memory: Memory) -> Mapping[str, frozenset[str]] | None:
+        """Where the Services lead, when pods go as soon as they have followed."""
+        run = memory.run
+        if not endpoints.asked(run, memory.phase):
+            return None
+        try:
+            async with asyncio.timeout(PODS_SECONDS):
+                names = [pin.service for pin in run.pins]
+                return await self._cluster.read_endpoints(run.target.namespace, names)
+        except errors.SwitchgearError as error:
+            log.warning("endpoints not read", target=str(run.target), why=error.diagnostics())
+        except TimeoutError:
+            log.warning("endpoints not read in time", target=str(run.target))
         return None

@@ -110,7 +110,8 @@ class Ticker:
         if card.memory.phase is Phase.CHECKING or _refused(card.memory):
             await self._asker.before_run(card)
         rolled = await self._asker.rolled(card.memory)
-        situation = replace(self._situation(card, view), rolled=rolled)
+        led = await self._asker.led(card.memory)
+        situation = replace(self._situation(card, view), rolled=rolled, led=led)
         return await self._run(card, situation, card.memory)
 
     async def _gone(self, card: Card, view: View) -> None:

@@ -73,6 +73,12 @@ class Cluster(Protocol):
         """The target's pods of these template hashes, owned or orphaned, without the canary's."""
         ...
 
+    async def read_endpoints(
+        self, namespace: str, services: Collection[str]
+    ) -> dict[str, frozenset[str]]:
+        """Names of the pods that each Service leads to, by its EndpointSlices: the ready ones."""
+        ...
+
     async def read_annotations(self, target: TargetRef) -> dict[str, str]:
         """Our annotations on the Deployment by a quorum read."""
         ...

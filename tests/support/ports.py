@@ -170,6 +170,13 @@ class MemoryCluster:
         del target, hashes
         return ()
 
+    async def read_endpoints(
+        self, namespace: str, services: Collection[str]
+    ) -> dict[str, frozenset[str]]:
+        """None: the run has no pins."""
+        del namespace, services
+        return {}
+
     async def read_annotations(self, target: TargetRef) -> dict[str, str]:
         """None of ours."""
         del target

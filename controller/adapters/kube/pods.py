@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Canary pods, their endpoints and our own ConfigMaps, as the caches hold them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -105,12 +106,27 @@ class Slice:
     ready: int
 
 
+SERVICE_NAME: Final = "kubernetes.io/service-name"
+"""The label of a slice that says whose it is."""
+
+
 class _Conditions(msgspec.Struct, frozen=True, gc=False):
     ready: bool | None = None
 
 
-class _Endpoint(msgspec.Struct, frozen=True, gc=False):
+class _Ref(msgspec.Struct, frozen=True, gc=False):
+    kind: str = ""
+    name: str = ""
+
+
+class _Endpoint(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     conditions: _Conditions | None = None
+    target_ref: _Ref | None = None
+
+    @property
+    def ready(self) -> bool:
+        """The API says that an unknown condition (null) is to be read as ready."""
+        return self.conditions is None or self.conditions.ready is not False
 
 
 class _Slice(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -125,14 +141,37 @@ _SLICE: Final = msgspec.json.Decoder(_Slice)
 def parse_slice(raw: bytes | msgspec.Raw, _old: Held[Slice] | None) -> Held[Slice]:
     """An EndpointSlice. Raises msgspec.MsgspecError if it is not one."""
     item = _SLICE.decode(raw)
-    # The API says that an unknown condition (null) is to be read as ready.
-    ready = sum(
-        1
-        for endpoint in item.endpoints or ()
-        if endpoint.conditions is None or endpoint.conditions.ready is not False
-    )
-    service = (item.metadata.labels or {}).get("kubernetes.io/service-name", "")
+    ready = sum(endpoint.ready for endpoint in item.endpoints or ())
+    service = (item.metadata.labels or {}).get(SERVICE_NAME, "")
     return held(item.metadata, Slice(service=service, family=item.address_type, ready=ready))
+
+
+class _Slices(msgspec.Struct, frozen=True, gc=False):
+    items: tuple[_Slice, ...] | None = None
+
+
+_SLICES: Final = msgspec.json.Decoder(_Slices)
+
+
+def led_by(body: bytes, services: Iterable[str]) -> dict[str, frozenset[str]]:
+    """The ready pods that each Service leads to, out of a list of EndpointSlices.
+
+    Raises:
+        Unavailable: It is no such list.
+    """
+    try:
+        slices = _SLICES.decode(body).items or ()
+    except msgspec.MsgspecError as error:
+        raise Unavailable("the list of EndpointSlices cannot be read") from error
+    found: dict[str, set[str]] = {name: set() for name in services}
+    for item in slices:
+        pods = found.setdefault((item.metadata.labels or {}).get(SERVICE_NAME, ""), set())
+        pods.update(
+            endpoint.target_ref.name
+            for endpoint in item.endpoints or ()
+            if endpoint.ready and endpoint.target_ref and endpoint.target_ref.kind == "Pod"
+        )
+    return {name: frozenset(pods) for name, pods in found.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

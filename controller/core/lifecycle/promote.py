@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
-from controller.core.lifecycle import climb, prepare, trial
+from controller.core.lifecycle import climb, endpoints, prepare, trial
 from controller.core.lifecycle.memory import PROMOTED, Ending, Mark, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
 from controller.core.lifecycle.table import Event
@@ -72,6 +72,10 @@ def commit(situation: Situation, memory: Memory) -> Decision:
             )
             why = f"direct clients of {service.name} follow to the canary"
             return Decision(memory=memory.at(asserted=None), why=why, effects=(follow,))
+    behind = endpoints.behind(situation, memory, canary=True)
+    if behind:
+        after = endpoints.restarted(situation, memory)
+        return prepare.late(situation, after, behind, situation.plan.deadline_seconds)
     # Direct clients learn of endpoints late; the stable pods may only go when nobody calls them.
     waiting = settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
     if waiting is not None:
@@ -170,6 +174,9 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
     if fresh is None or fresh.ready < needed:
         ready = 0 if fresh is None else fresh.ready
         return _unready(situation, memory, f"{ready} of {needed} new pods are ready")
+    behind = endpoints.behind(situation, memory, canary=False)
+    if behind and run.weight_bp > 0:
+        return prepare.late(situation, memory, behind, situation.roll_seconds)
     if run.weight_bp == WHOLE_BP and memory.moments.asserted is None:
         # The Services changed a moment ago; endpoints reach the proxies after their own lag.
         return Decision(
@@ -226,6 +233,9 @@ def restore(situation: Situation, memory: Memory) -> Decision:
     first = tuple(_marks(situation, run)) or tuple(detach(situation, run))
     if first:
         return Decision(memory=memory.at(asserted=None), why="restoring routes", effects=first)
+    behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=False)
+    if behind is not None:
+        return behind
     waiting = settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
     if waiting is not None:
         return waiting

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
-from controller.core.lifecycle import checks, exposure, native, prepare, promote, rest
+from controller.core.lifecycle import checks, endpoints, exposure, native, prepare, promote, rest
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import Event
@@ -59,13 +59,9 @@ def undo(situation: Situation, memory: Memory) -> Decision:
         # Deleting the only ReplicaSet left would make the controller start it anew, from nothing.
         return native.without_stable(memory)
     if strange and situation.view.canary is not None:
-        gather = _gathered(situation, run)
-        if gather:
-            why = "gathering all requests on the canary pods while stable comes back"
-            return Decision(memory=memory.at(asserted=None), why=why, effects=gather)
-        waiting = promote.settling(situation, memory, situation.settle_seconds)
-        if waiting is not None and run.new_hash:
-            return replace(waiting, why="waiting until the rolled pods carry nothing")
+        gathering = _gathering(situation, memory)
+        if gathering is not None:
+            return gathering
     if strange:
         gone = tuple(
             effects.DeleteReplicaSet(target=run.target, name=item.name, uid=item.uid)
@@ -80,9 +76,28 @@ def undo(situation: Situation, memory: Memory) -> Decision:
     repin = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
     if repin:
         return Decision(memory=memory, why="Services back to stable", effects=tuple(repin))
+    # Weight 0 leads to the Services: taken before they lead to stable it would fail everything.
+    behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=False)
+    if behind is not None:
+        return behind
     return Decision(
         memory=memory.moved(Event.STABLE_BACK, situation.now), why="stable is back in number"
     )
+
+
+def _gathering(situation: Situation, memory: Memory) -> Decision | None:
+    """Every request goes to the canary pods before the rolled ones may go; None when it does."""
+    gather = _gathered(situation, memory.run)
+    if gather:
+        why = "gathering all requests on the canary pods while stable comes back"
+        return Decision(memory=memory.at(asserted=None), why=why, effects=gather)
+    if not memory.run.new_hash:
+        return None  # They never got any.
+    behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=True)
+    if behind is not None:
+        return behind
+    waiting = promote.settling(situation, memory, situation.settle_seconds)
+    return waiting and replace(waiting, why="waiting until the rolled pods carry nothing")
 
 
 def _gathered(situation: Situation, run: Run) -> tuple[Effect, ...]:
@@ -103,6 +118,9 @@ def roll_back(situation: Situation, memory: Memory) -> Decision:
     if again:
         return Decision(memory=memory, why="holding the Deployment again", effects=again)
     memory = memory if run.weight_bp == 0 else memory.with_run(weight_bp=0)
+    behind = endpoints.awaited(situation, memory, GRACE_SECONDS, canary=False)
+    if behind is not None:
+        return behind
     # A kill ends open streams as soon as weight 0 is in force; else requests under way may end.
     drain = 0.0 if run.ending is Ending.KILLED else situation.drain_seconds
     waiting = promote.settling(situation, memory, situation.settle_seconds + drain)

@@ -6,7 +6,7 @@ the new memory, the effects that follow from it and the sentence that says why.
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controller.core.effects import Effect, SplitRef
@@ -61,6 +61,9 @@ class Situation:
     rolled: tuple[Pod, ...] | None = None
     """Pods to which the user's Deployment rolls under traffic, or that an undone roll left behind;
     None: not asked, or no answer."""
+    led: Mapping[str, frozenset[str]] | None = None
+    """The pods that the team's Services lead to by their EndpointSlices, which may be behind what
+    they select; None: not asked, or no answer."""
     intervals: tuple[Interval, ...] = ()
     """What was scraped since the last tick."""
     readings: tuple[Reading, ...] = ()

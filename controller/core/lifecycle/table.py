@@ -191,6 +191,11 @@ SERVED: Final = ARMED | {Phase.HANDING_BACK}
 ALL_IN: Final = SERVED | {Phase.COMMITTING, Phase.ROLLING}
 """All requests go to the new version, or will in a moment."""
 
+LEADING: Final = frozenset(
+    {Phase.COMMITTING, Phase.HANDING_BACK, Phase.RESTORING, Phase.UNDOING, Phase.ROLLING_BACK}
+)
+"""Where the Services lead is changed, and somebody's pods go as soon as they have followed."""
+
 WATCHED: Final = EXPOSED | SERVED | {Phase.ROLLING}
 """Evidence is gathered, and may end the run."""
 

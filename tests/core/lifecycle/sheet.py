@@ -76,6 +76,12 @@ class Sheet:
     """So many pods of these versions are not scraped, of the canary's and the Deployment's own."""
     unread: bool = False
     """Nobody has said yet which pods are scraped."""
+    behind: bool = False
+    """The endpoints of the Service stay as they are, whatever it selects."""
+    unheard: bool = False
+    """Nobody says where the Service leads."""
+    endpoints: frozenset[str] = frozenset()
+    """Pods that the Service leads to."""
 
     def pods_behind(self) -> dict[str, int]:
         """Pods that the user's Service selects, by digest; the canary's among them."""
@@ -259,6 +265,7 @@ class Sheet:
             requests=requests,
             preflight=self.preflight,
             rolled=tuple(self._rolled(memory)) if memory else None,
+            led=self._led(),
             intervals=intervals,
             scraped=None if self.unread else self._scraped(),
             scraped_at=self.scraped,
@@ -268,6 +275,25 @@ class Sheet:
             settle_seconds=1.0,
             drain_seconds=1.0,
         )
+
+    def _led(self) -> dict[str, frozenset[str]] | None:
+        """Whom the Service leads to: those that it selects, unless its endpoints are behind."""
+        if not self.behind:
+            self.endpoints = frozenset(self._selected())
+        return None if self.unheard else {"checkout": self.endpoints}
+
+    def _selected(self) -> list[str]:
+        chosen = dict(self.selector)
+        canary = [pod.name for pod in self._pods() if pod.ready]
+        if TRACK_LABEL in chosen:
+            return canary
+        own = [
+            f"{digest}-owned-{number}"
+            for digest, count in self.sets.items()
+            if chosen.get(HASH_LABEL, HASHES[digest]) == HASHES[digest]
+            for number in range(count)
+        ]
+        return own if HASH_LABEL in chosen else [*own, *canary]
 
     def _rolled(self, memory: Memory) -> list[Pod]:
         """What the engine asks the API server for: pods by the hashes that the run knows."""
