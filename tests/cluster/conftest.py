@@ -4,7 +4,7 @@
 import contextlib
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.cluster.installed import Installed, installed
+from tests.cluster.installed import Installed, installed, operated
 from tests.cluster.lab import traffic
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster
@@ -236,6 +236,13 @@ async def gate(cluster: Cluster) -> AsyncIterator[Installed]:
     """The controller's account and the admission policies, and no controller."""
     async with installed(cluster, "base", "admission") as found:
         yield found
+
+
+@pytest.fixture
+def operator(cluster: Cluster) -> Iterator[None]:
+    """A cluster with the Prometheus Operator, as far as its API goes."""
+    with operated(cluster):
+        yield
 
 
 @pytest.fixture

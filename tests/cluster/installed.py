@@ -4,12 +4,14 @@
 import asyncio
 import contextlib
 import copy
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from tests.cluster.lab import build
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.manifests.rendered import Json, kustomized
@@ -57,6 +59,31 @@ def sidecar_objects(namespace: str) -> dict[str, Json]:
 def without_pods(objects: tuple[Json, ...]) -> list[Json]:
     """The objects but for those that start pods: the test has the daemon as a process."""
     return [item for item in objects if item["kind"] not in {"Deployment", "PodDisruptionBudget"}]
+
+
+@contextlib.contextmanager
+def operated(cluster: Cluster) -> Iterator[None]:
+    """The kinds of the Prometheus Operator that the manifests use, and nobody who acts on them."""
+    kinds = json.loads(build.programs(make=False).operator.read_text(encoding="utf-8"))
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": kinds})
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=text)
+    try:
+        wait = ("wait", "--for=condition=Established", "--timeout=30s", "-f", "-")
+        cluster.kubectl(*wait, stdin=text)
+        yield
+    finally:
+        cluster.kubectl("delete", "-f", "-", stdin=text)
+
+
+def specs(objects: Sequence[Json]) -> dict[str, Json]:
+    """What is asked for, by kind, of objects of different kinds."""
+    return {item["kind"]: item["spec"] for item in objects}
+
+
+def monitored(cluster: Cluster) -> dict[str, Json]:
+    """What of the monitoring manifests is in the cluster."""
+    get = ("get", "podmonitors,prometheusrules", "-n", SYSTEM, "-o", "json")
+    return specs(json.loads(cluster.kubectl(*get))["items"])
 
 
 @contextlib.asynccontextmanager

@@ -78,6 +78,29 @@ async def test_a_person_with_the_verb_and_a_reason_gets_past(desk: Desk) -> None
     assert desk.notes()["maker"] == "bob"
 
 
+async def test_each_of_the_two_verbs_is_enough(desk: Desk) -> None:
+    """For going past a hold, and for the end of a kill."""
+    cluster, space = desk.gate.cluster, ("-n", desk.app.namespace)
+    for verb in ("override", "release"):
+        rule = {"apiGroups": ["apps"], "resources": ["deployments/canary"], "verbs": [verb]}
+        role = {"kind": "Role", "metadata": {"name": verb}, "rules": [rule]}
+        text = yaml.safe_dump({"apiVersion": "rbac.authorization.k8s.io/v1", **role})
+        cluster.kubectl(*space, "create", "-f", "-", stdin=text)
+        for given in (f"--role={verb}", "--clusterrole=edit"):
+            name = f"{verb}{given.partition('=')[0]}"
+            cluster.kubectl(*space, "create", "rolebinding", name, given, f"--user={verb}")
+        person = cluster.kubeconfig_for(verb)
+        desk.patch(template(f"registry.example/app:{verb}"), form="strategic")
+        assert desk.notes()["hold"] == "template"
+        reason = {"metadata": {"annotations": {P + "override": f"by {verb}"}}}
+        desk.patch({**reason, "spec": {"paused": False}}, user=person)
+        assert "hold" not in desk.notes()
+        assert not desk.get()["spec"].get("paused")
+        desk.kubectl("annotate", "deployment/checkout", P + "kill=now")
+        desk.kubectl("annotate", "deployment/checkout", P + "kill-", user=person)
+        assert "kill" not in desk.notes()
+
+
 async def test_a_service_account_is_no_person(desk: Desk) -> None:
     """Many of them hold every verb."""
     cluster, space = desk.gate.cluster, desk.app.namespace
@@ -134,6 +157,13 @@ async def test_our_annotations_cannot_be_forged_or_removed(desk: Desk) -> None:
         assert not desk.get()["spec"].get("paused")
     desk.patch({"metadata": {"annotations": {**forged, "team": "web"}}})
     assert desk.get()["metadata"]["annotations"]["team"] == "web"
+
+
+async def test_a_forged_maker_of_a_change_is_stamped_over(desk: Desk) -> None:
+    forged = {"metadata": {"annotations": {P + "maker": "bob"}}}
+    desk.patch({**forged, **template(V2)}, form="strategic")
+    notes = desk.notes()
+    assert (notes["hold"], notes["maker"]) == ("template", "alice")
 
 
 async def test_a_kill_on_the_deployment_is_anybodys_and_its_end_is_not(desk: Desk) -> None:

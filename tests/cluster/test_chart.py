@@ -51,7 +51,7 @@ def test_the_lab_has_helm() -> None:
     [
         ((), ("overlays/central",)),
         (("--set=monitoring.enabled=true",), ("overlays/central", "monitoring")),
-        (("--set=admission.mutating=false",), ("base", "admission/validating")),
+        (("--set=admission.mutating=false",), ("overlays/before-1.36",)),
         (("--set=admission.mutating=false,admission.validating=false",), ("base",)),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.installed import SYSTEM, unguarded
+from tests.cluster.installed import SYSTEM, monitored, specs, unguarded
 from tests.cluster.lab.application import of_git, until
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.pipelines import helm
@@ -150,6 +150,7 @@ async def _led(cluster: Cluster) -> None:
     await until(look, READY_SECONDS, lambda: cluster.pod_log(SYSTEM, "switchgear-*"))
 
 
+@pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize("own_namespace", [True, pytest.param(False, marks=pytest.mark.deep)])
 async def test_installed_upgraded_and_taken_off(bare: Cluster, *, own_namespace: bool) -> None:
     """With a namespace of the release's own, and in one that is not its business."""
@@ -166,7 +167,10 @@ async def test_installed_upgraded_and_taken_off(bare: Cluster, *, own_namespace:
         assert found[name] == item, name
     await _led(bare)
 
-    changed = ("--set=replicas=1", "--set=admission.mutating=false")
+    changed = (
+        *("--set=replicas=1", "--set=admission.mutating=false"),
+        "--set=monitoring.enabled=true",
+    )
     await asyncio.to_thread(_upgrade, bare, *settings, *changed)
     upgraded = await asyncio.to_thread(_live, bare)
     if not own_namespace:
@@ -177,6 +181,7 @@ async def test_installed_upgraded_and_taken_off(bare: Cluster, *, own_namespace:
     assert gone
     gone.add(("policy/v1", "PodDisruptionBudget", SYSTEM, "switchgear"))
     assert upgraded == {name: item for name, item in expected.items() if name not in gone}
+    assert monitored(bare) == specs(kustomized("monitoring"))
     await _led(bare)
 
     await asyncio.to_thread(_uninstall, bare)

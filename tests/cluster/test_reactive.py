@@ -40,7 +40,7 @@ UNAVAILABLE = {"none": (0, 0), "quarter": ("25%", 1)}
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def guarded(cluster: Cluster) -> AsyncIterator[Installed]:
     """As on Kubernetes before 1.36: rights and refusals, and nothing that holds a change."""
-    async with installed(cluster, "base", "admission/validating") as found:
+    async with installed(cluster, "overlays/before-1.36") as found:
         yield found
 
 

@@ -25,7 +25,7 @@ from tests.manifests.rendered import (
 
 FOLDERS = (
     *("base", "admission", "admission/validating", "monitoring"),
-    *("overlays/central", "overlays/sidecar"),
+    *("overlays/central", "overlays/before-1.36", "overlays/sidecar"),
 )
 SHAPES = ("overlays/central", "overlays/sidecar")
 MOST_PAIRS = 20

@@ -24,9 +24,9 @@ MAX_WORDS = 8
 """Nobody sends more than one and waits for the answer."""
 
 
-async def _up(folder: Path) -> None:
+async def _up(folder: Path, emulates: str) -> None:
     programs = build.programs(make=False)
-    async with cluster.up(programs, folder) as found:
+    async with cluster.up(programs, folder, emulates) as found:
         _say(found.about)
         async for word in _words():
             # Most tests need one data plane only; the second one is started when it is asked for.
@@ -57,6 +57,7 @@ def main() -> int:
     commands.add_parser("build", help="build and fetch everything")
     up = commands.add_parser("up", help="a cluster until standard input ends")
     up.add_argument("folder", type=Path)
+    up.add_argument("--emulates", default="", help="an older minor version of Kubernetes: 1.34")
     up.add_argument("--here", action="store_true", help="in the network in which this runs")
     arguments = parser.parse_args()
     try:
@@ -65,7 +66,7 @@ def main() -> int:
         else:
             if not arguments.here:
                 network.enter()
-            asyncio.run(_up(arguments.folder.resolve()))
+            asyncio.run(_up(arguments.folder.resolve(), arguments.emulates))
     except (Unavailable, DemoError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

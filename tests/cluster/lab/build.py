@@ -41,6 +41,8 @@ class Programs:
     helm: Path
     crds: Path
     """The CRDs of the Gateway API and of Contour as one JSON list."""
+    operator: Path
+    """Likewise those of the Prometheus Operator that the monitoring manifests use."""
 
 
 def programs(*, make: bool) -> Programs:
@@ -54,6 +56,7 @@ def programs(*, make: bool) -> Programs:
     steps: dict[str, Callable[[], Path]] = {
         "controlplane": lambda: _controlplane(make=make),
         "crds": lambda: _crds(make=make),
+        "operator": lambda: _operator(make=make),
         "contour": lambda: _contour(make=make),
         "envoy": lambda: _envoy(make=make),
         "helm": lambda: _helm(make=make),
@@ -160,12 +163,28 @@ def _crds(*, make: bool) -> Path:
         # What most clusters have; besides it the kinds that only Contour asks for.
         chosen = {path.name: path for path in (gateway / "experimental").glob(_GATEWAY_FILES)}
         chosen |= {path.name: path for path in (gateway / "standard").glob(_GATEWAY_FILES)}
-        files = [*chosen.values(), contour / "01-crds.yaml"]
-        part = output.with_suffix(".part")
-        part.write_text(json.dumps(_kinds(files)), encoding="utf-8")
-        part.rename(output)
+        _write(output, _kinds([*chosen.values(), contour / "01-crds.yaml"]))
 
     return _once(output, make=make, how=build)
+
+
+def _operator(*, make: bool) -> Path:
+    output = toolchain.cache() / f"monitoring-{pins.OPERATOR[1]}.json"
+
+    def build() -> None:
+        source = Path(toolchain.module(toolchain.go(), *pins.OPERATOR)["Dir"])
+        folder = source / "example" / "prometheus-operator-crd"
+        kinds = ("podmonitors", "prometheusrules")
+        _write(output, _kinds([folder / f"monitoring.coreos.com_{name}.yaml" for name in kinds]))
+
+    # Only the tests of the monitoring manifests need it.
+    return _once(output, make=make, how=build) if make else output
+
+
+def _write(output: Path, kinds: list[dict[str, Any]]) -> None:
+    part = output.with_suffix(".part")
+    part.write_text(json.dumps(kinds), encoding="utf-8")
+    part.rename(output)
 
 
 def _kinds(files: list[Path]) -> list[dict[str, Any]]:

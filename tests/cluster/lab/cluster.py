@@ -75,8 +75,8 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def up(programs: Programs, folder: Path) -> AsyncIterator[Running]:
-    """A lab whose files are in `folder`.
+async def up(programs: Programs, folder: Path, emulates: str = "") -> AsyncIterator[Running]:
+    """A lab whose files are in `folder`, of Kubernetes as it is or as an older minor version was.
 
     Raises DemoError with the last words of a part that did not become ready.
     """
@@ -87,9 +87,9 @@ async def up(programs: Programs, folder: Path) -> AsyncIterator[Running]:
         stack.push_async_callback(api.close)
         lab = Running(api=api, programs=programs, folder=folder, stack=stack)
         lab.keep(await parts.etcd(programs, folder))
-        server = lab.keep(await parts.api_server(programs, folder))
+        server = lab.keep(await parts.api_server(programs, folder, emulates))
         await parts.serves(server, api)
-        lab.keep(await parts.controllers(programs, folder))
+        lab.keep(await parts.controllers(programs, folder, emulates))
         lab.keep(await parts.kubelet(folder))
         await _objects(api, programs)
         await asyncio.gather(lab.traefik(), lab.measurements())

@@ -8,11 +8,14 @@ needed. Where the process is not root, it must be root of a user namespace (`uns
 --map-root-user`), which `make test-cluster` arranges.
 """
 
+import contextlib
 import ctypes
 import ipaddress
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from tests.cluster.lab.toolchain import Unavailable
@@ -33,6 +36,23 @@ _DESTINATION, _OUTPUT = 1, 4
 _ERROR = 2
 _LOOPBACK = 1
 """The index of `lo` in a new namespace."""
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """Another network for the calling thread, which is back in the one it left after the block.
+
+    What was opened before or inside stays in the network in which it was opened. Raises Unavailable
+    as `enter` does, and OSError where the network that was left belongs to another user namespace.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/thread-self/ns/net").open("rb") as left:
+        enter()
+        try:
+            yield
+        finally:
+            if libc.setns(left.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "no way back into the network")
 
 
 def enter() -> None:

@@ -68,7 +68,12 @@ async def etcd(programs: Programs, folder: Path) -> Child:
     )
 
 
-async def api_server(programs: Programs, folder: Path) -> Child:
+def _emulated(version: str) -> tuple[str, ...]:
+    """What makes a part behave as that minor version of Kubernetes did; as itself by default."""
+    return (f"--emulated-version={version}",) if version else ()
+
+
+async def api_server(programs: Programs, folder: Path, emulates: str = "") -> Child:
     """The API server with RBAC, an audit log and an aggregation layer."""
     pki = folder / "pki"
     policy = folder / "audit-policy.yaml"
@@ -100,12 +105,13 @@ async def api_server(programs: Programs, folder: Path) -> Child:
             f"--proxy-client-key-file={pki / 'aggregator.key'}",
             f"--audit-log-path={folder / 'audit.log'}",
             f"--audit-policy-file={policy}",
+            *_emulated(emulates),
         ),
         log=folder / "kube-apiserver.log",
     )
 
 
-async def controllers(programs: Programs, folder: Path) -> Child:
+async def controllers(programs: Programs, folder: Path, emulates: str = "") -> Child:
     """The controllers that a namespaced application meets."""
     pki = folder / "pki"
     return await Child.start(
@@ -123,6 +129,7 @@ async def controllers(programs: Programs, folder: Path) -> Child:
             "--horizontal-pod-autoscaler-downscale-stabilization=10s",
             "--horizontal-pod-autoscaler-initial-readiness-delay=1s",
             "--horizontal-pod-autoscaler-cpu-initialization-period=5s",
+            *_emulated(emulates),
         ),
         log=folder / "kube-controller-manager.log",
     )

@@ -12,6 +12,9 @@ GATEWAY_API: Final = ("sigs.k8s.io/gateway-api", "v1.5.1")
 CONTOUR: Final = ("github.com/projectcontour/contour", "v1.33.8")
 """Control plane of Envoy as implementation of the Gateway API."""
 
+OPERATOR: Final = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
+"""Its kinds, by which the monitoring manifests are validated; it does not run."""
+
 HELM: Final = ("helm.sh/helm/v4", "v4.3.1")
 """Renders the chart, which a test compares with the kustomizations."""
 

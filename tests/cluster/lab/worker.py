@@ -136,17 +136,23 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     """
     build.programs(make=False)
     network.enter()
-    with started(folder) as found:
+    with started(folder, emulates=os.environ.get("LAB_EMULATES", "")) as found:
         yield found
 
 
 @contextlib.contextmanager
-def started(folder: Path) -> Iterator[Cluster]:
-    """A lab as a process, in the network in which the calling thread is."""
+def started(folder: Path, *, emulates: str = "") -> Iterator[Cluster]:
+    """A lab as a process, in the network in which the calling thread is.
+
+    `emulates` is an older minor version of Kubernetes, down to three before the lab's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lab.log").open("wb") as log:
         process = subprocess.Popen(
-            (sys.executable, "-m", "tests.cluster.lab", "up", "--here", str(folder)),
+            (
+                *(sys.executable, "-m", "tests.cluster.lab", "up", "--here"),
+                *(f"--emulates={emulates}", str(folder)),
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
