@@ -5,7 +5,8 @@ The views hold just the fields that some decision reads. An adapter fills them f
 an older view is made harmless by the preconditions of the writes that follow from it.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -129,6 +130,20 @@ class Backend:
     weight: int | None
 
 
+MOST_WEIGHT: Final = 100
+"""Of a backend beside ours: 10,000 times as much is the largest that the Gateway API admits."""
+
+
+def weight_of(weight: int | None) -> int:
+    """A weight that is not written counts as 1."""
+    return 1 if weight is None else weight
+
+
+def scale(weights: Iterable[int | None]) -> int:
+    """The divisor of a rule's weights: what they have in common."""
+    return math.gcd(*(weight_of(weight) for weight in weights)) or 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """A route with at least one rule to a Service of the target, in the order of its rules."""
@@ -154,7 +169,7 @@ class Route:
         for rule in {backend.rule for backend in self.backends}:
             weights = {
                 name: sum(
-                    1 if backend.weight is None else backend.weight
+                    weight_of(backend.weight)
                     for backend in self.backends
                     if backend.rule == rule and backend.service == name
                 )
@@ -164,6 +179,13 @@ class Route:
             if total:
                 largest = max(largest, -(-weights[canary] * WHOLE_BP // total))
         return largest
+
+    @property
+    def finest(self) -> int:
+        """The largest weight of any rule as the team wrote it, without what they have in common."""
+        found = self.original or self.backends
+        rules = [[b.weight for b in found if b.rule == rule] for rule in {b.rule for b in found}]
+        return max((weight_of(one) // scale(rule) for rule in rules for one in rule), default=0)
 
     def names(self, service: str) -> bool:
         """Whether some rule sends requests to `service`."""

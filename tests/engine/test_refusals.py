@@ -101,6 +101,19 @@ def _ingress(world: World) -> None:
     )
 
 
+def _fine_weights(world: World) -> None:
+    refs = [
+        {"name": "checkout", "port": 80, "weight": 667},
+        {"name": "checkout", "port": 80, "weight": 333},
+    ]
+    world.edit(
+        "httproutes",
+        "shop",
+        "checkout",
+        lambda item: item["spec"].update(rules=[{"backendRefs": refs}]),
+    )
+
+
 def _tcp_route(world: World) -> None:
     world.create(
         {
@@ -153,6 +166,7 @@ CASES: dict[str, tuple[Callable[[World], None], str]] = {
     "Service that selects other pods": (_other_selector, "NoService"),
     "no route": (_no_route, "StepUnreachable"),
     "route not accepted": (_not_accepted, "RouteNotAccepted"),
+    "weights that leave no room": (_fine_weights, "WeightsTooFine"),
     "Recreate": (_recreate, "StrategyNotRolling"),
     "Ingress": (_ingress, "PathNotWeighable"),
     "TCPRoute": (_tcp_route, "PathNotWeighable"),

@@ -11,8 +11,7 @@ Every patch carries `test`s for what it builds on. Weight 0 tests names only: it
 whatever else has moved.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -20,15 +19,13 @@ import msgspec
 
 from controller.core.effects import SplitRef
 from controller.core.errors import Conflict, Refused
-from controller.core.observation import Backend, Route
+from controller.core.observation import MOST_WEIGHT, Backend, Route, scale, weight_of
 from controller.core.values import EPOCH, FIELD_MANAGER, OVERRIDE, PREFIX, WHOLE_BP, canary_name
 
 Json: TypeAlias = dict[str, Any]
 Ops: TypeAlias = list[Json]
 
 ORIGINAL: Final = PREFIX + "original"
-HIGHEST: Final = 1_000_000
-"""Largest weight that the Gateway API admits."""
 
 
 class Noted(msgspec.Struct, frozen=True, gc=False):
@@ -104,16 +101,6 @@ def note_of(route: Json) -> tuple[Noted, ...]:
     """Our note on a live route."""
     annotations = (route.get("metadata") or {}).get("annotations") or {}
     return noted(annotations.get(ORIGINAL, ""))
-
-
-def weight_of(weight: int | None) -> int:
-    """A weight that is not written counts as 1."""
-    return 1 if weight is None else weight
-
-
-def scale(weights: Iterable[int | None]) -> int:
-    """The divisor of a rule's weights: what they have in common."""
-    return math.gcd(*(weight_of(weight) for weight in weights)) or 1
 
 
 def pairs(
@@ -258,12 +245,12 @@ def _with_canary(refs: Sequence[Json], split: SplitRef, *, scaled: bool, where: 
         weight = ref.get("weight")
         if not scaled:
             weight = weight_of(weight) // divisor * WHOLE_BP
-            if weight > HIGHEST:
+            if weight > MOST_WEIGHT * WHOLE_BP:
                 raise Refused(
                     f"{split.route}: {where} gives {ref.get('name')} the weight "
                     f"{ref.get('weight')}, which leaves no room for shares of a hundredth of a "
                     "percent",
-                    advice=f"Use weights up to {HIGHEST // WHOLE_BP}",
+                    advice=f"Use weights up to {MOST_WEIGHT}",
                 )
         wanted.append({**ref, "weight": weight_of(weight)})
         if ref.get("name") == split.service:

@@ -14,7 +14,7 @@ from controller.core.guard.permit import Refusal
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.tracks import by_pods
-from controller.core.observation import Deployment
+from controller.core.observation import MOST_WEIGHT, Deployment
 from controller.core.policy import caps, keys, promql
 from controller.core.policy.model import Policy, Promotion, Traffic
 from controller.core.values import MANAGED_BY, PREFIX, WHOLE_BP, canary_name, percent
@@ -213,6 +213,13 @@ def _routes(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refusal
             yield Refusal(
                 code="RouteNotAccepted",
                 message=f"{route.ref} is not accepted by its gateway: {route.message}",
+            )
+        if route.finest > MOST_WEIGHT:
+            yield Refusal(
+                code="WeightsTooFine",
+                message=f"a rule of {route.ref} has a weight of {route.finest} where all that its "
+                "weights have in common is divided out, which leaves no room for a canary's share "
+                f"in hundredths of a percent; use weights up to {MOST_WEIGHT}",
             )
 
 
