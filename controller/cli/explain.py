@@ -67,5 +67,7 @@ def _certainty(run: dict[str, Any]) -> list[str]:
     """How much worse it was, how sure that is, what it was held against, and what decided."""
     lines = [f"  {line}" for one in course.courses(run["journal"]) for line in course.words(one)]
     verdict = run["verdict"]
+    if "parts" not in verdict:  # One of an older version.
+        return lines
     parts = ", ".join(f"{part['check']} 10^{float(part['log10']):.1f}" for part in verdict["parts"])
     return [*lines, f"  evidence against it by check: {parts}; {course.decided(verdict)}"]

@@ -51,7 +51,7 @@ def _evidence(verdict: Mapping[str, Any]) -> list[str]:
     deciding = "" if passed else verdict["check"]
     rows = [
         (one["check"], _power(one["log10"]), "decides" if one["check"] == deciding else "")
-        for one in verdict["parts"]
+        for one in verdict.get("parts", ())  # One of an older version has none.
     ]
     enough = f"rolled back from {_power(verdict['log10_needed'])} on"
     rows.append(("all together", _power(verdict["log10_evidence"]), enough))

@@ -103,6 +103,16 @@ def test_everything_is_escaped() -> None:
     ET.fromstring(page.drawing(facts))
 
 
+def test_a_verdict_of_an_older_version_is_told_as_far_as_it_goes() -> None:
+    told = journal([answers(400, bad=20)] * 20)
+    for record in told[1:]:
+        for key in ("parts", "limits", "slower", "beta", "difference"):
+            del record["body"]["verdict"][key]
+    drawn = page.page(run(told))
+    assert "no verdict with requests yet" in drawn
+    assert "WorseThanStable" in drawn
+
+
 def test_a_run_without_a_verdict_has_a_page_as_well() -> None:
     told: list[dict[str, Any]] = [{"kind": "begun", "at": "2026-01-01T00:00:00Z", "body": {}}]
     facts = run(told, outcome=None, verdict=None, ladder="")
