@@ -33,7 +33,7 @@ INSTALL = (
 @click.option(
     "--html",
     "drawing",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=talk.NEW_FILE,
     help="Also write it into this file, as one page with charts.",
 )
 @talk.output_option
@@ -77,8 +77,5 @@ def command(
     with metered.quiet():
         report = talk.ask(lambda: rehearsed(ref))
     if drawing is not None:
-        try:
-            drawing.write_text(page.page(report), encoding="utf-8")
-        except OSError as error:
-            raise click.ClickException(f"the page could not be written: {error}") from error
+        talk.write(drawing, page.page(report), "page")
     talk.show(report, output, words.text)

@@ -8,7 +8,7 @@ import click
 
 from controller.app.reading import Access
 from controller.cli import direct, status, talk
-from controller.core.journal import picture, story
+from controller.core.journal import course, page, story
 
 
 @click.command("explain")
@@ -16,10 +16,16 @@ from controller.core.journal import picture, story
 @talk.namespace_option
 @talk.output_option
 @click.option(
+    "--html",
+    "report",
+    type=talk.NEW_FILE,
+    help="Also write it into this file, as one page with pictures.",
+)
+@click.option(
     "--svg",
     "drawing",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Also draw the difference, its interval and the margin into this file.",
+    type=talk.NEW_FILE,
+    help="Also draw what decided into this file: the difference, its interval and the limit.",
 )
 @direct.access_options
 def command(
@@ -27,18 +33,17 @@ def command(
     target: str,
     namespace: str,
     output: str,
+    report: Path | None,
     drawing: Path | None,
     access: Access,
 ) -> None:
     """Tell the latest run of TARGET record by record: decisions, writes, who asked for what."""
     ref = talk.target_of(target, namespace)
     run = direct.latest(access, ref, journal=True)
+    if report is not None:
+        talk.write(report, page.page(run), "page")
     if drawing is not None:
-        title = f"{ref}, {run['name']}: {run['outcome'] or run['phase']}"
-        try:
-            drawing.write_text(picture.svg(title, picture.points(run["journal"])), encoding="utf-8")
-        except OSError as error:
-            raise click.ClickException(f"the picture could not be written: {error}") from error
+        talk.write(drawing, page.drawing(run), "picture")
     talk.show(run, output, _text)
 
 
@@ -46,7 +51,7 @@ def _text(run: dict[str, Any]) -> str:
     lines = [status.text(run), ""]
     if run["verdict"]:
         lines += [f"  {reason['message']}" for reason in run["verdict"]["reasons"]]
-        lines += [*_certainty(run["verdict"]), ""]
+        lines += [*_certainty(run), ""]
     lines += [f"  judged with {run['calibration']}", ""]
     for record in run["journal"]:
         body = record["body"]
@@ -58,16 +63,11 @@ def _text(run: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _certainty(verdict: dict[str, Any]) -> list[str]:
-    """How sure the last verdict is, and which check made it; nothing of an older version's."""
-    told = verdict.get("difference")
-    if not told:
-        return []
-    least, most, margin = (float(told[key]) * 100 for key in ("at_least", "at_most", "margin"))
+def _certainty(run: dict[str, Any]) -> list[str]:
+    """How much worse it was, how sure that is, what it was held against, and what decided."""
+    lines = [f"  {line}" for one in course.courses(run["journal"]) for line in course.words(one)]
+    verdict = run["verdict"]
+    if "parts" not in verdict:  # One of an older version.
+        return lines
     parts = ", ".join(f"{part['check']} 10^{float(part['log10']):.1f}" for part in verdict["parts"])
-    between = f"between {least:+.2f} and {most:+.2f} points of failed answers"
-    return [
-        f"  difference to stable {between}, each with 95 % certainty",
-        f"  a promotion has to rule out {margin:+.2f} points",
-        f"  evidence against it by check: {parts}; it is {verdict['check']} that decided",
-    ]
+    return [*lines, f"  evidence against it by check: {parts}; {course.decided(verdict)}"]

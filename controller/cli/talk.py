@@ -62,6 +62,18 @@ def namespace_option(command: Command) -> Command:
     return click.option("-n", "--namespace", default="default", show_default=True)(command)
 
 
+NEW_FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
+"""An option's file that is written."""
+
+
+def write(path: Path, text: str, what: str) -> None:
+    """Write a file that was asked for; one that cannot be written is one line, exit 1."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"the {what} could not be written: {error}") from error
+
+
 def target_of(text: str, namespace: str) -> TargetRef:
     """`shop/checkout`, `deployment/checkout` or `checkout`. Raises click.BadParameter."""
     first, slash, second = text.partition("/")

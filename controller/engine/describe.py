@@ -53,6 +53,9 @@ def verdict(found: Verdict) -> dict[str, Any]:
             "at_most": f"{found.at_most:.6f}",
             "margin": f"{found.settings.safe_margin:.6f}",
         },
+        "beta": f"{found.settings.beta:.6g}",
+        **_slower(found),
+        "limits": _limits(found),
         "parts": [{"check": name, "log10": f"{part:.3f}"} for name, part in found.parts],
         "evidence_seconds": f"{found.evidence_seconds:.3f}",
         "data_at": "" if found.data_at is None else f"{found.data_at:.3f}",
@@ -63,3 +66,41 @@ def verdict(found: Verdict) -> dict[str, Any]:
 def tally(counts: Tally) -> dict[str, int]:
     """Requests and errors of one track."""
     return {"requests": counts.requests, "errors": counts.errors}
+
+
+def _slower(found: Verdict) -> dict[str, Any]:
+    """Slow answers by bound, as counts: what an interval of any of them is made of."""
+    seen = found.slower
+    if seen is None:
+        return {}
+    return {
+        "slower": {
+            "told": f"{seen.told:g}",
+            "bounds": [f"{bound:g}" for bound in seen.bounds],
+            "canary": list(seen.canary),
+            "stable": list(seen.stable),
+            "timed": list(seen.timed),
+            "phi": f"{seen.phi:.4g}",
+        }
+    }
+
+
+def _limits(found: Verdict) -> dict[str, Any]:
+    """What both versions are held against; a limit of latency by the bounds that stand for it."""
+    settings, evidence = found.settings, found.evidence
+    allowed = settings.limits.max_error_rate
+    latency = zip(settings.limits.latency, evidence.limit_bounds, evidence.timely, strict=False)
+    return {
+        "errors": "" if allowed is None else f"{allowed:.6g}",
+        "times_stable": f"{settings.tolerance:.6g}",
+        "times_stable_slow": f"{settings.latency_tolerance:.6g}",
+        "latency": [
+            {
+                "bound": f"{bound:g}",
+                "slow": f"{slow:.6g}",
+                "proven_at": f"{known.seconds:g}",
+                "ruled_out": f"{settings.slow_ruled_out(slow):.6g}",
+            }
+            for (_, slow), bound, known in latency
+        ],
+    }

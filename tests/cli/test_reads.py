@@ -87,24 +87,30 @@ def test_explain_tells_every_record(failed: Room) -> None:
     text = failed.type("explain", "shop/checkout").stdout
     for words in ("begun", "intent", "outcome", "[Judging -> RollingBack]", "weight 0"):
         assert words in text, words
-    assert "difference to stable between +" in text
+    assert "failed answers: canary " in text
+    assert "difference to stable +" in text
+    assert "each end with 95 % certainty" in text
+    assert "limit of the policy, 5 %" in text
     assert "evidence against it by check: errors 10^" in text
-    assert "it is errors that decided" in text
+    assert "; errors decided" in text
     assert "judged with " in text
     run = failed.told("explain", "shop/checkout")
     assert [record["seq"] for record in run["journal"]] == list(range(1, run["records"] + 1))
 
 
 def test_explain_draws_how_sure_it_was(failed: Room, tmp_path: Path) -> None:
-    """Into a file; a place that cannot be written is told in one line."""
-    path = tmp_path / "run.svg"
-    assert failed.type("explain", "shop/checkout", "--svg", str(path)).exit_code == 0
-    drawn = path.read_text()
+    """As a picture or as a page with it; a place that cannot be written is told in one line."""
+    picture, page = tmp_path / "run.svg", tmp_path / "run.html"
+    result = failed.type("explain", "shop/checkout", "--svg", str(picture), "--html", str(page))
+    assert result.exit_code == 0
+    drawn = picture.read_text()
     assert "<polygon" in drawn
-    assert "shop/checkout" in drawn
-    result = failed.type("explain", "shop/checkout", "--svg", str(tmp_path / "no" / "run.svg"))
-    assert result.exit_code == 1
-    assert "the picture could not be written" in result.stderr
+    assert "shop/checkout: rolled-back" in drawn
+    assert drawn.strip() in page.read_text()
+    for option, what in (("--svg", "picture"), ("--html", "page")):
+        result = failed.type("explain", "shop/checkout", option, str(tmp_path / "no" / "run"))
+        assert result.exit_code == 1
+        assert f"the {what} could not be written" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["status", "explain"])

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A report of a backtest as one page: no script, nothing loaded, readable in ten years."""
 
-import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from controller.core import markup
 from controller.core.backtest import words
+from controller.core.markup import label, safe
 
 WIDTH: Final = 720
 ROW: Final = 26
@@ -14,44 +15,26 @@ LEFT: Final = 110
 RIGHT: Final = 150
 HEIGHT: Final = 260
 
-_STYLE: Final = (
-    "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse}td,th{padding:.2em .8em .2em 0;text-align:left;"
-    "border-bottom:1px solid #ddd;vertical-align:top}svg{max-width:100%;height:auto}"
-)
-
 
 def page(report: Mapping[str, Any]) -> str:
     """The whole page as HTML."""
     title = f"Backtest of {report['target']}"
     body = [
-        f"<h1>{_safe(title)}</h1>",
-        f"<p>{_safe(words.headline(report))}.</p>",
-        *(f"<p>{_safe(one)}.</p>" for one in words.basis(report)),
+        f"<h1>{safe(title)}</h1>",
+        markup.paragraph(f"{words.headline(report)}."),
+        *(markup.paragraph(f"{one}.") for one in words.basis(report)),
         "<h2>False rollbacks</h2>",
-        *(f"<p>{_safe(one)}</p>" for one in words.false_rollbacks(report)),
+        *map(markup.paragraph, words.false_rollbacks(report)),
     ]
     if report["nearest"]:
         body += [_evidence(report["nearest"])]
     body += ["<h2>Time to detect</h2>", _bars(report["detection"]), _table(report["detection"])]
     body += ["<h2>Time to promote</h2>"]
-    body += [f"<p>{_safe(one)}</p>" for one in words.promotions(report)]
-    items = "".join(f"<li>{_safe(one)}</li>" for one in words.notes(report))
-    if items:
-        body += ["<h2>Notes</h2>", f"<ul>{items}</ul>"]
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            f"<title>{_safe(title)}</title><style>{_STYLE}</style></head><body>",
-            *body,
-            "</body></html>",
-            "",
-        ]
-    )
-
-
-def _safe(text: object) -> str:
-    return html.escape(str(text))
+    body += map(markup.paragraph, words.promotions(report))
+    notes = markup.items(words.notes(report))
+    if notes:
+        body += ["<h2>Notes</h2>", notes]
+    return markup.page(title, body)
 
 
 def _table(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -59,19 +42,20 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> str:
         "regression", "runs", "found", "median", "worst", "bad answers, median", "worst",
         "what became of the others",
     )  # fmt: skip
-    lines = ["".join(f"<th>{name}</th>" for name in head)]
+    lines = []
     for row in rows:
         times, cost = row["seconds"] or {}, row["bad_answers"] or {}
-        cells = (
-            row["regression"],
-            row["runs"],
-            row["found"],
-            *(words.seconds(times[key]) if times else "" for key in ("median", "worst")),
-            *(f"{cost[key]:.0f}" if cost else "" for key in ("median", "worst")),
-            words.fate(row),
+        lines.append(
+            (
+                row["regression"],
+                row["runs"],
+                row["found"],
+                *(words.seconds(times[key]) if times else "" for key in ("median", "worst")),
+                *(f"{cost[key]:.0f}" if cost else "" for key in ("median", "worst")),
+                words.fate(row),
+            )
         )
-        lines.append("".join(f"<td>{_safe(cell)}</td>" for cell in cells))
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+    return markup.table(head, lines)
 
 
 def _bars(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -87,10 +71,10 @@ def _bars(rows: Sequence[Mapping[str, Any]]) -> str:
     found = []
     for number, row in enumerate(rows):
         y = 5 + number * ROW
-        found.append(_text(LEFT - 8, y + 16, row["regression"], "end"))
+        found.append(label(LEFT - 8, y + 16, row["regression"], "end"))
         times = row["seconds"]
         if times is None:
-            found.append(_text(LEFT, y + 16, "not found", "start"))
+            found.append(label(LEFT, y + 16, "not found", "start"))
             continue
         middle, last = x(times["median"]), x(times["worst"])
         found.append(
@@ -100,8 +84,8 @@ def _bars(rows: Sequence[Mapping[str, Any]]) -> str:
             'stroke="#1f4e79"/>'
         )
         told = f"{words.seconds(times['median'])}, worst {words.seconds(times['worst'])}"
-        found.append(_text(last + 6, y + 16, told, "start"))
-    return _svg(height, found)
+        found.append(label(last + 6, y + 16, told, "start"))
+    return markup.svg(WIDTH, height, found)
 
 
 def _evidence(nearest: Mapping[str, Any]) -> str:
@@ -125,27 +109,15 @@ def _evidence(nearest: Mapping[str, Any]) -> str:
     found = []
     for level, stroke, name in limits:
         ends = f'x1="{LEFT}" x2="{WIDTH - 20}" y1="{y(level):.1f}" y2="{y(level):.1f}"'
-        found += [f"<line {ends} {stroke}/>", _text(LEFT - 6, y(level) + 4, name, "end")]
+        found += [f"<line {ends} {stroke}/>", label(LEFT - 6, y(level) + 4, name, "end")]
     found += [
         f'<polyline points="{line}" fill="none" stroke="#1f4e79" stroke-width="2"/>',
-        _text(LEFT, HEIGHT - 20, "0 s", "start"),
-        _text(WIDTH - 20, HEIGHT - 20, words.seconds(seconds), "end"),
+        label(LEFT, HEIGHT - 20, "0 s", "start"),
+        label(WIDTH - 20, HEIGHT - 20, words.seconds(seconds), "end"),
     ]
     pods = ", ".join(nearest["pods"])
     told = (
         f"The run that came nearest to a rollback: begun {nearest['at']}, {nearest['end']}; its "
         f"canary were at last {pods}. The evidence against it:"
     )
-    return f"<p>{_safe(told)}</p>{_svg(HEIGHT, found)}"
-
-
-def _svg(height: int, parts: Iterable[str]) -> str:
-    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" '
-        f'font-size="12" role="img">{"".join(parts)}</svg>'
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{_safe(text)}</text>'
+    return f"{markup.paragraph(told)}{markup.svg(WIDTH, HEIGHT, found)}"

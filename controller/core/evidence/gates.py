@@ -87,6 +87,11 @@ def _unripe(
         )
 
 
+def proof_of(known: Timely) -> str:
+    """What the proof of a latency limit is called."""
+    return f"{PROOF} latency {known.seconds:g} s"
+
+
 class _Claim(NamedTuple):
     """One thing that must be proven of the canary.
 
@@ -103,9 +108,7 @@ class _Claim(NamedTuple):
     @property
     def check(self) -> str:
         """What it is called."""
-        if isinstance(self.proof, Timely):
-            return f"{PROOF} latency {self.proof.seconds:g} s"
-        return PROOF
+        return proof_of(self.proof) if isinstance(self.proof, Timely) else PROOF
 
     @property
     def words(self) -> str:

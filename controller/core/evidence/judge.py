@@ -14,15 +14,16 @@ from typing import Final
 
 import msgspec
 
-from controller.core.evidence import checks, gates, readings
+from controller.core.evidence import checks, gates, readings, slower
 from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.measures import broken
 from controller.core.evidence.observe import observe
 from controller.core.evidence.reasons import Code, Reason, counted, percent, power, seconds
 from controller.core.evidence.settings import SATURATION, Limits, Settings, restart_rate
+from controller.core.evidence.slower import Slower
 from controller.core.evidence.state import Evidence, Trip, start, weight_changed
-from controller.core.evidence.tally import UNREPORTED, Interval, Tally
+from controller.core.evidence.tally import INFINITE, UNREPORTED, Interval, Tally
 
 __all__ = [
     "UNREPORTED",
@@ -123,6 +124,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             (check.name, part / math.log(10)) for check, part in zip(named, shares, strict=True)
         )
 
+    @property
+    def slower(self) -> Slower | None:
+        """Answers slower than each bound that is watched; None without a histogram."""
+        return slower.seen(self.evidence, self.settings, self.check, self.canary, self.stable)
+
 
 def judge(
     evidence: Evidence,
@@ -160,11 +166,8 @@ def judge(
         if evidence.window.canary.requests or trip.words:
             return found_bad
         # It tripped while the weight was still settling: the figures are those of the trip.
-        return msgspec.structs.replace(
-            found_bad,
-            canary=Tally(requests=trip.canary[1], errors=trip.canary[0]),
-            stable=Tally(requests=trip.stable[1], errors=trip.stable[0]),
-        )
+        canary, stable = _tripped(trip.canary, trip.bound), _tripped(trip.stable, trip.bound)
+        return msgspec.structs.replace(found_bad, canary=canary, stable=stable)
     named = checks.checks(settings, evidence)
     found = [*_doubts(named, evidence, settings), *readings.doubts(evidence, settings)]
     found += [*_blind(evidence, settings, now - evidence.last_at, alone=alone), *unseen]
@@ -179,6 +182,13 @@ def judge(
     return _verdict(
         evidence, settings, gate, Outcome.PASS, (passed,), check=deciding.name, level=level
     )
+
+
+def _tripped(figures: tuple[int, int], bound: float) -> Tally:
+    """A trip's (bad, requests) of one track; where slow ones are meant, as a histogram too."""
+    bad, requests = figures
+    buckets = ((bound, requests - bad), (INFINITE, requests)) if bound else ()
+    return Tally(requests=requests, errors=bad, buckets=buckets)
 
 
 def _verdict(

@@ -169,7 +169,8 @@ def _counted(evidence: Evidence, settings: Settings, interval: Interval) -> Wind
 def _together(evidence: Evidence, known: Tally, seen: Tally) -> Tally:
     """Both, at the bounds that are watched: as soon as `known` has any, it has those alone."""
     if not known.buckets:
-        seen = seen.only(frozenset((*evidence.bounds, *evidence.limit_bounds)))
+        proven = [one.seconds for one in evidence.timely]
+        seen = seen.only(frozenset((*evidence.bounds, *evidence.limit_bounds, *proven)))
     return known.plus(seen)
 
 
