@@ -26,6 +26,11 @@ PREFLIGHT_SECONDS: Final = 30.0
 PODS_SECONDS: Final = 1.0
 """Longest that a tick waits for pods: the evidence it has may be all it needs to go back."""
 
+ENDPOINTS_SECONDS: Final = 5.0
+"""Longest that it waits for where the Services lead. In those phases nothing goes on without an
+answer, and going back is a write to the same API server.
+"""
+
 log = structlog.get_logger(__name__)
 
 
@@ -80,7 +85,7 @@ class Asker:
         if not endpoints.asked(run, memory.phase):
             return None
         try:
-            async with asyncio.timeout(PODS_SECONDS):
+            async with asyncio.timeout(ENDPOINTS_SECONDS):
                 names = [pin.service for pin in run.pins]
                 return await self._cluster.read_endpoints(run.target.namespace, names)
         except errors.SwitchgearError as error:
