@@ -26,6 +26,7 @@ from controller.core.lifecycle.tracks import Tracks, tracks_of
 from controller.core.policy.model import Policy
 from controller.core.values import TargetRef
 from controller.engine.meters import Meters
+from controller.engine.tail import Tail
 from controller.ports.clock import Clock
 from controller.ports.metrics import Batch, Counts
 
@@ -69,7 +70,10 @@ class Reading:
     scraped_at: float | None = None
     age_seconds: float | None = None
     scrape_seconds: float = USUAL_SECONDS
+    """To a tenth: two scrapes are never exactly as far apart, and what follows from it is the same
+    for every process that looks at them."""
     clock: float = 0.0
+    """The store's own time; 0 before its first answer about this run, which brings the tail."""
     jobs: Jobs = NOBODY
     """Who scrapes the run's counters."""
 
@@ -83,8 +87,11 @@ class _Follower:
     """May grow in mid-run; what was counted stays counted, since the cursor knows each series."""
     cursor: Cursor
     opened: bool
-    replay_from: float | None
+    tail: Tail | None
+    """Until it has been read; None: there is none."""
     intervals: list[Interval]
+    lost: float | None = None
+    """Where a tail began that was gone: which counters were counted until then is not known."""
     scraped_at: float | None = None
     scrape_seconds: float = USUAL_SECONDS
     """Between two of its own scrapes: neighbours may be scraped once a minute."""
@@ -135,13 +142,12 @@ class Feed:
             return
         if not tracks.canary:
             return
-        last = memory.evidence.last_at if memory.evidence else None
         self._followers[run.name] = _Follower(
             target=run.target,
             tracks=tracks,
             cursor=Cursor(),
             opened=False,
-            replay_from=last if last is not None and last > 0 else None,
+            tail=Tail.of(memory),
             intervals=[],
         )
 
@@ -164,18 +170,17 @@ class Feed:
         now = self._clock.monotonic()
         heard = self._silent_since if self._answered is None else self._answered
         age = None if heard is None else now - heard
-        clock = self._store_clock()
         follower = self._followers.get(run.name) if run else None
-        if follower is None:
-            return Reading(age_seconds=age, clock=clock)
+        if follower is None or not follower.opened:
+            return Reading(age_seconds=age)
         fresh = tuple(follower.intervals)
         follower.intervals.clear()
         return Reading(
             intervals=fresh,
             scraped_at=follower.scraped_at,
             age_seconds=age,
-            scrape_seconds=follower.scrape_seconds,
-            clock=clock,
+            scrape_seconds=max(round(follower.scrape_seconds, 1), SOONEST_SECONDS),
+            clock=self._store_clock(),
             jobs=follower.jobs,
         )
 
@@ -202,8 +207,8 @@ class Feed:
 
     async def look(self) -> None:
         """Ask once for everything that is followed and hand it out."""
-        followed = [item.tracks for item in self._followers.values()]
-        keys = {key for tracks in followed for key in (*tracks.canary, *tracks.stable)}
+        asked = tuple(self._followers.values())
+        keys = {key for item in asked for key in (*item.tracks.canary, *item.tracks.stable)}
         try:
             batch = await self._metrics.samples(self._window(), keys)
         except errors.MetricsUnavailable as error:
@@ -216,7 +221,7 @@ class Feed:
         self._batch = batch
         self._answered = self._clock.monotonic()
         self._tell(batch)
-        for follower in tuple(self._followers.values()):
+        for follower in asked:  # Of who has come meanwhile the answer says nothing.
             self._take(follower, batch)
 
     def _tell(self, batch: Batch) -> None:
@@ -228,11 +233,8 @@ class Feed:
 
     def _window(self) -> float:
         missed = 0.0 if self._answered is None else self._clock.monotonic() - self._answered
-        replay = [item.replay_from for item in self._followers.values() if item.replay_from]
-        if replay and self._batch is not None:
-            missed = max(missed, self._batch.evaluated_at - min(replay))
-        elif replay:
-            missed = MOST_WINDOW
+        if any(item.tail is not None for item in self._followers.values()):
+            return MOST_WINDOW  # How far apart its scrapes are is not known yet.
         slowest = max(item.scrape_seconds for item in self._followers.values())
         return min(max(LEAST_WINDOW, 4 * slowest) + missed, MOST_WINDOW)
 
@@ -248,28 +250,23 @@ class Feed:
         follower.laggard = min(stamps, default=None)
         if follower.opened and newest is not None and newest == follower.scraped_at:
             return  # Most looks fall between two scrapes; differencing again would find nothing.
-        if not follower.opened and follower.replay_from is not None:
-            # After a restart: what was counted before the checkpoint opens the cursor, and the
-            # tail since then is counted now, by the scrapes' own time stamps.
-            until = follower.replay_from
-            opening = difference(
-                Cursor(), canary and canary.until(until), stable and stable.until(until)
-            )
-            follower.cursor = opening.cursor
-        follower.opened = True
-        follower.replay_from = None
         newborn = follower.tracks.newborn
         if newborn:  # A gateway's jobs say nothing of pods.
             follower.jobs = Jobs.of(canary, stable)
+        if follower.tail is not None:
+            _resume(follower, follower.tail, canary, stable, batch.evaluated_at - MOST_WINDOW)
+        follower.opened, follower.tail = True, None
+        if follower.lost is not None:
+            canary, newborn = canary and canary.since(follower.lost), False
+            stable = stable and stable.since(follower.lost)
         found = difference(follower.cursor, canary, stable, newborn=newborn)
         follower.cursor = found.cursor
         follower.intervals.extend(found.intervals)
         if newest is not None and newest != follower.scraped_at:
             follower.scraped_at = newest
             self._wake(follower.target)
-        if found.intervals:
-            gaps = [interval.seconds for interval in found.intervals if interval.seconds > 0]
-            follower.scrape_seconds = min(gaps, default=follower.scrape_seconds)
+        lengths = [interval.seconds for interval in found.intervals if interval.seconds > 0]
+        follower.scrape_seconds = found.gap or min(lengths, default=follower.scrape_seconds)
         for problem in found.problems:
             log.info("odd samples", target=str(follower.target), problem=problem)
 
@@ -307,6 +304,24 @@ class Feed:
                     found: Calibration = ended.value
                     return found
                 await self._clock.sleep(0)
+
+
+def _resume(
+    follower: _Follower,
+    tail: Tail,
+    canary: TrackSeries | None,
+    stable: TrackSeries | None,
+    since: float,
+) -> None:
+    """Go on behind the checkpoint; `since` is how far back the samples reach."""
+    resumed = tail.resumed(canary, stable, since)
+    if resumed is not None:
+        follower.cursor = resumed
+        return
+    # Of what cannot be told whether it was counted nothing is, neither of the tail nor, as the
+    # difference to it or for newborn, later on.
+    follower.lost = tail.at
+    log.warning("the samples since the checkpoint are gone", target=str(follower.target))
 
 
 def joined(batch: Batch, keys: Iterable[TrackKey]) -> TrackSeries | None:

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from controller.core import errors
-from controller.core.lifecycle.table import WATCHED, Phase
+from controller.core.lifecycle.table import FOLLOWED
 from controller.core.values import TargetRef
 from controller.engine.desk import Desk
 from controller.engine.feed import Feed
@@ -27,9 +27,6 @@ FAILED_SECONDS: Final = 1.0
 
 LEAST_SECONDS: Final = 0.001
 """Shortest timer: what is left of a wait may round to less than a clock can tell, and spin."""
-
-FOLLOWED: Final = WATCHED | {Phase.PREPARING}
-"""Phases in which scraped counts are wanted."""
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.eprocess import Process
 from controller.core.evidence.safe import Timely
 from controller.core.evidence.settings import Settings
-from controller.core.evidence.state import Evidence, Trip, Window, opened
+from controller.core.evidence.state import NEVER, Evidence, Trip, Window, opened
 from controller.core.evidence.tally import Interval, Tally
 from controller.core.evidence.tempering import Tempered, tempered
 
@@ -67,16 +67,25 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
 
 
 def _resumed(evidence: Evidence, settings: Settings, interval: Interval) -> Evidence:
-    """Where scrapes are lost for good, the window begins anew after them.
+    """What lies before this interval and was never counted is a tail that a restart found gone.
 
-    Counters span an outage of the store. What lies before this interval and was never counted is
-    what a restart found no samples of any more: nobody knows what happened in it.
+    (Counters span an outage of the store, and what a later scrape brings.) Nobody knows what has
+    happened in it, so that it is evidence time of neither track, whose counts go on where the
+    interval begins; where it is longer than an interval may count, the window begins anew there.
     """
-    at, last = evidence.window.at, evidence.last_at
-    lost = interval.begins - last if math.isfinite(last) else 0.0
-    if at is None or lost <= settings.longest_interval_seconds:
+    begins, last = interval.begins, evidence.last_at
+    lost = begins - last if math.isfinite(last) else 0.0
+    if lost <= SLACK_SECONDS:
         return evidence
-    return opened(evidence, max(at, interval.begins))
+    later = replace(
+        evidence,
+        canary_at=begins if math.isfinite(evidence.canary_at) else NEVER,
+        stable_at=begins if math.isfinite(evidence.stable_at) else NEVER,
+    )
+    at = evidence.window.at
+    if at is None or lost <= settings.longest_interval_seconds:
+        return later
+    return opened(later, max(at, begins))
 
 
 def _timely(evidence: Evidence, interval: Interval, eta: float) -> tuple[Timely, ...]:

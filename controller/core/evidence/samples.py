@@ -60,11 +60,13 @@ class Difference(NamedTuple):
         cursor: The cursor for the next look.
         intervals: The new intervals, oldest first; empty where nothing new was scraped.
         problems: What was odd, in words, each kind once.
+        gap: Seconds between two scrapes of a target, as these samples show it; 0 if they do not.
     """
 
     cursor: Cursor
     intervals: tuple[Interval, ...]
     problems: tuple[str, ...]
+    gap: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +117,25 @@ def difference(
         # A part of them would have another share of errors than the whole.
         problems[f"more than {MOST_SERIES} series without latency; nothing is counted"] = None
         return Difference(cursor, (), tuple(problems))
-    times = sorted({sample.at for counter in counters for sample in counter.samples})
-    if not times:
-        return Difference(cursor, (), tuple(problems))
+    times = sorted(
+        {
+            sample.at
+            for counter in counters
+            for sample in counter.samples
+            if sample.at > cursor.begun
+        }
+    )
     gap = usual_gap(counter.samples for counter in counters)
     ends = times[-1:] if cursor.at is None else _ends(cursor.at, times, gap)
     if not ends:
-        return Difference(cursor, (), tuple(problems))
+        return Difference(cursor, (), tuple(problems), gap)
     grown, pieces = _count(cursor, counters, ends[-1], problems, newborn=newborn)
     if cursor.at is None:
-        return Difference(grown, (), tuple(problems))
+        return Difference(grown, (), tuple(problems), gap)
     starts = (cursor.at, *ends[:-1])
     if gap and any(end - start > LONG_GAP * gap for start, end in zip(starts, ends, strict=True)):
         problems["scrapes are missing: an interval is longer than it should be"] = None
-    return Difference(grown, _intervals(starts, ends, pieces, counters), tuple(problems))
+    return Difference(grown, _intervals(starts, ends, pieces, counters), tuple(problems), gap)
 
 
 def _counters(
@@ -182,9 +189,12 @@ def _clean(samples: Sequence[Sample], problems: dict[str, None]) -> tuple[Sample
 
 
 def usual_gap(series: Iterable[Sequence[Sample]]) -> float:
-    """The scrape interval, as the samples themselves show it; 0 if none has two."""
+    """The scrape interval, as the samples themselves show it; 0 if none has two.
+
+    One that was there, since of two gaps one may have a lost scrape in it.
+    """
     gaps = [late.at - early.at for samples in series for early, late in itertools.pairwise(samples)]
-    return statistics.median(gaps) if gaps else 0.0
+    return statistics.median_low(gaps) if gaps else 0.0
 
 
 def _ends(at: float, times: Sequence[float], gap: float) -> list[float]:
@@ -207,13 +217,17 @@ def _count(
     """Difference every series up to `until`, and move the cursor there."""
     first: dict[str, float] = {}
     for counter in counters:
-        for sample in counter.samples[:1]:
-            first[counter.target] = min(first.get(counter.target, math.inf), sample.at)
+        for sample in counter.samples:
+            if sample.at > cursor.begun:
+                first[counter.target] = min(first.get(counter.target, math.inf), sample.at)
+                break
     series, targets = dict(cursor.series), dict(cursor.targets)
     pieces: list[_Piece] = []
     for counter in counters:
         last = cursor.series.get(counter.key)
-        since = -math.inf if last is None else last.at
+        since = cursor.begun if last is None else last.at
+        if last is None:
+            last = next((old for old in reversed(counter.samples) if old.at <= since), None)
         fresh = [sample for sample in counter.samples if since < sample.at <= until]
         if not fresh:
             continue
@@ -228,6 +242,7 @@ def _count(
     oldest = until - FORGET_SECONDS
     grown = Cursor(
         at=until,
+        begun=until if cursor.at is None else cursor.begun,
         series={key: sample for key, sample in series.items() if sample.at > oldest},
         targets={key: at for key, at in targets.items() if at > oldest},
     )

@@ -5,7 +5,8 @@ A track of a run is a set of keys. Each names counters by what tells them apart 
 track's: the Service behind which the gateway counted them, or the pods that counted themselves.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, TypeAlias
 
@@ -110,15 +111,21 @@ class TrackSeries:
 
     def until(self, at: float) -> "TrackSeries":
         """What had been scraped by then."""
+        return self._kept(lambda sample: sample.at <= at)
 
-        def early(series: Series) -> Series:
-            return replace(series, samples=tuple(one for one in series.samples if one.at <= at))
+    def since(self, at: float) -> "TrackSeries":
+        """What was scraped after that."""
+        return self._kept(lambda sample: sample.at > at)
+
+    def _kept(self, wanted: Callable[[Sample], bool]) -> "TrackSeries":
+        def some(series: Series) -> Series:
+            return replace(series, samples=tuple(filter(wanted, series.samples)))
 
         return replace(
             self,
-            requests=tuple(early(series) for series in self.requests),
-            errors=tuple(early(series) for series in self.errors),
-            buckets=tuple((bound, early(series)) for bound, series in self.buckets),
+            requests=tuple(some(series) for series in self.requests),
+            errors=tuple(some(series) for series in self.errors),
+            buckets=tuple((bound, some(series)) for bound, series in self.buckets),
         )
 
 
@@ -128,10 +135,13 @@ class Cursor:
 
     Attributes:
         at: End of the latest interval, None before the first look.
+        begun: Where the counting began. What a series had counted by then is nobody's, also where
+            it is not known and however far back a look may reach.
         series: For each series (by digest) its latest counted sample.
         targets: For each scrape target and each pod (by digest) the time of its latest sample.
     """
 
     at: float | None = None
+    begun: float = -math.inf
     series: Mapping[str, Sample] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)

@@ -58,9 +58,13 @@ def lasting(situation: Situation, memory: Memory) -> tuple[Reason, ...]:
 def doubts(situation: Situation, memory: Memory) -> tuple[Reason, ...]:
     """Why a PASS would not stand on the counts of all pods.
 
-    A restart lets nothing pass that was held for it: the first reading is waited for. Not without
-    end, since a store may refuse to answer this question alone.
+    A restart lets nothing pass that was held for it: the first answer is waited for, which brings
+    the tail, and so is the first reading. That not without end, since a store may refuse to answer
+    this question alone.
     """
+    if not situation.clock:
+        message = "the metrics store has not answered since the start"
+        return (Reason(check="data", code=Code.METRICS_STALE, message=message),)
     waited = situation.now - memory.moments.entered
     if situation.scraped is not None or not by_pods(memory.run) or waited >= LATE_SECONDS:
         return unscraped(situation, memory.run)

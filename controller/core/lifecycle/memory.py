@@ -15,7 +15,7 @@ import msgspec
 from controller.core.effects import SplitRef
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.state import Evidence
-from controller.core.lifecycle.table import EXPOSED, RESTING, Event, Phase, advance
+from controller.core.lifecycle.table import FOLLOWED, RESTING, Event, Phase, advance
 from controller.core.observation import Backend, Pairs
 from controller.core.policy.model import Promotion, Traffic
 from controller.core.values import RouteRef, TargetRef, canary_name
@@ -177,7 +177,7 @@ class Memory:
         """The memory after `event`, with durable `changes`, and the moments of a new phase."""
         phase = advance(self.run.phase, event)
         run = replace(self.run, phase=phase, **changes)
-        kept = self.evidence.to_json() if self.evidence and phase in EXPOSED else run.evidence
+        kept = self.evidence.to_json() if self.evidence and phase in FOLLOWED else run.evidence
         moments = Moments(entered=now, checkpoint=now)
         return replace(self, run=replace(run, evidence=kept), moments=moments)
 

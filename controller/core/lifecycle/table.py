@@ -199,6 +199,9 @@ LEADING: Final = frozenset(
 WATCHED: Final = EXPOSED | SERVED | {Phase.ROLLING}
 """Evidence is gathered, and may end the run."""
 
+FOLLOWED: Final = WATCHED | {Phase.PREPARING}
+"""Phases in which scraped counts are wanted, and with which evidence is made durable."""
+
 RETURNING: Final = frozenset({Phase.UNDOING, Phase.ORPHANING, Phase.ROLLING_BACK, Phase.CLEANING})
 """The run is on its way back and nothing turns it round."""
 

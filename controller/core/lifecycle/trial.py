@@ -183,7 +183,11 @@ def warming(situation: Situation, memory: Memory) -> Memory:
     if found is None or not situation.clock:
         return memory
     until = max(found.warm_until, situation.clock + warm_up_seconds(situation, memory.run))
-    return replace(memory, evidence=structs.replace(found, warm_until=until))
+    warm = structs.replace(found, warm_until=until)
+    memory = replace(memory, evidence=warm)
+    if found.warm_until >= situation.clock:
+        return memory  # They have been asked for a moment ago, and that is on record.
+    return memory.with_run(evidence=warm.to_json()).at(checkpoint=situation.now)
 
 
 def warm_up_seconds(situation: Situation, run: Run) -> float:
@@ -214,11 +218,13 @@ def fed(situation: Situation, memory: Memory) -> Memory:
         found = evidence.observe(found, chosen, _tracks(memory, interval))
     for reading in situation.readings:
         found = read(found, chosen, reading)
-    # The store is not asked again for a reading that was bet on, so that it must not be lost.
-    bet = found.trials != memory.evidence.trials
+    # The store is not asked again for a reading that was bet on, so that it must not be lost; and
+    # a tail needs a scrape that it begins at.
+    urgent = found.trials != memory.evidence.trials
+    urgent |= math.isfinite(found.last_at) and not math.isfinite(memory.evidence.last_at)
     memory = replace(memory, evidence=found)
     last = memory.moments.checkpoint
-    if not bet and last is not None and situation.now - last < CHECKPOINT_SECONDS:
+    if not urgent and last is not None and situation.now - last < CHECKPOINT_SECONDS:
         return memory
     return memory.with_run(evidence=found.to_json()).at(checkpoint=situation.now)
 

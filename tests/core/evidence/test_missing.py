@@ -83,6 +83,27 @@ def test_what_a_restart_finds_no_samples_of_begins_the_window_anew() -> None:
     assert found.evidence_seconds == 5.0
 
 
+def test_a_short_hole_is_no_evidence_time_and_begins_nothing_anew() -> None:
+    """Forty seconds of which a restart found no samples; also where the canary is back later."""
+    good = Tally(requests=100)
+    for first in (good, UNREPORTED):
+        evidence, settings = gone("canary", after=10)
+        for at, canary in ((1051.0, first), (1052.0, good)):
+            interval = Interval(at=at, seconds=1.0, canary=canary, stable=good)
+            evidence = observe(evidence, settings, interval)
+        assert evidence.window.at == 1000.0
+        assert evidence.window.seconds == 12.0
+        assert evidence.canary_at == 1052.0
+
+
+def test_a_track_that_a_hole_has_left_is_missing_from_there_on() -> None:
+    evidence, settings = gone("canary", after=10)
+    for at in range(1051, 1058):
+        interval = Interval(at=at, seconds=1.0, canary=UNREPORTED, stable=Tally(requests=100))
+        evidence = observe(evidence, settings, interval)
+    assert codes(said(evidence, settings, dwell=5.0)) == {Code.METRICS_STALE}
+
+
 def test_counters_span_an_outage_of_the_store() -> None:
     found = after_hours(1010.0)
     assert found.outcome is Outcome.PASS

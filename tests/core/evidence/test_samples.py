@@ -120,7 +120,7 @@ def test_a_series_that_was_there_and_not_followed_has_no_past_either() -> None:
     cursor = begun(service({1: 100.0, 2: 190.0}))
     known = service({1: 100.0, 2: 190.0, 3: 280.0}, {1: 40.0, 2: 44.0, 3: 45.0})
     later = difference(cursor, None, known)
-    assert [i.stable.errors for i in later.intervals] == [5]
+    assert [i.stable.errors for i in later.intervals] == [1]
 
 
 def test_a_missed_scrape_makes_one_longer_interval() -> None:
@@ -129,6 +129,26 @@ def test_a_missed_scrape_makes_one_longer_interval() -> None:
     gap = difference(cursor, None, service({**steady(0, 90, ats), 10.0: 810.0, 11.0: 900.0}))
     assert [(i.seconds, i.stable.requests) for i in gap.intervals] == [(6, 540), (1, 90)]
     assert any("missing" in problem for problem in gap.problems)
+
+
+def test_after_a_lost_scrape_the_next_one_ends_an_interval_at_once() -> None:
+    """Of the two distances in a short window the shorter one is the usual one."""
+    cursor = begun(service({10: 100.0}))
+    found = difference(begun(service({10: 100.0})), None, service({5: 50.0, 10: 100.0, 20: 200.0}))
+    assert found.gap == 5
+    later = difference(found.cursor, None, service({10: 100.0, 20: 200.0, 25: 250.0}))
+    assert [(i.seconds, i.stable.requests) for i in later.intervals] == [(5, 50)]
+    assert difference(cursor, None, service({20: 200.0})).gap == 0
+
+
+def test_nothing_counts_from_before_the_counting_began_however_far_back_a_look_reaches() -> None:
+    cursor = difference(Cursor(), None, service({10: 100.0})).cursor
+    assert cursor.begun == 10
+    dead = service({2: 50.0, 4: 70.0}, {2: 30.0, 4: 40.0}, instance="gone")
+    silent = service({6: 50.0, 8: 70.0, 12: 90.0}, {12: 5.0}, instance="silent")
+    found = difference(cursor, silent, both(dead, service({10: 100.0, 12: 120.0})), newborn=True)
+    assert counts(found) == [(20, 0, 20, 0)]
+    assert found.cursor.begun == 10
 
 
 def test_a_track_without_samples_was_not_reported() -> None:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from controller.core.evidence.calibration import Calibration
-from controller.core.evidence.state import start, weight_changed
+from controller.core.evidence.state import Evidence, start, weight_changed
 from controller.core.evidence.tally import Interval, Tally
 from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Memory, Moments, Run, encode, recalled
-from controller.core.lifecycle.table import Phase
+from controller.core.lifecycle.table import FOLLOWED, TRANSITIONS, Event, Phase
 from controller.core.policy.caps import Ceilings
 from controller.core.policy.model import Promotion
 from tests.core.lifecycle.paper import Paper, begun
@@ -146,3 +146,57 @@ def test_the_limit_stands_alone_as_soon_as_the_canary_has_all_requests(phase: Ph
     assert after.evidence is not None
     assert after.evidence.trip is not None
     assert after.evidence.trip.check == "error limit"
+
+
+def durable(found: Memory) -> Evidence | None:
+    """What a restart would find."""
+    return recalled(encode(found.run), 0.0).evidence
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase in FOLLOWED])
+def test_whatever_phase_of_the_trial_begins_its_evidence_is_durable(phase: Phase) -> None:
+    """The window that opens with it above all: else an older one would speak for the version."""
+    paper, found = memory(AUTO)
+    fresh = start(trial.settings(paper.situation(found), found.run))
+    leading = [
+        (before, event)
+        for before, events in TRANSITIONS.items()
+        for event, after in events.items()
+        if after is phase
+    ]
+    assert leading
+    for before, event in leading:
+        opened = weight_changed(fresh, 1000.0)
+        at_it = replace(found, run=replace(found.run, phase=before), evidence=opened)
+        assert durable(at_it.moved(event, 5.0)) == opened
+
+
+def interval(at: float) -> Interval:
+    return Interval(at=at, seconds=5.0, canary=Tally(requests=10), stable=Tally(requests=90))
+
+
+def test_a_checkpoint_is_due_at_the_first_scrape_and_then_after_half_a_minute() -> None:
+    """The first one is where a tail begins at."""
+    paper, found = memory(AUTO, phase=Phase.RAISING)
+    situation = paper.situation(found)
+    found = trial.begun(situation, found).moved(Event.IN_FORCE, situation.now)
+    for number, kept in ((1, 1), (2, 1), (6, 1), (7, 7), (8, 7)):
+        seconds = 5.0 * number
+        scraped = (interval(1000.0 + seconds),)
+        later = replace(situation, now=situation.now + seconds, intervals=scraped)
+        found = trial.fed(later, found)
+        evidence = durable(found)
+        assert evidence is not None
+        assert evidence.last_at == 1000.0 + 5.0 * kept
+
+
+def test_that_pods_are_cold_is_durable_before_they_start() -> None:
+    """And is written once, however often they are asked for."""
+    paper, found = memory({"policy": "standard"})
+    situation = paper.situation(found)
+    found = replace(found, evidence=start(trial.settings(situation, found.run)))
+    warm = trial.warming(situation, found)
+    assert durable(warm) == warm.evidence
+    again = trial.warming(replace(situation, clock=situation.clock + 2.0), warm)
+    assert again.run is warm.run
+    assert again.evidence != warm.evidence
