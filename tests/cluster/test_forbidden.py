@@ -95,6 +95,7 @@ PATCH  /apis/apps/v1/namespaces/NS/deployments/other
 PATCH  /apis/apps/v1/namespaces/NS/deployments/other-canary
 DELETE /apis/apps/v1/namespaces/NS/deployments/other
 DELETE /apis/apps/v1/namespaces/NS/deployments
+DELETE /apis/apps/v1/namespaces/NS/deployments/checkout
 PUT    /apis/apps/v1/namespaces/NS/deployments/checkout
 PATCH  /apis/apps/v1/namespaces/NS/deployments/checkout/status
 PATCH  /apis/apps/v1/namespaces/NS/deployments/checkout/scale
@@ -110,8 +111,10 @@ GET    /api/v1/namespaces/NS/services?watch=1
 GET    /api/v1/namespaces/NS/services?fieldSelector=metadata.name=other&watch=1
 GET    /api/v1/namespaces/NS/services/other
 PATCH  /api/v1/namespaces/NS/services/other
+PATCH  /api/v1/namespaces/NS/services/checkout-canary
 DELETE /api/v1/namespaces/NS/services/other
 DELETE /api/v1/namespaces/NS/services
+DELETE /api/v1/namespaces/NS/services/checkout
 PUT    /api/v1/namespaces/NS/services/checkout
 GET    /api/v1/namespaces/default/services
 PATCH  /api/v1/namespaces/default/services/checkout
@@ -122,7 +125,7 @@ PATCH  /apis/gateway.networking.k8s.io/v1/namespaces/NS/httproutes/other
 POST   /apis/gateway.networking.k8s.io/v1/namespaces/NS/httproutes
 DELETE /apis/gateway.networking.k8s.io/v1/namespaces/NS/httproutes/checkout
 PATCH  /apis/gateway.networking.k8s.io/v1/namespaces/NS/grpcroutes/checkout
-PATCH  /apis/gateway.networking.k8s.io/v1/namespaces/NS/referencegrants/checkout
+GET    /apis/gateway.networking.k8s.io/v1beta1/namespaces/NS/referencegrants
 PATCH  /apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes/checkout
 PATCH  /apis/gateway.networking.k8s.io/v1/namespaces/NS/gateways/checkout
 GET    /api/v1/configmaps
