@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a test on the real control plane starts from; README.md shows how it is used."""
 
+import asyncio
 import contextlib
 import itertools
 import secrets
@@ -52,7 +53,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     lab = found.get("lab")
     for trail in lab.trails if isinstance(lab, Lab) else ():
         try:
-            trail.holds()
+            asyncio.run(trail.holds())
         except AssertionError:
             # Whatever the test is about: a record that was lost once is one too many.
             item.add_marker("once")

@@ -52,7 +52,7 @@ async def test_each_write_has_one_record_and_each_record_its_write(
     await until(lambda: _ended(lab, wanted), records.RUN_SECONDS, daemon.log(), every=0.5)
     assert sum(sum(load.failures.values()) for load in loads) == 0
     (trail,) = lab.trails
-    trail.holds()
+    await trail.holds()
     named, _ = writes(trail.events())
     assert {re.split("[-/]", name)[0] for name in named} >= {*wanted, "kill"}
 

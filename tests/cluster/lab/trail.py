@@ -7,8 +7,8 @@ about the journal itself, tell people, elect a leader, or mark a target; the rea
 below.
 """
 
+import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -65,20 +65,21 @@ class Trail:
         """What the account asked the API server for, oldest first."""
         return self.cluster.audited(lambda _: True, since=self.since, user=self.user)
 
-    def holds(self, within: float = TOLD_SECONDS) -> None:
+    async def holds(self, within: float = TOLD_SECONDS) -> None:
         """Each write has one record, each record its writes, and nothing was refused.
 
         Looked at again for so many seconds, since the last of it may not be told yet. Raises
         AssertionError.
         """
-        deadline = time.monotonic() + within
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
         while True:
             events = self.events()
             named, unnamed = writes(events)
-            wrong = self._wrong(named, self._recorded() + self._logged())
-            if not wrong or time.monotonic() > deadline:
+            wrong = self._wrong(named, await self._recorded() + self._logged())
+            if not wrong or loop.time() > deadline:
                 break
-            time.sleep(0.5)
+            await asyncio.sleep(0.5)
         assert events, "an account that does nothing shows nothing"
         assert wrong == [], f"name, writes that are recorded, and those that were: {wrong}"
         nameless = [_line(event) for event in unnamed]
@@ -96,13 +97,15 @@ class Trail:
                 found.append((name, claimed, [_line(event) for event in events]))
         return found
 
-    def _recorded(self) -> Counter[str]:
+    async def _recorded(self) -> Counter[str]:
         """How many writes the journals claim for each name; no name stands in two records.
 
         But for a kill of several runs, which stands in the journal of each, with all its writes.
         """
         found: Counter[str] = Counter()
-        listed = self.cluster.kubectl("get", "configmaps", "-n", self.system, "-o", "json")
+        listed = await asyncio.to_thread(
+            self.cluster.kubectl, "get", "configmaps", "-n", self.system, "-o", "json"
+        )
         for document in json.loads(listed)["items"]:
             if "journal" not in (document.get("data") or {}):
                 continue
