@@ -13,7 +13,7 @@ import json
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,12 +152,12 @@ class Stage:
         await asyncio.sleep(seconds)
         took, until = time.monotonic() - began, datetime.now(UTC)
         after, busy = await self._queries(), cpu_seconds(process.pid) - busy
-        asked = [
-            event
-            for event in await asyncio.to_thread(lambda: list(_audited(self.place.cluster.folder)))
-            if since <= datetime.fromisoformat(event["requestReceivedTimestamp"]) < until
-            and event["stage"] != "ResponseStarted"
-        ]
+
+        def of_then(event: dict[str, Any]) -> bool:
+            came = datetime.fromisoformat(event["requestReceivedTimestamp"])
+            return since <= came < until and event["stage"] != "ResponseStarted"
+
+        asked = await asyncio.to_thread(self.place.cluster.audited, of_then, user=USER)
         named = [
             event
             for event in asked
@@ -197,15 +197,6 @@ class Stage:
         }
         # Where the metrics store was silent too long the weight was taken away before any error.
         return [zeroed_at[name] - visible[key] for name, key in keys.items() if key in visible]
-
-
-def _audited(folder: Path) -> Iterator[dict[str, Any]]:
-    """Events of the daemon's user in the audit log; the log is long, so others are not parsed."""
-    mark = f'"username":"{USER}"'
-    with (folder / "audit.log").open(encoding="utf-8") as lines:
-        for line in lines:
-            if mark in line and line.endswith("\n"):
-                yield json.loads(line)
 
 
 @contextlib.asynccontextmanager

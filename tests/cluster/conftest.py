@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a test on the real control plane starts from; README.md shows how it is used."""
 
+import asyncio
 import contextlib
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest_asyncio
 from tests.cluster.installed import Installed, installed, operated
 from tests.cluster.lab import traffic
 from tests.cluster.lab.application import App, until
+from tests.cluster.lab.trail import Trail
 from tests.cluster.lab.worker import Cluster
 from tests.cluster.people import Desk, adopted
 from tests.contract.port import OverHttp, Port, real_client
@@ -41,11 +43,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STARTED] = []
 
 
-def pytest_runtest_call(item: pytest.Item) -> None:
-    """Note how long the lab of this process took to start."""
-    found = getattr(item, "funcargs", {}).get("cluster")
-    if isinstance(found, Cluster):
-        item.config.stash[STARTED] = [found.seconds]
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note how long the lab of this process took to start; a test that passed left good trails."""
+    found = getattr(item, "funcargs", {})
+    if isinstance(found.get("cluster"), Cluster):
+        item.config.stash[STARTED] = [found["cluster"].seconds]
+    yield
+    lab = found.get("lab")
+    for trail in lab.trails if isinstance(lab, Lab) else ():
+        try:
+            asyncio.run(trail.holds())
+        except AssertionError:
+            # Whatever the test is about: a record that was lost once is one too many.
+            item.add_marker("once")
+            raise
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -105,6 +117,8 @@ class Lab:
     folder: Path
     """For what this test writes."""
     stack: contextlib.AsyncExitStack
+    trails: list[Trail] = field(default_factory=list)
+    """What has to hold when the test has passed, with its daemons still at work."""
 
     @property
     def traefik(self) -> str:

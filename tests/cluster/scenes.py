@@ -16,6 +16,8 @@ from tests.cluster.installed import SYSTEM, Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.traffic import Traffic
+from tests.cluster.lab.trail import Trail, now
+from tests.manifests.rendered import CONTROLLER
 from tests.support.realtime import Daemon, plain
 
 PLANES: Final = ("traefik", "envoy")
@@ -169,8 +171,19 @@ def _empty(gate: Installed) -> None:
 async def shipped(
     gate: Installed, lab: Lab, space: Space, *, options: tuple[str, ...] = ()
 ) -> tuple[Daemon, Space]:
-    """The daemon as the shipped account, and the space with the namespace of its documents."""
+    """The daemon as the shipped account, and the space with the namespace of its documents.
+
+    When the test has passed, all that the account did must be in order (`Trail.holds`).
+    """
     await asyncio.to_thread(_empty, gate)
     found = Space(name=space.name, system=SYSTEM)
     daemon = lab.daemon(found, kubeconfig=gate.controller, options=(*QUICK, *options))
+    trail = Trail(
+        cluster=lab.cluster,
+        user=CONTROLLER,
+        system=SYSTEM,
+        logs=lambda: [daemon.folder / "daemon.log"],
+        since=now(),
+    )
+    lab.trails.append(trail)
     return daemon, found

@@ -45,11 +45,11 @@ def written(cluster: Cluster, namespace: str) -> Counter[str]:
     """Writes that were accepted, by object of the application's namespace."""
     events = cluster.audited(
         lambda event: (
-            event["user"]["username"] == CONTROLLER
-            and event["verb"] in {"create", "update", "patch", "delete"}
+            event["verb"] in {"create", "update", "patch", "delete"}
             and event.get("objectRef", {}).get("namespace") == namespace
             and event["responseStatus"]["code"] < 300
-        )
+        ),
+        user=CONTROLLER,
     )
     refs = [event["objectRef"] for event in events]
     return Counter(f"{ref['resource']}/{ref.get('name', '')}" for ref in refs)

@@ -184,9 +184,6 @@ async def test_people_and_service_accounts_have_names_and_limits(lab: Lab, space
         "auth", "whoami", kubeconfig=robot
     )
     refused = cluster.audited(
-        lambda event: (
-            event["user"]["username"] == "alice"
-            and event.get("objectRef", {}).get("namespace") == space.name
-        )
+        lambda event: event.get("objectRef", {}).get("namespace") == space.name, user="alice"
     )
     assert {event["responseStatus"]["code"] for event in refused} == {403}

@@ -19,9 +19,10 @@ from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import sidecar_objects
 from tests.cluster.lab import application, records
 from tests.cluster.lab.application import PREFIX, App, Object, until
+from tests.cluster.lab.trail import Trail, now, stray, used
 from tests.cluster.lab.worker import Refusal
 from tests.cluster.people import killed_by
-from tests.manifests.rendered import own_containers
+from tests.manifests.rendered import Right, own_containers, rights_of
 
 POLICY = {"policy": "fast", "steps": "5@5s,50@5s", "bake": "3s"}
 
@@ -89,6 +90,8 @@ class Leaders:
 async def started(lab: Lab, shop: App) -> AsyncIterator[Leaders]:
     """The application with its sidecars; the Deployment is adopted by one of them.
 
+    What they did must be in order when the test has passed (`Trail.holds`).
+
     Its namespace is one in which Kubernetes refuses every pod that asks for more than the least.
     """
     space = ("-n", shop.namespace)
@@ -98,6 +101,15 @@ async def started(lab: Lab, shop: App) -> AsyncIterator[Leaders]:
         await asyncio.to_thread(lab.cluster.kubectl, *space, "run", "lax", "--image=pause:1")
     token = ("create", "secret", "generic", "switchgear-doors", "--from-literal=token=a-long-line")
     await asyncio.to_thread(lab.cluster.kubectl, *space, *token)
+    pods = lab.cluster.folder / "pods"
+    trail = Trail(
+        cluster=lab.cluster,
+        user=f"system:serviceaccount:{shop.namespace}:{shop.name}",
+        system=shop.namespace,
+        logs=lambda: pods.glob(f"{shop.namespace}_*/switchgear.log"),
+        since=now(),
+    )
+    lab.trails.append(trail)
     text = yaml.safe_dump_all(objects(lab, shop.namespace))
     await asyncio.to_thread(lab.cluster.kubectl, "apply", "-f", "-", stdin=text)
     await shop.complete(120.0)
@@ -111,6 +123,15 @@ async def started(lab: Lab, shop: App) -> AsyncIterator[Leaders]:
         task.cancel()
         sys.stderr.write(f"led by: {leaders.seen}\n")
 
+
+BEYOND: dict[Right, str] = {
+    ("", "configmaps", "delete", ""): "a latch that is released, documents of old runs",
+    ("", "persistentvolumeclaims", "get", ""): "a volume: test_rbac",
+    ("", "pods", "delete", ""): "the undo of a native roll: test_rbac",
+    ("", "services", "get", "checkout-canary"): "a twin that is there when it is to be made",
+    ("apps", "replicasets", "get", ""): "`on-failure: revert`: test_rbac",
+}
+"""Rights of the sidecars that a promotion and a kill may leave alone, each with what needs it."""
 
 BEFORE = {"Holding", "Checking", "Preparing", "Scaling", "Raising", "Judging", "Committing"}
 
@@ -157,6 +178,10 @@ async def test_a_good_version_is_promoted_by_the_pods_that_it_replaces(
         await stopped(lab, space, shop)
         assert load.failures == {}
     judge(leaders, stable)
+    granted = rights_of(sidecar_objects(shop.namespace)["Role"]["rules"])
+    events = lab.trails[0].events()
+    assert stray(events, granted) == []
+    assert granted - used(events, granted) <= BEYOND.keys()
 
 
 async def stopped(lab: Lab, space: Space, shop: App) -> None:

@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two replicas on a real control plane: one acts, and its end, however it comes, is no event.
 
-Each has a client certificate of its own, so that the audit log tells whose write was whose.
+By the shipped account, under the shipped policies; each with a token of its own, so that the audit
+log tells whose write was whose.
 """
 
+import asyncio
+import base64
 import contextlib
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.cluster.conftest import QUICK, Lab, Space
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import SYSTEM, Installed
 from tests.cluster.lab import records
-from tests.cluster.lab.application import UNHURRIED, App, until
+from tests.cluster.lab.application import App, until
 from tests.cluster.lab.traffic import Traffic
+from tests.cluster.lab.trail import credential, now
+from tests.cluster.scenes import shipped
+from tests.manifests.rendered import CONTROLLER
 from tests.support.realtime import Daemon, plain
 
 POLICY = {"policy": "fast", "steps": "5@8s,50@8s", "bake": "3s"}
@@ -40,10 +49,14 @@ pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
 
 @dataclass(slots=True, kw_only=True)
 class Replica:
-    """One daemon, and the user that the API server knows it by."""
+    """One daemon, and the token that the API server knows it by."""
 
     daemon: Daemon
-    user: str
+    token: str
+
+    def did(self, event: dict[str, Any]) -> bool:
+        """Whether an event of the audit log is its own."""
+        return credential(event) == self.token
 
     async def leads(self) -> bool:
         """Whether it says that it acts."""
@@ -62,21 +75,34 @@ class Replica:
 
 
 @pytest.fixture
-def pair(lab: Lab, space: Space) -> tuple[Replica, Replica]:
+async def pair(gate: Installed, lab: Lab, space: Space) -> tuple[Replica, Replica]:
     """Two that are not started yet."""
-    found = []
-    for name in ("a", "b"):
-        user = f"replica-{name}"
-        config = lab.cluster.kubeconfig_for(user, groups=("system:masters",))
-        options = (*QUICK, "--leader-election=on", f"--pod-name={user}")
-        daemon = lab.daemon(space, kubeconfig=config, name=user, options=options)
-        daemon.options += (f"--advertise=127.0.0.1:{daemon.port}",)
-        found.append(Replica(daemon=daemon, user=user))
-    return found[0], found[1]
+    # Nobody gave it back in the test before.
+    lease = ("delete", "lease", "switchgear", "-n", SYSTEM, "--ignore-not-found")
+    await asyncio.to_thread(lab.cluster.kubectl, *lease)
+    first, own = await shipped(gate, lab, space)
+    config = lab.cluster.kubeconfig_for_service_account(SYSTEM, SYSTEM, copy="b")
+    second = lab.daemon(own, kubeconfig=config, name="b")
+    (trail,) = lab.trails
+    trail.logs = lambda: [daemon.folder / "daemon.log" for daemon in (first, second)]
+    for daemon, name in ((first, "replica-a"), (second, "replica-b")):
+        election = ("--leader-election=on", f"--pod-name={name}")
+        daemon.options += (*election, f"--advertise=127.0.0.1:{daemon.port}")
+    return (
+        Replica(daemon=first, token=_token(gate.controller)),
+        Replica(daemon=second, token=_token(config)),
+    )
+
+
+def _token(config: Path) -> str:
+    """What the audit log calls the token in a kubeconfig."""
+    token = json.loads(config.read_text(encoding="utf-8"))["users"][0]["user"]["token"]
+    claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    return f"JTI={claims['jti']}"
 
 
 async def in_mid_run(
-    lab: Lab, space: Space, pair: tuple[Replica, Replica], shop: App, phase: str = "Judging"
+    lab: Lab, pair: tuple[Replica, Replica], shop: App, phase: str = "Judging"
 ) -> tuple[Replica, Replica, Traffic]:
     """The first replica leads and has come so far with a new version, under load."""
     first, second = pair
@@ -87,14 +113,9 @@ async def in_mid_run(
     await second.daemon.answers("/readyz", within=120.0)
     await shop.adopted(first.daemon.log)
     load = await lab.load(shop)
-    await shop.deploy("v2", UNHURRIED)
-    await records.reached(lab.api, space.system, phase, log=first.daemon.log, within=120.0)
+    await shop.deploy("v2")
+    await records.reached(lab.api, SYSTEM, phase, log=first.daemon.log, within=120.0)
     return first, second, load
-
-
-def now() -> str:
-    """The time as the API server's audit log writes it, whose clock is this machine's."""
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 async def acted(lab: Lab, space: Space, replica: Replica, since: str, within: float) -> None:
@@ -108,31 +129,31 @@ async def acted(lab: Lab, space: Space, replica: Replica, since: str, within: fl
     def about_the_run(event: dict[str, Any]) -> bool:
         ref = event.get("objectRef", {})
         return (
-            event["user"]["username"] == replica.user
+            replica.did(event)
             and event["verb"] in {"create", "update", "patch", "delete"}
             and event["responseStatus"]["code"] < 300
-            and ref.get("namespace") in {space.name, space.system}
+            and ref.get("namespace") in {space.name, SYSTEM}
             and ref.get("resource") not in {"leases", "events"}
             and ref.get("name") != "switchgear-cluster"
         )
 
     async def wrote() -> bool:
-        found[:] = lab.cluster.audited(about_the_run, since=since)
+        found[:] = lab.cluster.audited(about_the_run, since=since, user=CONTROLLER)
         return bool(found)
 
     # Looked for much longer than it may take: what is judged is when it came.
-    await until(wrote, within + 30.0, lambda: f"{replica.user} acts: {replica.daemon.log()}")
+    await until(wrote, within + 30.0, lambda: f"the other one acts: {replica.daemon.log()}")
     came = datetime.fromisoformat(found[0]["requestReceivedTimestamp"])
     took = (came - datetime.fromisoformat(since)).total_seconds()
     sys.stderr.write(f"the other one acts after {took:.2f} s: {found[0]['requestURI']}\n")
     assert took <= within
-    epochs = [record["epoch"] for record in await records.journal(lab.api, space.system)]
+    epochs = [record["epoch"] for record in await records.journal(lab.api, SYSTEM)]
     assert epochs == sorted(epochs)
     assert epochs[-1] == epochs[0] + 1
 
 
-async def ends_well(lab: Lab, space: Space, shop: App, second: Replica, load: Traffic) -> None:
-    await records.ended(lab.api, space.system, "promoted", second.daemon.log)
+async def ends_well(lab: Lab, shop: App, second: Replica, load: Traffic) -> None:
+    await records.ended(lab.api, SYSTEM, "promoted", second.daemon.log)
     await shop.complete()
     assert await shop.ready() == {"v2": 2}
     assert load.failures == {}
@@ -142,23 +163,25 @@ async def test_a_leader_that_is_killed_is_replaced_within_fifteen_seconds(
     lab: Lab, space: Space, app: Callable[..., App], pair: tuple[Replica, Replica]
 ) -> None:
     shop = app()
-    first, second, load = await in_mid_run(lab, space, pair, shop)
+    first, second, load = await in_mid_run(lab, pair, shop)
+    # Of a write toward safety the record comes after it, so a killed one may have died in between.
+    lab.trails[0].killed = first.token
     since = now()
     first.signal(signal.SIGKILL)
     await acted(lab, space, second, since, within=15.0)
-    await ends_well(lab, space, shop, second, load)
+    await ends_well(lab, shop, second, load)
 
 
 async def test_a_leader_that_is_asked_to_end_makes_way_at_once(
     lab: Lab, space: Space, app: Callable[..., App], pair: tuple[Replica, Replica]
 ) -> None:
     shop = app()
-    first, second, load = await in_mid_run(lab, space, pair, shop)
+    first, second, load = await in_mid_run(lab, pair, shop)
     since = now()
     first.signal(signal.SIGTERM)
     await acted(lab, space, second, since, within=2.0)
     assert await first.daemon.ended() == 0
-    await ends_well(lab, space, shop, second, load)
+    await ends_well(lab, shop, second, load)
 
 
 @pytest.mark.parametrize(
@@ -182,29 +205,29 @@ async def test_a_stopped_leader_that_wakes_up_writes_nothing_toward_risk(
     A status annotation on the Deployment may still have been on its way; it moves no request.
     """
     shop = app()
-    first, second, load = await in_mid_run(lab, space, pair, shop, phase)
+    first, second, load = await in_mid_run(lab, pair, shop, phase)
     since = now()
     first.signal(signal.SIGSTOP)
     await acted(lab, space, second, since, within=15.0)
     woken = now()
     first.signal(signal.SIGCONT)
-    await ends_well(lab, space, shop, second, load)
+    await ends_well(lab, shop, second, load)
     # A replica that died, or never woke, would write nothing either.
     await first.daemon.answers("/readyz", within=60.0)
     assert not await first.leads()
-    assert lab.cluster.audited(lambda event: event["user"]["username"] == first.user, since=woken)
+    assert lab.cluster.audited(first.did, since=woken, user=CONTROLLER)
 
     def late(event: dict[str, Any]) -> bool:
         ref = event.get("objectRef", {})
         what = (ref.get("resource"), ref.get("name"))
         return (
-            event["user"]["username"] == first.user
+            first.did(event)
             and event["verb"] not in {"get", "list", "watch"}
             and (what in RAISED or (what == OWN and not tells_only(event.get("requestObject"))))
             and event.get("responseStatus", {}).get("code", 0) < 300
         )
 
-    found = lab.cluster.audited(late, since=woken)
+    found = lab.cluster.audited(late, since=woken, user=CONTROLLER)
     assert [(event["verb"], event["requestURI"]) for event in found] == []
 
 

@@ -13,6 +13,9 @@ from controller.demo import binaries
 
 Json: TypeAlias = dict[str, Any]
 
+Right: TypeAlias = tuple[str, str, str, str]
+"""Group, resource with its subresource, verb, and a name; empty: of every object."""
+
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"
 CONTROLLER = "system:serviceaccount:switchgear:switchgear"
@@ -67,4 +70,16 @@ def pairs_of(rules: list[Json]) -> set[tuple[str, str]]:
     """Group and resource, as RBAC counts them."""
     return {
         (group, name) for rule in rules for group in rule["apiGroups"] for name in rule["resources"]
+    }
+
+
+def rights_of(rules: list[Json]) -> set[Right]:
+    """Every single right in these rules."""
+    return {
+        (group, resource, verb, name)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
     }

@@ -89,25 +89,31 @@ class Cluster:
             self._made.add(name)
         return self.pki / f"{name}.kubeconfig"
 
-    def kubeconfig_for_service_account(self, namespace: str, name: str) -> Path:
-        """The kubeconfig of a service account that is there, with a fresh token."""
-        token = self.kubectl("create", "token", name, "-n", namespace, "--duration=8h").strip()
-        return certificates.kubeconfig(self.pki, f"account-{namespace}-{name}", token=token)
+    def kubeconfig_for_service_account(self, namespace: str, name: str, copy: str = "") -> Path:
+        """The kubeconfig of a service account that is there, with a fresh token.
 
-    def audit(self) -> list[dict[str, Any]]:
-        """All events of the API server's audit log so far, oldest first."""
-        lines = (self.folder / "audit.log").read_text(encoding="utf-8").split("\n")
-        # The last line may be half written.
-        return [json.loads(line) for line in lines[:-1]]
+        `copy`: a second file beside that of the same account.
+        """
+        token = self.kubectl("create", "token", name, "-n", namespace, "--duration=8h").strip()
+        return certificates.kubeconfig(self.pki, f"account-{namespace}-{name}{copy}", token=token)
 
     def audited(
-        self, wanted: Callable[[dict[str, Any]], bool], *, since: str = ""
+        self, wanted: Callable[[dict[str, Any]], bool], *, since: str = "", user: str = ""
     ) -> list[dict[str, Any]]:
-        """The events that match, of requests received since a time in RFC 3339."""
+        """The events that match, of requests received since a time in RFC 3339, oldest first.
+
+        `user`: of this one alone. The log is long, and what others did is not parsed.
+        """
+        mark = f'"username":"{user}"' if user else ""
+        with (self.folder / "audit.log").open(encoding="utf-8") as lines:
+            # The last line may be half written.
+            found = [json.loads(line) for line in lines if mark in line and line.endswith("\n")]
         return [
             event
-            for event in self.audit()
-            if event["requestReceivedTimestamp"] >= since and wanted(event)
+            for event in found
+            if event["requestReceivedTimestamp"] >= since
+            and user in {"", event["user"].get("username")}
+            and wanted(event)
         ]
 
     def pod_log(self, namespace: str, name: str) -> str:

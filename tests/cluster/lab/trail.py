@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an account did, by the API server's audit log, and what its daemons say that they did.
+
+The daemon calls each write after its journal record, and the API server keeps that name. What is
+done for a target without a run has its record in the daemon's log. A write without a name must be
+about the journal itself, tell people, elect a leader, or mark a target; the reason for each is
+below.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from controller.core.journal import chain
+from tests.cluster.lab import records
+from tests.cluster.lab.worker import Cluster
+from tests.manifests.rendered import Right
+
+Object = dict[str, Any]
+
+WRITES: Final = {"create", "update", "patch", "delete"}
+
+UNNAMED: Final = {
+    "configmaps": "the journal itself, the kill latch, the epoch",
+    "events": "what people are told; the journal holds the same",
+    "leases": "who leads",
+}
+"""Resources that the daemon writes to without a record, with the reason."""
+
+MARKS: Final = "deployments"
+"""Annotations of a target need none either: `managed` at first sight, `status`, an `abort` done."""
+
+ENDING: Final = "NamespaceTerminating"
+
+TOLD_SECONDS: Final = 15.0
+"""How long the record of a write may come after it, and the audit log's line."""
+
+
+def now() -> str:
+    """The time as the API server's audit log writes it, whose clock is this machine's."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(slots=True, kw_only=True)
+class Trail:
+    """Of one account, from a moment on."""
+
+    cluster: Cluster
+    user: str
+    system: str
+    """The namespace of the daemons' documents."""
+    logs: Callable[[], Iterable[Path]]
+    """Of the daemons."""
+    since: str
+    killed: str = ""
+    """The token of a daemon that the test killed, as `credential` has it. What it wrote last may
+    lack its record, which comes after a write toward safety; no record may lack its write."""
+
+    def events(self) -> list[Object]:
+        """What the account asked the API server for, oldest first."""
+        return self.cluster.audited(lambda _: True, since=self.since, user=self.user)
+
+    async def holds(self, within: float = TOLD_SECONDS) -> None:
+        """Each write has one record, each record its writes, and nothing was refused.
+
+        Looked at again for so many seconds, since the last of it may not be told yet. Raises
+        AssertionError.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+        while True:
+            events = self.events()
+            named, unnamed = writes(events)
+            wrong = self._wrong(named, await self._recorded() + self._logged())
+            if not wrong or loop.time() > deadline:
+                break
+            await asyncio.sleep(0.5)
+        assert events, "an account that does nothing shows nothing"
+        assert wrong == [], f"name, writes that are recorded, and those that were: {wrong}"
+        nameless = [_line(event) for event in unnamed]
+        assert nameless == [], f"without a name: {nameless}"
+        refused = [_line(event) for event in events if _refused(event)]
+        assert refused == [], f"refused: {refused}"
+
+    def _wrong(self, named: dict[str, list[Object]], recorded: Counter[str]) -> list[object]:
+        """What stands on one side alone."""
+        found: list[object] = []
+        for name in sorted(named.keys() | recorded.keys()):
+            events, claimed = named.get(name, []), recorded[name]
+            last = self.killed and {credential(event) for event in events} == {self.killed}
+            if len(events) < claimed or (len(events) > claimed and not last):
+                found.append((name, claimed, [_line(event) for event in events]))
+        return found
+
+    async def _recorded(self) -> Counter[str]:
+        """How many writes the journals claim for each name; no name stands in two records.
+
+        But for a kill of several runs, which stands in the journal of each, with all its writes.
+        """
+        found: Counter[str] = Counter()
+        listed = await asyncio.to_thread(
+            self.cluster.kubectl, "get", "configmaps", "-n", self.system, "-o", "json"
+        )
+        for document in json.loads(listed)["items"]:
+            if "journal" not in (document.get("data") or {}):
+                continue
+            assert chain.verify(chain.lines_of(document["data"]["journal"])) == []
+            for name, count in _claimed(records.records_of(document)).items():
+                again = name.startswith("kill/") and found[name] == count
+                assert again or name not in found, f"{name} stands in two records"
+                found[name] = count
+        return +found
+
+    def _logged(self) -> Counter[str]:
+        """The same by the daemons' logs, of what is done for a target without a run."""
+        found: Counter[str] = Counter()
+        for file in self.logs():
+            for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+                # The last line may be half written.
+                if '"effect without a run"' in line and line.endswith("\n"):
+                    entry = json.loads(line)
+                    assert entry["call"] not in found, f"{entry['call']} stands in two records"
+                    found[entry["call"]] = entry["writes"]
+        return +found
+
+
+def credential(event: Object) -> str:
+    """Which token of a service account it was, as `JTI=...`; empty: none."""
+    extra = event["user"].get("extra") or {}
+    return str(next(iter(extra.get("authentication.kubernetes.io/credential-id", ())), ""))
+
+
+def used(events: Iterable[Object], granted: set[Right]) -> set[Right]:
+    """Which of these rights the events took; what takes none of them was refused, or is stray."""
+    return {right for event in events for right in _asked(event) & granted}
+
+
+def stray(events: Iterable[Object], granted: set[Right]) -> list[str]:
+    """What none of these rights allows, of all that was asked about objects."""
+    about = (event for event in events if "objectRef" in event)
+    return [_line(event) for event in about if not _asked(event) & granted]
+
+
+def _asked(event: Object) -> set[Right]:
+    """The rights any of which allows this."""
+    ref = event.get("objectRef")
+    if ref is None:
+        return set()
+    kind = ref["resource"] + (f"/{ref['subresource']}" if ref.get("subresource") else "")
+    names = {ref.get("name", ""), ""}
+    return {(ref.get("apiGroup", ""), kind, event["verb"], name) for name in names}
+
+
+def writes(events: Iterable[Object]) -> tuple[dict[str, list[Object]], list[Object]]:
+    """Accepted writes by name, and those that have no name and no reason to have none."""
+    named: dict[str, list[Object]] = {}
+    unnamed = []
+    for event in events:
+        if event["verb"] not in WRITES or not 200 <= _code(event) < 300:
+            continue
+        if "/" in event["auditID"]:
+            named.setdefault(event["auditID"], []).append(event)
+        elif not _about_itself(event):
+            unnamed.append(event)
+    return named, unnamed
+
+
+def _about_itself(event: Object) -> bool:
+    """Whether a write needs no record."""
+    resource = event["objectRef"]["resource"]
+    if resource == MARKS:
+        body = event.get("requestObject")
+        return isinstance(body, dict) and body.keys() == {"metadata"}
+    return resource in UNNAMED
+
+
+def _refused(event: Object) -> bool:
+    """Whether a right was missing, or a policy or the kind itself did not allow what was written.
+
+    A JSON patch whose `test` does not hold is a 422 as well, which tells of no object and no field:
+    it was to fail where another writer was first. And in a namespace that is on its way out nobody
+    may create anything.
+    """
+    details = event.get("responseStatus", {}).get("details") or {}
+    if any(cause.get("reason") == ENDING for cause in details.get("causes") or ()):
+        return False
+    return _code(event) in {401, 403} or (_code(event) == 422 and bool(details))
+
+
+def _code(event: Object) -> int:
+    return int(event.get("responseStatus", {}).get("code", 0))
+
+
+def _line(event: Object) -> str:
+    told = f"{event['stageTimestamp']} {event['verb']} {event['requestURI']} {_code(event)}"
+    return f"{told} {event.get('responseStatus', {}).get('message', '')}".strip()
+
+
+def _claimed(journal: list[Object]) -> dict[str, int]:
+    """Writes by name in one journal.
+
+    An intent carries the name, and its outcome the number; an effect without an intent carries
+    both, and what becomes of it later is told without the name and counts from its beginning.
+    """
+    names: dict[object, str] = {}
+    found: dict[str, int] = {}
+    for record in journal:
+        body = record["body"]
+        key = body["intent"] if "intent" in body else _same(body)
+        if body.get("call"):
+            assert body["call"] not in found, f"{body['call']} stands in two records"
+            names[record["seq"]] = names[key] = body["call"]
+            found[body["call"]] = 0
+        if "writes" in body:
+            found[names[key]] = body["writes"]
+    return found
+
+
+def _same(body: Object) -> str:
+    """An effect, whatever became of it."""
+    told = {"done", "words", "times", "writes", "call"}
+    return json.dumps({name: body[name] for name in sorted(body.keys() - told)})
