@@ -17,7 +17,7 @@ import pytest
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed
 from tests.cluster.lab import records
-from tests.cluster.lab.application import App, Object, is_ready, new_version, until
+from tests.cluster.lab.application import App, Object, is_ready, new_version, until, version_of
 from tests.cluster.lab.traffic import Traffic
 from tests.cluster.scenes import shipped
 
@@ -119,17 +119,13 @@ def _told(run: Object, kind: Kind) -> None:
 async def _intact(shop: App, before: Object) -> None:
     """Stable serves alone, and the Service and the route are what they were."""
     own = [pod for pod in await shop.pods() if pod["metadata"]["labels"]["app"] == shop.name]
-    assert [_image(pod) for pod in own if is_ready(pod)] == ["app:v1"] * REPLICAS, own
+    assert [version_of(pod) for pod in own if is_ready(pod)] == ["v1"] * REPLICAS, own
     assert len(own) == REPLICAS, "nothing is left of the canary"
     assert await shop.weights() == {shop.name: 1}
     after = await shop.of_git()
     assert after["deployments"]["spec"].get("paused") is True
     for kind in ("services", "httproutes"):
         assert after[kind] == before[kind]
-
-
-def _image(pod: Object) -> str:
-    return str(pod["spec"]["containers"][0]["image"].rpartition("/")[2])
 
 
 async def _began_back(lab: Lab, own: Space, name: str) -> float:

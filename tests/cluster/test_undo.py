@@ -5,11 +5,9 @@ No process stands behind these pods: what counts here is which of them there are
 Nothing is measured either, so a person lets the steps pass.
 """
 
-import asyncio
-import contextlib
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import pytest
@@ -25,8 +23,9 @@ from tests.cluster.lab.application import (
     is_ready,
     service,
     until,
+    version_of,
 )
-from tests.cluster.scenes import shipped
+from tests.cluster.scenes import followed, shipped
 from tests.support.realtime import Daemon, plain
 
 POLICY = {"policy": "fast", "traffic": "replicas", "steps": "50@1s", "bake": "10m"}
@@ -36,51 +35,47 @@ pytestmark = pytest.mark.timeout(400)
 
 
 def idle(name: str, version: str, **about: object) -> Object:
-    """A Deployment whose pods are ready at once and do nothing."""
+    """A Deployment whose pods do nothing and are ready when they have been there for a second.
+
+    Of pods that are ready at once none would ever be missing, however early the others went.
+    """
     made = deployment(name, annotations=POLICY, version=version, **about)  # type: ignore[arg-type]
     container = made["spec"]["template"]["spec"]["containers"][0]
     container["image"] = f"registry.example/pause:{version}"
-    del container["readinessProbe"]
+    container["readinessProbe"] = {"exec": {"command": ["true"]}, "initialDelaySeconds": 1}
     return made
 
 
 @dataclass(slots=True, kw_only=True)
 class Watch:
-    """How many pods of the user's own were ready, looked at all the time."""
+    """How many pods of the user's own were ready, by version, from one event to the next."""
 
-    app: App
-    least: int = 1_000_000
     seen: list[Counter[str]] = field(default_factory=list)
 
-    async def look(self) -> Counter[str]:
-        """One look. The canary's own pods do not count: a native roll has none to fall back on."""
+    def look(self, pods: Collection[Object]) -> None:
+        """All pods as they are now.
+
+        The canary's own do not count: a native roll has none to fall back on.
+        """
         found = Counter(
-            pod["spec"]["containers"][0]["image"].rpartition(":")[2]
-            for pod in await self.app.pods()
-            if is_ready(pod) and PREFIX + "track" not in pod["metadata"]["labels"]
+            version_of(pod)
+            for pod in pods
+            if is_ready(pod)
+            and "deletionTimestamp" not in pod["metadata"]
+            and PREFIX + "track" not in pod["metadata"]["labels"]
         )
-        self.least = min(self.least, sum(found.values()))
-        self.seen.append(found)
-        return found
+        if [found] != self.seen[-1:]:
+            self.seen.append(found)
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(0.03)
+    @property
+    def least(self) -> int:
+        """The fewest of all versions together."""
+        return min(found.total() for found in self.seen)
 
-
-@contextlib.asynccontextmanager
-async def watched(app: App) -> AsyncIterator[Watch]:
-    """Look at the pods while the block lasts."""
-    watch = Watch(app=app)
-    task = asyncio.ensure_future(watch.run())
-    try:
-        yield watch
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    @property
+    def most(self) -> int:
+        """The most of the new version."""
+        return max(found["v2"] for found in self.seen)
 
 
 async def rolling(
@@ -109,22 +104,23 @@ async def rolling(
     return daemon, own
 
 
-async def come_to(moment: str, own: Space, shop: App, daemon: Daemon, replicas: int) -> None:
-    """Wait until so much of the roll is done."""
+async def come_to(
+    moment: str, own: Space, shop: App, daemon: Daemon, *, replicas: int, watch: Watch
+) -> None:
+    """Wait until so much of the roll is done: so many new pods are ready."""
     wanted = max(1, int(replicas * MOMENTS[moment]))
 
     async def there() -> bool:
-        found = await shop.read("deployments")
-        return int(found.get("status", {}).get("updatedReplicas", 0)) >= wanted
+        return watch.most >= wanted
 
-    await until(there, 90.0, lambda: f"{wanted} new pods: {daemon.log()}")
+    await until(there, 90.0, lambda: f"{wanted} new pods: {daemon.log()}", every=0.05)
     if moment == "in the bake":
         await records.reached(shop.port, own.system, "Baking", log=daemon.log)
 
 
 def begun_in(moment: str, replicas: int, watch: Watch) -> None:
     """The undo began where the test says: from there on no pod of the new version was added."""
-    most = max(found["v2"] for found in watch.seen)
+    most = watch.most
     sys.stderr.write(f"undone {moment}: from {most} of {replicas} pods\n")
     least, *later = [part for part in MOMENTS.values() if part >= MOMENTS[moment]]
     if replicas > 1:
@@ -177,8 +173,9 @@ async def test_undone_from_every_moment(
 ) -> None:
     shop = app()
     daemon, own = await rolling(gate, lab, space, shop, replicas)
-    async with watched(shop) as watch:
-        await come_to(moment, own, shop, daemon, replicas)
+    watch = Watch()
+    async with followed(shop, watch.look):
+        await come_to(moment, own, shop, daemon, replicas=replicas, watch=watch)
         await abort(shop)
         await held_on_stable(lab, own, shop, daemon, replicas)
     begun_in(moment, replicas, watch)
@@ -198,8 +195,9 @@ async def test_not_fewer_pods_than_a_native_roll_may_have(
     # So that half-way is a moment that can be met: between two batches of the roll.
     slow = {"strategy": strategy, "minReadySeconds": 2}
     daemon, own = await rolling(gate, lab, space, shop, 8, **slow)
-    async with watched(shop) as watch:
-        await come_to(moment, own, shop, daemon, 8)
+    watch = Watch()
+    async with followed(shop, watch.look):
+        await come_to(moment, own, shop, daemon, replicas=8, watch=watch)
         await abort(shop)
         await held_on_stable(lab, own, shop, daemon, 8)
     assert any(found["v2"] >= 8 * MOMENTS[moment] for found in watch.seen)
@@ -215,7 +213,8 @@ async def test_held_survives_scaling_to_nothing_and_back(
     await records.reached(lab.api, own.system, "RollingOut", "Baking", log=daemon.log)
     await abort(shop)
     await held_on_stable(lab, own, shop, daemon, 4)
-    async with watched(shop) as watch:
+    watch = Watch()
+    async with followed(shop, watch.look):
         for replicas in (0, 4):
             answer = await shop.patch("deployments", {"spec": {"replicas": replicas}})
             assert answer.status == 200
