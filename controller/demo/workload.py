@@ -10,15 +10,17 @@ Environment: `POD_IP`, `PORT` (8080), `POD_NAME`, `VERSION`; `ERROR_RATE` (0..1,
 distribution), `SLOW_RATE` (0..1) of answers that take `SLOW_MS` (500) instead, `READY_SECONDS` (0)
 before it listens, `DRAIN_SECONDS` (0) for which it goes on serving after SIGTERM, `CRASH=1` to exit
 with code 1 at start, `CRASH_SECONDS` to do so later, `OOM_SECONDS` after which it is killed as the
-kernel kills whoever has no memory left; `CPU_MS` (5) and `MEMORY_MB` (50) that it claims to use per
-request and at all. It writes one line, `ready`, when it listens, and ends when its standard input
-does, if that is a pipe. `/healthz` is always well, `/metrics` tells requests, duration and use in
-Prometheus' format; neither is counted.
+kernel kills whoever has no memory left, `UNREADY_SECONDS` after its start from which on `/healthz`
+is answered with 500; `CPU_MS` (5) and `MEMORY_MB` (50) that it claims to use per request and at
+all. It writes one line, `ready`, when it listens, and ends when its standard input does, if that is
+a pipe. `/healthz` is well otherwise, `/metrics` tells requests, duration and use in Prometheus'
+format; neither is counted.
 """
 
 import asyncio
 import bisect
 import itertools
+import math
 import os
 import random
 import signal
@@ -52,6 +54,8 @@ class Behaviour:
     error_rate: float = 0.0
     errs_from: float = 0.0
     """Reading of the monotonic clock."""
+    unready_from: float = math.inf
+    """The same, of the moment from which it says of itself that it is not well."""
     latency: float = 0.002
     slow_rate: float = 0.0
     slow: float = 0.5
@@ -61,11 +65,13 @@ class Behaviour:
     @classmethod
     def of(cls, env: Mapping[str, str]) -> "Behaviour":
         """Read the environment; raises ValueError for a number that is none."""
+        begun = time.monotonic()
         return cls(
             version=env.get("VERSION", "unknown"),
             pod=env.get("POD_NAME", "pod"),
             error_rate=float(env.get("ERROR_RATE", "0")),
-            errs_from=time.monotonic() + float(env.get("ERROR_SECONDS", "0")),
+            errs_from=begun + float(env.get("ERROR_SECONDS", "0")),
+            unready_from=begun + float(env.get("UNREADY_SECONDS", "inf")),
             latency=float(env.get("LATENCY_MS", "2")) / 1000,
             slow_rate=float(env.get("SLOW_RATE", "0")),
             slow=float(env.get("SLOW_MS", "500")) / 1000,
@@ -85,6 +91,10 @@ class Behaviour:
         if time.monotonic() < self.errs_from:
             return False
         return random.random() < self.error_rate  # noqa: S311 - faults, no secrets
+
+    def health(self) -> bytes:
+        """What a probe is told."""
+        return self.answer("health\n", failing=time.monotonic() >= self.unready_from)
 
     def answer(self, body: str, *, failing: bool = False, last: bool = False) -> bytes:
         """The whole response of one request; the `last` one closes its connection."""
@@ -185,7 +195,7 @@ class Connection(asyncio.Protocol):
         head = self._waiting.popleft()
         self._busy = True
         if head.startswith(b"get /healthz "):
-            self._reply(head, self._behaviour.answer("well\n"))
+            self._reply(head, self._behaviour.health())
         elif head.startswith(b"get /metrics "):
             self._reply(head, self._behaviour.answer(self._meters.text(self._behaviour)))
         else:

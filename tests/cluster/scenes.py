@@ -6,7 +6,9 @@ application failed because of what was done to its pods.
 """
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -125,6 +127,42 @@ class Scene:
         for name in LEFT:
             annotations.pop(PREFIX + name, None)
         return found
+
+
+Look = Callable[[Collection[Object]], None]
+"""Is given all pods of a namespace as they are at a moment."""
+
+
+@contextlib.asynccontextmanager
+async def followed(app: App, look: Look) -> AsyncIterator[None]:
+    """Look at the pods of the application's namespace while the block lasts.
+
+    After each event of the API server's own watch, so that no state is missed. A watch that ends
+    too early fails the test.
+    """
+    listed = (await app.send("GET", app.path("pods"))).json
+    pods = {pod["metadata"]["name"]: pod for pod in listed["items"]}
+    look(pods.values())
+    task = asyncio.ensure_future(_follow(app, pods, look, listed["metadata"]["resourceVersion"]))
+    try:
+        yield
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _follow(app: App, pods: dict[str, Object], look: Look, since: str) -> None:
+    about = {"watch": "true", "resourceVersion": since}
+    async with app.port.lines(app.path("pods"), about) as lines:
+        async for line in lines:
+            event = json.loads(line)
+            pod = event["object"]
+            pods[pod["metadata"]["name"]] = pod
+            if event["type"] == "DELETED":
+                del pods[pod["metadata"]["name"]]
+            look(pods.values())
 
 
 def not_more(ours: int, theirs: int, what: object) -> None:

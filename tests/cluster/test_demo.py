@@ -93,7 +93,9 @@ def spaces(lab: Lab) -> list[str]:
         ("good", "traefik"),
         ("slow", "envoy"),
         pytest.param("errors", "traefik", marks=pytest.mark.deep),
+        ("crash-loop", "traefik"),
         pytest.param("kill", "traefik", marks=pytest.mark.deep),
+        pytest.param("no-traffic", "traefik", marks=pytest.mark.deep),
     ],
 )
 async def test_the_story_is_told_well_and_leaves_nothing(
@@ -116,10 +118,15 @@ async def test_the_story_is_told_well_and_leaves_nothing(
     assert story["problems"] == []
     assert story["failed_by_shifting"] == 0
     assert story["past_the_gateway"] is False
-    assert story["requests"] > 500
+    assert story["requests"] > (20 if name == "no-traffic" else 500)
     if name in {"errors", "slow"}:
         assert story["visible_to_zero_seconds"] > 0
         assert story["bad_responses"] > 0
+    if name == "crash-loop":
+        assert "is crash-looping" in story["why"]
+        assert story["bad_responses"] == 0
+    if name == "no-traffic":
+        assert "of 50 requests" in story["why"]
     if name == "kill":
         assert story["kill_to_zero_seconds"] > 0
     assert spaces(lab) == []

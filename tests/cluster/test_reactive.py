@@ -5,13 +5,11 @@ What it may cost is known from the Deployment's own strategy: surging pods are t
 of them serves, and of the stable pods as many go as may be unavailable in a native roll.
 """
 
-import asyncio
-import contextlib
-import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,9 +18,9 @@ import pytest_asyncio
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import SYSTEM, Installed, installed
 from tests.cluster.lab import records
-from tests.cluster.lab.application import PREFIX, App, Object, is_ready, until
+from tests.cluster.lab.application import PREFIX, App, Object, is_ready, until, version_of
 from tests.cluster.lab.worker import Cluster
-from tests.cluster.scenes import shipped
+from tests.cluster.scenes import followed, shipped
 from tests.support.realtime import Daemon
 
 pytestmark = [pytest.mark.timeout(500), pytest.mark.once]
@@ -45,11 +43,9 @@ async def guarded(cluster: Cluster) -> AsyncIterator[Installed]:
 
 
 @dataclass(slots=True, kw_only=True)
-class Pods:
-    """The pods of a namespace by the API server's own watch, so that no state is missed."""
+class Seen:
+    """What was seen of the pods of a namespace, from one event to the next."""
 
-    app: App
-    now: dict[str, Object] = field(default_factory=dict)
     least: dict[str, int] = field(default_factory=lambda: dict.fromkeys(UNAVAILABLE, REPLICAS))
     """The fewest stable pods of each application that were ready and not going away."""
     early: set[str] = field(default_factory=set)
@@ -59,45 +55,24 @@ class Pods:
     begun: set[str] = field(default_factory=set)
     """Applications that have begun to roll by themselves: a pod of the new version is there."""
 
-    def take(self, event: Object) -> None:
-        """One event of the watch."""
-        pod = event["object"]
-        meta = pod["metadata"]
-        self.now[meta["name"]] = pod
-        if event["type"] == "DELETED":
-            del self.now[meta["name"]]
-        name, canary = meta["labels"]["app"], PREFIX + "track" in meta["labels"]
-        if canary and is_ready(pod):
-            self.canaries.add(name)
-        elif not canary and _version(pod) != "v1":
-            self.begun.add(name)
-            if is_ready(pod):
-                self.early.add(meta["name"])
-        self.least[name] = min(self.least[name], self._stable(name))
+    def look(self, pods: Collection[Object]) -> None:
+        """All pods as they are now."""
+        stable: Counter[str] = Counter()
+        for pod in pods:
+            meta = pod["metadata"]
+            name, ready = meta["labels"]["app"], is_ready(pod)
+            if PREFIX + "track" in meta["labels"]:
+                self.canaries |= {name} if ready else set()
+            elif version_of(pod) != "v1":
+                self.begun.add(name)
+                self.early |= {meta["name"]} if ready else set()
+            elif ready and "deletionTimestamp" not in meta:
+                stable[name] += 1
+        self.least = {name: min(least, stable[name]) for name, least in self.least.items()}
 
     def went(self) -> dict[str, int]:
         """How many stable pods of each application were missing at the worst moment."""
         return {name: REPLICAS - least for name, least in self.least.items()}
-
-    def _stable(self, name: str) -> int:
-        return sum(
-            _version(pod) == "v1"
-            and pod["metadata"]["labels"]["app"] == name
-            and is_ready(pod)
-            and "deletionTimestamp" not in pod["metadata"]
-            for pod in self.now.values()
-        )
-
-    async def follow(self, since: str) -> None:
-        """Take every event from a version of the collection on, until cancelled."""
-        about = {"watch": "true", "resourceVersion": since}
-        async with self.app.port.lines(self.app.path("pods"), about) as lines:
-            async for line in lines:
-                self.take(json.loads(line))
-
-
-def _version(pod: Object) -> str:
-    return str(pod["spec"]["containers"][0]["image"].rpartition(":")[2])
 
 
 async def _held(shops: Mapping[str, App]) -> bool:
@@ -105,22 +80,7 @@ async def _held(shops: Mapping[str, App]) -> bool:
     return all(deployment["spec"].get("paused") for deployment in found)
 
 
-@contextlib.asynccontextmanager
-async def followed(shop: App) -> AsyncIterator[Pods]:
-    """Follow the pods of the shop's namespace; a watch that ends too early fails the test."""
-    listed = (await shop.send("GET", shop.path("pods"))).json
-    found = Pods(app=shop, now={pod["metadata"]["name"]: pod for pod in listed["items"]})
-    task = asyncio.ensure_future(found.follow(listed["metadata"]["resourceVersion"]))
-    try:
-        yield found
-        assert not task.done(), task
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def rolled_late(daemon: Daemon, shops: Mapping[str, App], pods: Pods) -> None:
+async def rolled_late(daemon: Daemon, shops: Mapping[str, App], seen: Seen) -> None:
     """Deploy while the daemon is busy for a moment, so that each native roll does its first step.
 
     Left alone it wins against the second half of that step most of the time.
@@ -129,13 +89,13 @@ async def rolled_late(daemon: Daemon, shops: Mapping[str, App], pods: Pods) -> N
 
     async def first_step() -> bool:
         wanted = {name: most for name, (_, most) in UNAVAILABLE.items()}
-        return pods.begun == set(shops) and pods.went() == wanted
+        return seen.begun == set(shops) and seen.went() == wanted
 
     daemon.process.send_signal(signal.SIGSTOP)
     try:
         for shop in shops.values():
             await shop.deploy("v2", ENV)
-        await until(first_step, 10.0, lambda: f"{pods.begun}, {pods.went()}", every=0.01)
+        await until(first_step, 10.0, lambda: f"{seen.begun}, {seen.went()}", every=0.01)
     finally:
         daemon.process.send_signal(signal.SIGCONT)
 
@@ -159,16 +119,17 @@ async def test_no_new_pod_serves_before_the_canary_and_the_strategy_bounds_the_p
     for shop in shops.values():
         await shop.adopted(daemon.log)
     loads = {name: await lab.load(shop, rate=60.0) for name, shop in shops.items()}
-    async with followed(shops["none"]) as pods:
-        await rolled_late(daemon, shops, pods)
+    seen = Seen()
+    async with followed(shops["none"], seen.look):
+        await rolled_late(daemon, shops, seen)
         late = time.monotonic()
         await until(lambda: _held(shops), 30.0, daemon.log, every=0.05)
         took = time.monotonic() - late
         await until(lambda: _all_in(lab, "Judging"), 90.0, daemon.log)
-        sys.stderr.write(f"held after {took:.1f} s; stable pods that went: {pods.went()}\n")
-        assert pods.canaries == set(shops)
-        assert pods.early == set()
-        assert pods.went() == {name: most for name, (_, most) in UNAVAILABLE.items()}
+        sys.stderr.write(f"held after {took:.1f} s; stable pods that went: {seen.went()}\n")
+        assert seen.canaries == set(shops)
+        assert seen.early == set()
+        assert seen.went() == {name: most for name, (_, most) in UNAVAILABLE.items()}
     await until(lambda: _all_in(lab, *records.AT_REST), records.RUN_SECONDS, daemon.log)
     runs = await records.runs(lab.api, SYSTEM)
     assert [run["outcome"] for run in runs] == ["promoted"] * 2, daemon.log()

@@ -7,6 +7,7 @@ more of them than the same application does when nobody controls it.
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.cluster import scenes
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed
-from tests.cluster.lab.application import App, is_ready
+from tests.cluster.lab.application import App, is_ready, version_of
 
 POLICY = {"policy": "fast", "promotion": "roll", "steps": "50@3s", "bake": "3s"}
 
@@ -135,5 +136,4 @@ async def _own(scene: scenes.Scene) -> dict[str, int]:
         for pod in await scene.shop.pods()
         if pod["metadata"]["labels"]["app"] == scene.shop.name and is_ready(pod)
     ]
-    images = [pod["spec"]["containers"][0]["image"].rpartition(":")[2] for pod in found]
-    return {image: images.count(image) for image in images}
+    return Counter(map(version_of, found))

@@ -6,11 +6,11 @@ Nothing is measured either, so a person lets the steps pass.
 """
 
 import asyncio
-import contextlib
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -25,165 +25,192 @@ from tests.cluster.lab.application import (
     is_ready,
     service,
     until,
+    version_of,
 )
-from tests.cluster.scenes import shipped
+from tests.cluster.scenes import followed, shipped
 from tests.support.realtime import Daemon, plain
 
-POLICY = {"policy": "fast", "traffic": "replicas", "steps": "50@1s", "bake": "10m"}
+POLICY = {"policy": "fast", "traffic": "replicas", "steps": "20@1s", "bake": "10m"}
+LONELY = {**POLICY, "steps": "50@1s"}
+"""Beside a single pod one of the canary is the half; everywhere else a few are enough."""
 MOMENTS = {"at 5 %": 0.05, "half-way": 0.5, "at 95 %": 0.95, "in the bake": 1.0}
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def idle(name: str, version: str, **about: object) -> Object:
-    """A Deployment whose pods are ready at once and do nothing."""
-    made = deployment(name, annotations=POLICY, version=version, **about)  # type: ignore[arg-type]
+STRATEGY = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": "10%"}}
+"""One pod after the other, or four of forty. Without unavailable ones a native roll never has fewer
+ready pods of any version than wanted."""
+
+
+def idle(name: str, version: str, replicas: int, **about: Any) -> Object:
+    """A Deployment whose pods do nothing and are ready when they have been there for a second.
+
+    Of pods that are ready at once none would ever be missing, however early the others went.
+    """
+    policy = POLICY if replicas > 1 else LONELY
+    made = deployment(name, annotations=policy, version=version, replicas=replicas, **about)
     container = made["spec"]["template"]["spec"]["containers"][0]
     container["image"] = f"registry.example/pause:{version}"
-    del container["readinessProbe"]
+    container["readinessProbe"] = {"exec": {"command": ["true"]}, "initialDelaySeconds": 1}
     return made
 
 
 @dataclass(slots=True, kw_only=True)
-class Watch:
-    """How many pods of the user's own were ready, looked at all the time."""
+class Roll:
+    """An application whose Deployment rolls natively, and what is seen of its pods meanwhile."""
 
-    app: App
-    least: int = 1_000_000
+    lab: Lab
+    own: Space
+    shop: App
+    daemon: Daemon
+    replicas: int
     seen: list[Counter[str]] = field(default_factory=list)
+    """Ready pods of the user's own, by version, whenever these numbers changed."""
 
-    async def look(self) -> Counter[str]:
-        """One look. The canary's own pods do not count: a native roll has none to fall back on."""
+    def look(self, pods: Collection[Object]) -> None:
+        """All pods as they are now.
+
+        The canary's own do not count: a native roll has none to fall back on.
+        """
         found = Counter(
-            pod["spec"]["containers"][0]["image"].rpartition(":")[2]
-            for pod in await self.app.pods()
-            if is_ready(pod) and PREFIX + "track" not in pod["metadata"]["labels"]
+            version_of(pod)
+            for pod in pods
+            if pod["metadata"]["labels"]["app"] == self.shop.name
+            and is_ready(pod)
+            and "deletionTimestamp" not in pod["metadata"]
+            and PREFIX + "track" not in pod["metadata"]["labels"]
         )
-        self.least = min(self.least, sum(found.values()))
-        self.seen.append(found)
+        if [found] != self.seen[-1:]:
+            self.seen.append(found)
+
+    @property
+    def least(self) -> int:
+        """The fewest of all versions together."""
+        return min(found.total() for found in self.seen)
+
+    @property
+    def most(self) -> int:
+        """The most of the new version."""
+        return max(found["v2"] for found in self.seen)
+
+    async def judged(self) -> None:
+        """Deploy, and wait until only a person is missing."""
+        await self.shop.adopted(self.daemon.log)
+        changed = idle(self.shop.name, "v2", self.replicas)["spec"]["template"]["spec"][
+            "containers"
+        ]
+        body = {"spec": {"template": {"spec": {"containers": changed}}}}
+        answer = await self.shop.patch("deployments", body)
+        assert answer.status == 200, answer.content
+        await self.reached("Judging")
+
+    async def promote(self) -> None:
+        """A person lets the only step pass: the Deployment is about to roll under traffic."""
+        async with plain() as http:
+            path = f"/v1/targets/{self.shop.namespace}/{self.shop.name}/promote"
+            body = {"reason": "nothing is measured here"}
+            said = await http.post(f"{self.daemon.url}{path}", json=body)
+        assert said.status_code < 300, said.text
+
+    async def reached(self, *phases: str) -> Object:
+        """Wait until the run is in one of these phases, and return its state."""
+        found: Object = {}
+
+        async def there() -> bool:
+            runs = await records.runs(self.lab.api, self.own.system)
+            found.update(*(run for run in runs if run["target"]["name"] == self.shop.name))
+            return found.get("phase") in phases
+
+        await until(there, 90.0, lambda: f"{phases}: {found}: {self.daemon.log()}", every=0.1)
         return found
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(0.03)
+    async def come_to(self, moment: str) -> None:
+        """Wait until so much of the roll is done: so many new pods are ready."""
+        wanted = max(1, int(self.replicas * MOMENTS[moment]))
 
+        async def there() -> bool:
+            return self.most >= wanted
 
-@contextlib.asynccontextmanager
-async def watched(app: App) -> AsyncIterator[Watch]:
-    """Look at the pods while the block lasts."""
-    watch = Watch(app=app)
-    task = asyncio.ensure_future(watch.run())
-    try:
-        yield watch
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        told = f"{self.shop.name} has {wanted} new pods"
+        await until(there, 90.0, lambda: f"{told}: {self.daemon.log()}", every=0.05)
+        if moment == "in the bake":
+            await self.reached("Baking")
+
+    async def abort(self) -> None:
+        """As a person does it with kubectl."""
+        asked = {"metadata": {"annotations": {f"{PREFIX}abort": "true"}}}
+        assert (await self.shop.patch("deployments", asked)).status == 200
+
+    async def held_on_stable(self) -> None:
+        """All pods are stable's, none is nobody's, and the Deployment rests paused."""
+        state = await self.reached(*records.AT_REST)
+        assert (state["phase"], state["outcome"]) == ("Held", "aborted"), state
+        name = self.shop.name
+        found = [p for p in await self.shop.pods() if p["metadata"]["labels"]["app"] == name]
+        assert Counter(map(version_of, found)) == {"v1": self.replicas}
+        assert all(pod["metadata"].get("ownerReferences") for pod in found)
+        selector = (await self.shop.read("services"))["spec"]["selector"]
+        assert selector == {"app": name}
+        assert (await self.shop.read("deployments"))["spec"]["paused"] is True
+
+    async def undone(self, moment: str) -> None:
+        """Let it roll until then, and abort."""
+        await self.promote()
+        await self.come_to(moment)
+        await self.abort()
+        await self.held_on_stable()
+
+    def begun_in(self, moment: str) -> None:
+        """The undo began where the test says: from there on no new pod was added."""
+        sys.stderr.write(f"undone {moment}: from {self.most} of {self.replicas} pods\n")
+        least, *later = [part for part in MOMENTS.values() if part >= MOMENTS[moment]]
+        assert max(1, int(self.replicas * least)) <= self.most <= self.replicas
+        # The last two moments of eight pods are one pod apart.
+        if self.replicas > 1 and moment in {"at 5 %", "half-way"}:
+            assert self.most < self.replicas * later[0]
 
 
 async def rolling(
-    gate: Installed, lab: Lab, space: Space, shop: App, replicas: int, **about: object
-) -> tuple[Daemon, Space]:
-    """A run whose only step a person let pass: the Deployment is about to roll under traffic.
+    gate: Installed, lab: Lab, space: Space, shops: Sequence[App], replicas: int, **about: Any
+) -> list[Roll]:
+    """Runs whose only step waits for a person, of some applications under one daemon.
 
-    By the shipped account, under the shipped policies; its documents are where the second one says.
+    By the shipped account, under the shipped policies.
     """
     daemon, own = await shipped(gate, lab, space)
-    await shop.create("deployments", idle(shop.name, "v1", replicas=replicas, **about))
-    await shop.create("services", service(shop.name))
-    await shop.complete()
+    for shop in shops:
+        made = idle(shop.name, "v1", replicas, **{"strategy": STRATEGY, **about})
+        await shop.create("deployments", made)
+        await shop.create("services", service(shop.name))
+    for shop in shops:
+        await shop.complete()
     await daemon.start()
-    await shop.adopted(daemon.log)
-    changed = idle(shop.name, "v2")["spec"]["template"]["spec"]["containers"]
-    answer = await shop.patch(
-        "deployments", {"spec": {"template": {"spec": {"containers": changed}}}}
-    )
-    assert answer.status == 200, answer.content
-    await records.reached(lab.api, own.system, "Judging", log=daemon.log)
-    async with plain() as http:
-        path = f"/v1/targets/{shop.namespace}/{shop.name}/promote"
-        said = await http.post(f"{daemon.url}{path}", json={"reason": "nothing is measured here"})
-        assert said.status_code < 300, said.text
-    return daemon, own
+    rolls = [Roll(lab=lab, own=own, shop=shop, daemon=daemon, replicas=replicas) for shop in shops]
+    await asyncio.gather(*(roll.judged() for roll in rolls))
+    return rolls
 
 
-async def come_to(moment: str, own: Space, shop: App, daemon: Daemon, replicas: int) -> None:
-    """Wait until so much of the roll is done."""
-    wanted = max(1, int(replicas * MOMENTS[moment]))
-
-    async def there() -> bool:
-        found = await shop.read("deployments")
-        return int(found.get("status", {}).get("updatedReplicas", 0)) >= wanted
-
-    await until(there, 90.0, lambda: f"{wanted} new pods: {daemon.log()}")
-    if moment == "in the bake":
-        await records.reached(shop.port, own.system, "Baking", log=daemon.log)
-
-
-def begun_in(moment: str, replicas: int, watch: Watch) -> None:
-    """The undo began where the test says: from there on no pod of the new version was added."""
-    most = max(found["v2"] for found in watch.seen)
-    sys.stderr.write(f"undone {moment}: from {most} of {replicas} pods\n")
-    least, *later = [part for part in MOMENTS.values() if part >= MOMENTS[moment]]
-    if replicas > 1:
-        assert max(1, int(replicas * least)) <= most <= replicas
-        # The last two moments of eight pods are one pod apart.
-        assert moment not in {"at 5 %", "half-way"} or most < replicas * later[0]
-
-
-async def abort(shop: App) -> None:
-    """As a person does it with kubectl."""
-    asked = {"metadata": {"annotations": {"switchgear.dev/abort": "true"}}}
-    assert (await shop.patch("deployments", asked)).status == 200
-
-
-async def held_on_stable(lab: Lab, space: Space, shop: App, daemon: Daemon, replicas: int) -> None:
-    """All pods are stable's, none is nobody's, and the Deployment rests paused."""
-    state = await records.ended(lab.api, space.system, "aborted", daemon.log)
-    assert state["phase"] == "Held"
-    found = await shop.pods()
-    assert Counter(pod["spec"]["containers"][0]["image"] for pod in found) == {
-        "registry.example/pause:v1": replicas
-    }
-    assert all(pod["metadata"].get("ownerReferences") for pod in found)
-    selector = (await shop.read("services"))["spec"]["selector"]
-    assert selector == {"app": shop.name}
-    assert (await shop.read("deployments"))["spec"]["paused"] is True
-
-
-CASES = [
-    pytest.param(
-        replicas,
-        moment,
-        id=f"{replicas} pods {moment}",
-        marks=() if replicas == 8 or moment == "half-way" else pytest.mark.deep,
-    )
-    for replicas in (1, 8, 40)
-    for moment in MOMENTS
-]
-
-
-@pytest.mark.parametrize(("replicas", "moment"), CASES)
+@pytest.mark.parametrize("replicas", [1, 8, 40])
 async def test_undone_from_every_moment(
-    *,
-    gate: Installed,
-    lab: Lab,
-    space: Space,
-    app: Callable[..., App],
-    replicas: int,
-    moment: str,
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App], replicas: int
 ) -> None:
-    shop = app()
-    daemon, own = await rolling(gate, lab, space, shop, replicas)
-    async with watched(shop) as watch:
-        await come_to(moment, own, shop, daemon, replicas)
-        await abort(shop)
-        await held_on_stable(lab, own, shop, daemon, replicas)
-    begun_in(moment, replicas, watch)
-    # maxUnavailable is 0: a native roll never has fewer ready pods of any version than wanted.
-    assert watch.least >= replicas, watch.seen
+    """From all moments at once, each with an application of its own."""
+    # A single pod is all of the roll, or what comes after it.
+    moments = tuple(MOMENTS) if replicas > 1 else ("half-way", "in the bake")
+    shops = [app(f"checkout-{number}") for number in range(len(moments))]
+    rolls = await rolling(gate, lab, space, shops, replicas)
+
+    def look(pods: Collection[Object]) -> None:
+        for roll in rolls:
+            roll.look(pods)
+
+    async with followed(shops[0], look):
+        each = zip(rolls, moments, strict=True)
+        await asyncio.gather(*(roll.undone(moment) for roll, moment in each))
+    for roll, moment in zip(rolls, moments, strict=True):
+        roll.begun_in(moment)
+        assert roll.least >= replicas, (moment, roll.seen)
 
 
 @pytest.mark.parametrize(
@@ -193,29 +220,27 @@ async def test_not_fewer_pods_than_a_native_roll_may_have(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App], moment: str
 ) -> None:
     """With 25 % unavailable a native roll has six of eight; its undoing has no fewer."""
-    shop = app()
     strategy = {"rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}
     # So that half-way is a moment that can be met: between two batches of the roll.
     slow = {"strategy": strategy, "minReadySeconds": 2}
-    daemon, own = await rolling(gate, lab, space, shop, 8, **slow)
-    async with watched(shop) as watch:
-        await come_to(moment, own, shop, daemon, 8)
-        await abort(shop)
-        await held_on_stable(lab, own, shop, daemon, 8)
-    assert any(found["v2"] >= 8 * MOMENTS[moment] for found in watch.seen)
-    assert watch.least >= 6, watch.seen
+    (roll,) = await rolling(gate, lab, space, [app()], 8, **slow)
+    async with followed(roll.shop, roll.look):
+        await roll.undone(moment)
+    assert roll.most >= 8 * MOMENTS[moment]
+    assert roll.least >= 6, roll.seen
 
 
 async def test_held_survives_scaling_to_nothing_and_back(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """As a scaler does at night: it is stable that comes back, and the failed version never."""
-    shop = app()
-    daemon, own = await rolling(gate, lab, space, shop, 4)
-    await records.reached(lab.api, own.system, "RollingOut", "Baking", log=daemon.log)
-    await abort(shop)
-    await held_on_stable(lab, own, shop, daemon, 4)
-    async with watched(shop) as watch:
+    (roll,) = await rolling(gate, lab, space, [app()], 4)
+    shop = roll.shop
+    await roll.promote()
+    await roll.reached("RollingOut", "Baking")
+    await roll.abort()
+    await roll.held_on_stable()
+    async with followed(shop, roll.look):
         for replicas in (0, 4):
             answer = await shop.patch("deployments", {"spec": {"replicas": replicas}})
             assert answer.status == 200
@@ -227,5 +252,5 @@ async def test_held_survives_scaling_to_nothing_and_back(
                 )
 
             await until(scaled, 60.0, f"{replicas} pods")
-    assert not any(found["v2"] for found in watch.seen)
-    await held_on_stable(lab, own, shop, daemon, 4)
+    assert roll.most == 0
+    await roll.held_on_stable()

@@ -150,3 +150,12 @@ async def test_it_drains_when_it_is_told_to() -> None:
 async def test_it_dies_as_out_of_memory() -> None:
     async with pod(OOM_SECONDS="0") as (process, _):
         assert await process.wait() == -signal.SIGKILL
+
+
+async def test_it_stays_alive_and_says_that_it_is_not_well() -> None:
+    """As whoever has lost what it needs: probes fail, and requests are answered all the same."""
+    async with pod(UNREADY_SECONDS="0") as (process, port):
+        await ready(process)
+        ask = b"GET /healthz HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+        heads = await converse(port, ask, 2)
+    assert [head.split()[1] for head in heads] == ["500", "200"]

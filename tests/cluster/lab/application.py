@@ -237,11 +237,7 @@ class App:
 
     async def ready(self) -> Counter[str]:
         """How many pods of each version are ready."""
-        return Counter(
-            pod["spec"]["containers"][0]["image"].rpartition(":")[2]
-            for pod in await self.pods()
-            if is_ready(pod)
-        )
+        return Counter(version_of(pod) for pod in await self.pods() if is_ready(pod))
 
     async def of_git(self) -> dict[str, Object]:
         """The team's objects as git would have them."""
@@ -253,6 +249,11 @@ def is_ready(pod: Object) -> bool:
     """Whether the pod's condition says so."""
     conditions = pod.get("status", {}).get("conditions") or ()
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def version_of(pod: Object) -> str:
+    """The tag of its first container's image."""
+    return str(pod["spec"]["containers"][0]["image"].rpartition(":")[2])
 
 
 async def until(
