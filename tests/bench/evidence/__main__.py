@@ -16,6 +16,7 @@ from tests.bench.evidence import (
     detection,
     false_rollbacks,
     harm,
+    healthy,
     latencies,
     noise,
     promotions,
@@ -33,6 +34,9 @@ def _healthy(runs: int) -> Iterator[str]:
             for rate, volume, share in false_rollbacks.cells(name, runs)
         ]
         lines.append(_summed(f"errors alone, {name}", cells))
+    for name in healthy.CONFIGURATIONS:
+        cells = [(f"{volume:g} requests/s", share) for volume, share in healthy.cells(name, runs)]
+        lines.append(_summed(name, cells))
     yield rows(("asked for", "rolled back", "worst cell", "at most, 95 % sure"), lines)
 
 

@@ -5,16 +5,20 @@ A few minutes' worth of what `make bench-evidence` prints, with other numbers of
 seeds; `docs/evidence.md` has the long form and says what is promised.
 """
 
+import random
+
 import pytest
 
 from tests.bench.evidence import (
     detection,
     false_rollbacks,
     harm,
+    healthy,
     latencies,
     noise,
     promotions,
 )
+from tests.bench.evidence.healthy import Version
 from tests.bench.evidence.peers import ARGO, FLAGGER
 from tests.bench.evidence.table import Mean, Share, median
 
@@ -32,6 +36,22 @@ def test_healthy_versions_are_rolled_back_no_more_often_than_promised(name: str)
     assert wrong == []
     whole = Share(sum(s.hits for *_, s in found), sum(s.of for *_, s in found))
     assert not whole.beyond(PROMISED)
+
+
+@pytest.mark.parametrize("name", healthy.CONFIGURATIONS)
+def test_nor_are_those_of_which_everything_is_asked(name: str) -> None:
+    shares = [share for _, share in healthy.cells(name, 5)]
+    assert not Share(sum(share.hits for share in shares), 20).beyond(PROMISED)
+
+
+@pytest.mark.parametrize(
+    "canary",
+    [Version(bad=0.05), Version(shape=latencies.moved(0.1, 0.8)), Version(failing=0.7)],
+    ids=["errors", "latency", "readings"],
+)
+def test_and_each_part_of_everything_could_roll_them_back(canary: Version) -> None:
+    asked = healthy.CONFIGURATIONS["everything, default"]
+    assert healthy.rolled_back(random.Random(1), asked, 100.0, canary, Version())
 
 
 @pytest.mark.parametrize("name", noise.SCENARIOS)
