@@ -166,12 +166,27 @@ def _beside(theirs: Harm) -> str:
 
 
 def _cost(_: int) -> Iterator[str]:
-    yield "What one scrape costs"
-    for name, found in cost.figures().items():
-        with_verdict = (
-            f"with a verdict {found.step:.0f} us in a step, {found.bake:.0f} us in the bake"
-        )
-        yield f"{name}: {found.observe:.0f} us, {with_verdict}; state {found.size} bytes"
+    yield rows(
+        (
+            "asked for",
+            "scrape, us",
+            "with a verdict",
+            "in the bake",
+            "readings, us",
+            "state, bytes",
+        ),
+        [
+            (
+                name,
+                f"{found.observe:.0f}",
+                f"{found.step:.0f}",
+                f"{found.bake:.0f}",
+                f"{found.reading:.0f}" if found.reading else "-",
+                f"{found.size:,}",
+            )
+            for name, found in cost.figures().items()
+        ],
+    )
 
 
 PARTS: Final[dict[str, Callable[[int], Iterator[str]]]] = {
