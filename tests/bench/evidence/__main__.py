@@ -57,8 +57,8 @@ def _noisy(runs: int) -> Iterator[str]:
     lines = []
     for name in noise.SCENARIOS:
         share, phi = noise.false_rollbacks(name, runs)
-        lines.append((name, str(phi), str(share)))
-    yield rows(("scenario", "phi from history", "rolled back"), lines)
+        lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %"))
+    yield rows(("scenario", "phi from history", "rolled back", "at most, 95 % sure"), lines)
 
 
 def _delays(runs: int) -> Iterator[str]:
