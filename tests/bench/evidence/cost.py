@@ -2,8 +2,7 @@
 """What one scrape costs the judge, in microseconds of CPU, and how large its state is, in bytes.
 
 Nearly all scrapes fall into the dwell of a step or of the bake, so that is what is judged here. The
-goal is 100 microseconds, verdict included, and 4 KB with a histogram of four bounds and every limit
-set.
+goal is 100 microseconds, verdict included, and 4 KB, whatever a policy asks for.
 """
 
 import json
@@ -11,7 +10,8 @@ import math
 import random
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from controller.core.evidence.judge import (
     Evidence,
@@ -25,11 +25,73 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
+from controller.core.evidence.measures import Reading
+from controller.core.evidence.readings import read
+from tests.bench.evidence import healthy, latencies
 from tests.core.evidence.traffic import Traffic
 
-ROUNDS = 5000
-TIMES = 5
+ROUNDS: Final = 5000
+TIMES: Final = 5
 """The least of so many is told, since whatever else the machine does only adds to it."""
+
+BEGIN: Final = 1_790_000_000.123
+"""A time of today: shorter ones would make the state smaller than it is."""
+
+Scrape = tuple[Interval, Sequence[Reading]]
+"""What a scrape brings, and what is read beside it."""
+
+
+class Cost(NamedTuple):
+    """What one scrape costs.
+
+    Attributes:
+        observe: Microseconds of taking it in.
+        step: The same with the verdict of a step, whose dwell is not over.
+        bake: The same where a proof is asked for as well.
+        reading: Microseconds of taking in what every check and gauge reads; 0: there is none.
+        size: Bytes of the state.
+    """
+
+    observe: float
+    step: float
+    bake: float
+    reading: float
+    size: int
+
+
+class _Run(NamedTuple):
+    """Microseconds of each scrape, and of what is read at it; and the evidence at the end."""
+
+    taken: float
+    reading: float
+    evidence: Evidence
+
+
+def measure(settings: Settings, scrapes: Sequence[Scrape]) -> Cost:
+    """The least of several runs over the same traffic."""
+    gates = (None, Gate(dwell_seconds=math.inf), Gate(dwell_seconds=math.inf, proven=True))
+    runs = [[_run(settings, scrapes, gate) for _ in range(TIMES)] for gate in gates]
+    observe, step, bake = (min(run.taken for run in found) for found in runs)
+    reading = min(run.reading for found in runs for run in found)
+    written = runs[0][0].evidence.to_json()
+    return Cost(observe, step, bake, reading, len(json.dumps(written, separators=(",", ":"))))
+
+
+def _run(settings: Settings, scrapes: Sequence[Scrape], gate: Gate | None) -> _Run:
+    """With a verdict on each scrape where there is a gate."""
+    evidence, reading = weight_changed(start(settings), BEGIN), 0.0
+    began = time.process_time()
+    for interval, values in scrapes:
+        evidence = observe(evidence, settings, interval)
+        if values:
+            asked = time.process_time()
+            for one in values:
+                evidence = read(evidence, settings, one)
+            reading += time.process_time() - asked
+        if gate is not None:
+            judge(evidence, settings, evidence.last_at, gate=gate)
+    taken = time.process_time() - began - reading
+    return _Run(taken / len(scrapes) * 1e6, reading / len(scrapes) * 1e6, evidence)
 
 
 def timed(tally: Tally, slow: float) -> Tally:
@@ -40,59 +102,37 @@ def timed(tally: Tally, slow: float) -> Tally:
     return Tally(requests=total, errors=tally.errors, buckets=buckets)
 
 
-class Cost(NamedTuple):
-    """What one scrape costs.
-
-    Attributes:
-        observe: Microseconds of taking it in.
-        step: The same with the verdict of a step, whose dwell is not over.
-        bake: The same where a proof is asked for as well.
-        size: Bytes of the state.
-    """
-
-    observe: float
-    step: float
-    bake: float
-    size: int
-
-
-def measure(settings: Settings, *, histogram: bool) -> Cost:
-    """The least of several runs over the same traffic."""
-    source = random.Random(1)
-    intervals = [
-        Interval(
-            at=interval.at,
-            seconds=interval.seconds,
-            canary=timed(interval.canary, 0.02) if histogram else interval.canary,
-            stable=timed(interval.stable, 0.02) if histogram else interval.stable,
-        )
-        for interval in Traffic().intervals(source, ROUNDS)
-    ]
-    gates = (None, Gate(dwell_seconds=math.inf), Gate(dwell_seconds=math.inf, proven=True))
-    runs = [[_run(settings, intervals, gate) for _ in range(TIMES)] for gate in gates]
-    observe, step, bake = (min(taken for taken, _ in found) for found in runs)
-    _, evidence = runs[0][0]
-    size = len(json.dumps(evidence.to_json(), separators=(",", ":")))
-    return Cost(observe, step, bake, size)
-
-
-def _run(
-    settings: Settings, intervals: Sequence[Interval], gate: Gate | None
-) -> tuple[float, Evidence]:
-    """Microseconds of each scrape, judged where there is a gate; and the evidence at the end."""
-    evidence = weight_changed(start(settings), 0.0)
-    began = time.process_time()
-    for interval in intervals:
-        evidence = observe(evidence, settings, interval)
-        if gate is not None:
-            judge(evidence, settings, evidence.last_at, gate=gate)
-    return (time.process_time() - began) / len(intervals) * 1e6, evidence
-
-
 def figures() -> dict[str, Cost]:
-    """The same without and with everything that can be judged."""
+    """From errors alone to everything that a policy can ask for, read at every scrape."""
+    source = random.Random(1)
+    counted = list(Traffic().intervals(source, ROUNDS, BEGIN))
+    slower = [
+        Interval(
+            at=one.at,
+            seconds=one.seconds,
+            canary=timed(one.canary, 0.02),
+            stable=timed(one.stable, 0.02),
+        )
+        for one in counted
+    ]
     limits = Limits(max_error_rate=0.05, latency=((0.3, 0.05),))
     return {
-        "errors only": measure(Settings(), histogram=False),
-        "errors, latency and limits": measure(Settings(limits=limits), histogram=True),
+        "errors": measure(Settings(), [(one, ()) for one in counted]),
+        "errors, 4 bounds, 2 limits": measure(
+            Settings(limits=limits), [(one, ()) for one in slower]
+        ),
+        "everything": _everything(source),
     }
+
+
+def _everything(source: random.Random) -> Cost:
+    """15 bounds, four limits, four checks and ten gauges, all of them kept."""
+    limits = Limits(max_error_rate=0.05, latency=((0.1, 0.3), (0.25, 0.05), (0.5, 0.01)))
+    asked = healthy.everything(Settings(past=latencies.past(source, 100.0)))
+    version = healthy.Version()
+    scrapes: list[Scrape] = []
+    for number in range(1, ROUNDS + 1):
+        at = BEGIN + number * latencies.SCRAPE
+        interval = healthy.interval(source, at, (10.0, 90.0), version, version)
+        scrapes.append((interval, tuple(healthy.readings(source, asked, at, version))))
+    return measure(replace(asked, limits=limits), scrapes)

@@ -16,7 +16,7 @@ from typing import Final
 
 from controller.core.evidence import eprocess
 from controller.core.evidence.judge import Evidence, Settings, observe, start, weight_changed
-from tests.bench.evidence.table import mean
+from tests.bench.evidence.table import Mean
 from tests.core.evidence.traffic import Traffic
 
 SCRAPE: Final = 15.0
@@ -33,12 +33,17 @@ DEFAULT: Final = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One regression in one place; scrapes on average."""
+    """One regression in one place; scrapes on average, and of the bound at least so many."""
 
     traffic: Traffic
     bound: float
-    strict: float
-    default: float
+    strict: Mean
+    default: Mean
+
+    @property
+    def ratio(self) -> Mean:
+        """The strict process against the bound."""
+        return self.strict.over(self.bound)
 
     @property
     def told(self) -> bool:
@@ -93,11 +98,8 @@ def cells(runs: int, rates: tuple[float, ...] = RATES) -> Iterator[Cell]:
                 if least > MOST_SCRAPES / 4:
                     continue
                 source = random.Random(f"{volume} {share} {rate}")
-                yield Cell(
-                    traffic=traffic,
-                    bound=least,
-                    strict=mean([taken(source, STRICT, traffic, bare=True) for _ in range(runs)]),
-                    default=mean(
-                        [taken(source, DEFAULT, traffic, bare=False) for _ in range(runs)]
-                    ),
-                )
+                found = [
+                    Mean.of([taken(source, settings, traffic, bare=bare) for _ in range(runs)])
+                    for settings, bare in ((STRICT, True), (DEFAULT, False))
+                ]
+                yield Cell(traffic=traffic, bound=least, strict=found[0], default=found[1])

@@ -12,7 +12,7 @@ from typing import Final
 
 from controller.core.evidence.judge import Interval, Settings
 from tests.bench.evidence.peers import PEERS, Peer
-from tests.bench.evidence.table import mean
+from tests.bench.evidence.table import Mean, ratio
 from tests.core.evidence.traffic import Traffic, noticed
 
 OURS: Final = "Switchgear"
@@ -29,12 +29,14 @@ class Harm:
 
     Attributes:
         bad: Failed answers of the canary.
+        times: Of those so many times as many as by ours, on the same counts.
         seconds: Until it was taken away; the whole hour where it was not.
         caught: In which share of the runs it was.
     """
 
-    bad: float
-    seconds: float
+    bad: Mean
+    times: Mean
+    seconds: Mean
     caught: float
 
 
@@ -52,9 +54,10 @@ def compared(per_second: float, share: float, bad: float, runs: int) -> dict[str
             _tell(seen, peer.name, _by(peer, intervals), intervals)
     return {
         name: Harm(
-            bad=mean([one[0] for one in found]),
-            seconds=mean([one[1] for one in found]),
-            caught=mean([float(one[2]) for one in found]),
+            bad=Mean.of([one[0] for one in found]),
+            times=ratio([one[0] for one in found], [one[0] for one in seen[OURS]]),
+            seconds=Mean.of([one[1] for one in found]),
+            caught=sum(one[2] for one in found) / runs,
         )
         for name, found in seen.items()
     }

@@ -9,7 +9,7 @@ process without tolerance, which the specification's table has; *default* the wh
 import functools
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,7 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
-from tests.bench.evidence.table import mean
+from tests.bench.evidence.table import Mean
 from tests.core.evidence.traffic import around, binomial
 
 BOUNDS: Final = (
@@ -60,6 +60,8 @@ def _below(seconds: float) -> float:
     return 0.5 * math.erfc(-math.log(seconds / MEDIAN) / (SIGMA * math.sqrt(2)))
 
 
+USUAL: Final = scaled(1.0)
+
 REGRESSIONS: Final[dict[str, Callable[[], Shape]]] = {
     "all x1.1": functools.partial(scaled, 1.1),
     "all x1.25": functools.partial(scaled, 1.25),
@@ -87,6 +89,9 @@ SPECIFIED: Final[dict[tuple[float, float, str], float]] = {
 }
 """Seconds of the strict process in the specification's table: requests/s, share, regression."""
 
+SPECIFIED_RUNS: Final = 400
+"""So many runs each of them is the mean of."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
@@ -95,42 +100,40 @@ class Found:
     per_second: float
     share: float
     regression: str
-    strict: float
-    default: float
+    strict: Mean
+    default: Mean
     specified: float
+    runs: int
+
+    @property
+    def ratio(self) -> Mean:
+        """The strict process against the specified one, whose runs are taken to scatter as much."""
+        error = self.strict.error * math.sqrt(1 + self.runs / SPECIFIED_RUNS)
+        return Mean(self.strict.value, error).over(self.specified)
 
 
 def cells(runs: int) -> Iterator[Found]:
     """The table, each cell with its own seed."""
     for (per_second, share, name), specified in SPECIFIED.items():
         source = random.Random(f"{per_second} {share} {name}")
-        past = _buckets(_drawn(source, per_second * PAST_SECONDS, scaled(1.0)))
-        strict = Settings(latency_tolerance=1.0, cap_scrapes=1, latency_dispersion=1.0, past=past)
-        default = Settings(dispersion=1.0, latency_dispersion=1.0, cap_scrapes=2, past=past)
+        known = past(source, per_second)
+        strict = Settings(latency_tolerance=1.0, cap_scrapes=1, latency_dispersion=1.0, past=known)
+        default = Settings(dispersion=1.0, latency_dispersion=1.0, cap_scrapes=2, past=known)
         shape = REGRESSIONS[name]()
+        found = [
+            Mean.of([_taken(source, settings, per_second, share, shape, bare=bare)
+                     for _ in range(runs)])
+            for settings, bare in ((strict, True), (default, False))
+        ]  # fmt: skip
         yield Found(
             per_second=per_second,
             share=share,
             regression=name,
-            strict=mean([_taken(source, strict, per_second, share, shape, bare=True)
-                         for _ in range(runs)]),
-            default=mean([_taken(source, default, per_second, share, shape, bare=False)
-                          for _ in range(runs)]),
+            strict=found[0],
+            default=found[1],
             specified=specified,
-        )  # fmt: skip
-
-
-def false_rollbacks(per_second: float, share: float, runs: int, scrapes: int) -> int:
-    """Of so many healthy runs those that are rolled back by default."""
-    source = random.Random(f"healthy {per_second} {share}")
-    past = _buckets(_drawn(source, per_second * PAST_SECONDS, scaled(1.0)))
-    settings = Settings(dispersion=1.0, latency_dispersion=1.0, cap_scrapes=2, past=past)
-    shape = scaled(1.0)
-    took = (
-        _taken(source, settings, per_second, share, shape, bare=False, most=scrapes)
-        for _ in range(runs)
-    )
-    return sum(seconds <= scrapes * SCRAPE for seconds in took)
+            runs=runs,
+        )
 
 
 def _taken(
@@ -141,49 +144,43 @@ def _taken(
     shape: Shape,
     *,
     bare: bool,
-    most: int = MOST_SCRAPES,
 ) -> float:
     """Seconds until the evidence suffices; more than all of them if it never does."""
     evidence = weight_changed(start(settings), 0.0)
     each = per_second * SCRAPE
-    for number in range(1, most + 1):
+    for number in range(1, MOST_SCRAPES + 1):
         interval = Interval(
             at=number * SCRAPE,
             seconds=SCRAPE,
-            canary=_tally(source, each * share, shape),
-            stable=_tally(source, each * (1 - share), scaled(1.0)),
+            canary=tally(source, each * share, shape),
+            stable=tally(source, each * (1 - share), USUAL),
         )
         evidence = observe(evidence, settings, interval)
-        if _proven(evidence, settings) if bare else evidence.trip is not None:
+        if proven(evidence, settings) if bare else evidence.trip is not None:
             return number * SCRAPE
-    return (most + 1) * SCRAPE
+    return (MOST_SCRAPES + 1) * SCRAPE
 
 
-def _proven(evidence: Evidence, settings: Settings) -> bool:
+def proven(evidence: Evidence, settings: Settings) -> bool:
+    """Whether the bare latency process suffices for a rollback."""
     for check, process in zip(checks(settings, evidence), evidence.processes, strict=True):
         if check.kind is Kind.LATENCY:
             return eprocess.value(process) >= settings.log_needed
     return False
 
 
-def _tally(source: random.Random, mean_count: float, shape: Shape) -> Tally:
-    counts = _drawn(source, mean_count, shape)
-    return Tally(requests=sum(counts), buckets=_buckets(counts))
+def past(source: random.Random, per_second: float) -> tuple[tuple[float, int], ...]:
+    """Stable's histogram of an hour."""
+    return tally(source, per_second * PAST_SECONDS, USUAL).buckets
 
 
-def _drawn(source: random.Random, mean_count: float, shape: Shape) -> list[int]:
-    """Counts per cell: one binomial after the other, each of what is left."""
-    left, rest, counts = around(source, mean_count), 1.0, []
-    for part in shape:
-        hits = binomial(source, left, min(max(part / rest, 0.0), 1.0)) if rest > 1e-12 else left
-        counts.append(hits)
-        left, rest = left - hits, rest - part
-    return counts
+def tally(source: random.Random, mean_count: float, shape: Shape, bad: float = 0.0) -> Tally:
+    """What one track answers, of which so large a share fails, whatever it takes.
 
-
-def _buckets(counts: Sequence[int]) -> tuple[tuple[float, int], ...]:
-    total, found = 0, []
-    for bound, count in zip(BOUNDS, counts, strict=True):
-        total += count
-        found.append((bound, total))
-    return tuple(found)
+    The cells of a Poisson count are Poisson counts that do not depend on each other.
+    """
+    total, buckets = 0, []
+    for bound, part in zip(BOUNDS, shape, strict=True):
+        total += around(source, mean_count * part)
+        buckets.append((bound, total))
+    return Tally(requests=total, errors=binomial(source, total, bad), buckets=tuple(buckets))

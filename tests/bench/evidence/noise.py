@@ -16,7 +16,7 @@ from typing import Final
 from controller.core.evidence import calibration
 from controller.core.evidence.judge import Interval, Limits, Settings, Tally
 from controller.core.evidence.past import Past
-from tests.bench.evidence.table import Share
+from tests.bench.evidence.table import Mean, Share
 from tests.core.evidence.traffic import around, binomial, certified, noticed, tenth
 
 Count = tuple[int, int]
@@ -215,7 +215,7 @@ def _sum(steps: Sequence[Sequence[Count]], pods: range) -> Tally:
     return Tally(requests=sum(c[0] for c in counts), errors=sum(c[1] for c in counts))
 
 
-def false_rollbacks(name: str, runs: int, *, histories: int = 4) -> tuple[Share, float]:
+def false_rollbacks(name: str, runs: int, *, histories: int = 4) -> tuple[Share, Mean]:
     """The share of healthy runs that are rolled back, and the mean phi; by its own seed."""
     noise, fleet = SCENARIOS[name]
     hits, phis = 0, []
@@ -229,4 +229,4 @@ def false_rollbacks(name: str, runs: int, *, histories: int = 4) -> tuple[Share,
         hits += sum(
             noticed(settings, run, warm_up_seconds=COLD_SECONDS) is not None for run in found_runs
         )
-    return Share(hits, runs // histories * histories), sum(phis) / histories
+    return Share(hits, runs // histories * histories), Mean.of(phis)

@@ -26,7 +26,7 @@ from controller.core.evidence.judge import (
 )
 from controller.core.policy.model import AUTO_STEPS, DEFAULT_BUDGET
 from tests.bench.evidence import noise
-from tests.bench.evidence.table import Share, mean
+from tests.bench.evidence.table import Share
 from tests.core.evidence.traffic import Traffic, around, binomial
 
 BAKE_SHARE: Final = 0.95
@@ -201,8 +201,3 @@ def _rung(
         if found.outcome is not Outcome.HOLD:
             return evidence, at, bad, found.outcome is Outcome.PASS
     return evidence, at, bad, False
-
-
-def mean_seconds(found: list[Climb]) -> float:
-    """Of the ladders that came to an end."""
-    return mean([one.seconds for one in found])

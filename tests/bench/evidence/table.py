@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shares with their uncertainty, and tables of them."""
+"""Shares and means with their uncertainty, and tables of them."""
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,8 +24,8 @@ class Share:
 
     @property
     def error(self) -> float:
-        """Its standard error; where nothing was hit, that of a single hit."""
-        shown = max(self.hits, 1) / self.of
+        """Its standard error; where nothing or everything was hit, that of a single exception."""
+        shown = min(max(self.hits, 1), self.of - 1) / self.of
         return math.sqrt(shown * (1 - shown) / self.of) if self.of > 1 else 1.0
 
     @property
@@ -46,25 +47,60 @@ class Share:
 
     def __str__(self) -> str:
         """In percent, with the error."""
-        return f"{100 * self.value:.2f} ±{100 * self.error:.2f} %"
+        return f"{100 * self.value:.2f} ± {100 * self.error:.2f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean of independent runs, or what follows from such means, with its standard error."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Mean":
+        """The mean of these; of a single one the error is infinite.
+
+        Raises:
+            statistics.StatisticsError: There are none.
+        """
+        spread = statistics.stdev(values) if len(values) > 1 else math.inf
+        return cls(statistics.fmean(values), spread / math.sqrt(len(values)))
+
+    def over(self, divisor: float) -> "Mean":
+        """Both divided by a number that is known without error."""
+        return Mean(self.value / divisor, self.error / divisor)
+
+    def __str__(self) -> str:
+        """With as many decimals as the first digit of the error has, two at most."""
+        told = 0 < self.error < math.inf
+        places = min(max(-math.floor(math.log10(self.error)), 0), 2) if told else 0
+        return f"{self.value:z.{places}f} ± {self.error:.{places}f}"
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> Mean:
+    """Mean of one over mean of the other, where both were seen in the same runs.
+
+    The error is that of the delta method: what one ratio for all runs leaves of each of them.
+    """
+    most, least = statistics.fmean(over), statistics.fmean(under)
+    rest = [one - most / least * other for one, other in zip(over, under, strict=True)]
+    return Mean(most / least, Mean.of(rest).error / least)
+
+
+def median(cells: Iterable[Mean]) -> Mean:
+    """The middle one, or the mean of the two middle ones, with their own error.
+
+    Where cells lie near each other their median is more certain than any of them.
+    """
+    ordered = sorted(cells, key=lambda cell: cell.value)
+    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+    error = math.hypot(*(cell.error for cell in middle)) / len(middle)
+    return Mean(statistics.fmean(cell.value for cell in middle), error)
 
 
 def rows(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table as Markdown has it."""
     body = [f"| {' | '.join(line)} |" for line in lines]
     rule = "|" + "---|" * len(head)
-    return "\n".join((f"| {' | '.join(head)} |", rule, *body)) + "\n"
-
-
-def mean(values: Sequence[float]) -> float:
-    """Their mean; NaN of none."""
-    return math.fsum(values) / len(values) if values else math.nan
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle one, or the mean of the two middle ones; NaN of none."""
-    if not values:
-        return math.nan
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+    return "\n".join((f"| {' | '.join(head)} |", rule, *body))

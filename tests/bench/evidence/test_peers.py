@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The peers' rules, as their sources have them."""
 
+import math
+
 import pytest
 
 from tests.bench.evidence.peers import ARGO, ARGO_TIGHT, FLAGGER, Peer
-from tests.bench.evidence.table import Share, median
+from tests.bench.evidence.table import Mean, Share, median, ratio
 
 SCRAPE = 15.0
 GOOD, BAD, NONE = (1000, 1), (1000, 500), (0, 0)
@@ -40,5 +42,30 @@ def test_a_share_tells_how_sure_it_is() -> None:
     assert Share(10, 1000).upper == pytest.approx(0.0167, abs=5e-4)
     assert not Share(18, 1000).beyond(0.01)
     assert Share(25, 1000).beyond(0.01)
-    assert str(Share(10, 1000)) == "1.00 ±0.31 %"
-    assert median([3.0, 1.0, 2.0, 10.0]) == 2.5
+    assert str(Share(10, 1000)) == "1.00 ± 0.31 %"
+    assert str(Share(0, 200)) == "0.00 ± 0.50 %"
+    assert str(Share(200, 200)) == "100.00 ± 0.50 %"
+
+
+def test_so_does_a_mean() -> None:
+    found = Mean.of([10.0, 12.0, 14.0, 16.0])
+    assert (found.value, found.error) == pytest.approx((13.0, math.sqrt(20 / 3) / 2))
+    assert [str(one) for one in (found, found.over(10), found.over(0.1), Mean.of([5.0]))] == [
+        "13 ± 1", "1.3 ± 0.1", "130 ± 13", "5 ± inf",
+    ]  # fmt: skip
+    assert str(Mean.of([15.0, 15.0])) == "15 ± 0"
+
+
+def test_a_median_has_the_error_of_what_is_in_the_middle() -> None:
+    cells = [Mean(3.0, 0.4), Mean(1.0, 5.0), Mean(2.0, 0.3), Mean(10.0, 5.0)]
+    found = median(cells)
+    assert (found.value, found.error) == pytest.approx((2.5, 0.25))
+    assert median(cells[:3]) == Mean(2.0, 0.3)
+
+
+def test_a_ratio_over_the_same_runs_knows_that_they_are_the_same() -> None:
+    runs = [10.0, 20.0, 30.0]
+    assert ratio([2 * one for one in runs], runs) == Mean(2.0, 0.0)
+    apart = ratio([60.0, 40.0, 20.0], runs)
+    assert apart.value == pytest.approx(2.0)
+    assert apart.error > 1.0
