@@ -71,7 +71,9 @@ async def reload(card: Card, name: str, *, documents: Documents, clock: Clock, e
 
 def _taken(card: Card, found: "_Found") -> None:
     for intent in found.intents:
-        body = {**intent, "done": False, "words": "settled by looking after a restart"}
+        # The name of its writes stands in the intent's own record alone.
+        about = {key: value for key, value in intent.items() if key != "call"}
+        body = {**about, "done": False, "words": "settled by looking after a restart"}
         found.ledger.note("outcome", body)
     found.ledger.note("recovered", {"phase": found.memory.phase.value})
     card.memory = found.memory

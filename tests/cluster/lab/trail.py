@@ -58,8 +58,8 @@ class Trail:
     """Of the daemons."""
     since: str
     killed: str = ""
-    """The token of a daemon that the test killed, as `credential` has it. What it wrote last may
-    lack its record, which comes after a write toward safety; no record may lack its write."""
+    """The token of a daemon that the test killed or stopped for good, as `credential` has it. What
+    it wrote last may lack its record, or its number; no record may lack its write."""
 
     def events(self) -> list[Object]:
         """What the account asked the API server for, oldest first."""
