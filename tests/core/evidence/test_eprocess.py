@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
 
 from controller.core.evidence import eprocess
 
@@ -162,6 +165,57 @@ def test_no_run_is_so_long_that_a_number_overflows(steps: int, canary: int, stab
     for _ in range(60):
         process = eprocess.advance(process, bad, 1 / 256)
     assert eprocess.value(process) > value or steps * max(scores) > 1e6
+
+
+@given(
+    st.lists(st.floats(0, 1e139), min_size=8, max_size=8),
+    st.floats(-1e12, 1e12),
+    st.floats(-1e12, 0),
+    st.lists(st.floats(-1e7, 1e7), min_size=8, max_size=8),
+    st.floats(1 / 1024, 1 / 4),
+)
+def test_from_wherever_a_run_has_come_the_next_step_stays_within_the_numbers(
+    bets: list[float], scale: float, cash: float, scores: list[float], rate: float
+) -> None:
+    """So no run overflows, however long it is: a step adds e^300 at most to what may be 10^308."""
+    before = eprocess.Process(bets=tuple(bets), scale=scale, cash=cash)
+    after = eprocess.advance(before, eprocess.payout(scores, 1.0), rate)
+    assert all(math.isfinite(part) for part in (*after.bets, after.scale, after.cash))
+    most = max(after.bets)
+    assert eprocess.LEAST_UNIT <= most <= max(bets) + math.exp(eprocess.MOST_UNITS + 1)
+    assert math.isfinite(eprocess.value(after))
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable"),
+    [(0, 9), (1, 9), (100, 0), (100, 900)],
+    ids=["calm", "alike", "bad", "all"],
+)
+def test_ten_million_scrapes_by_what_each_of_them_changes(canary: int, stable: int) -> None:
+    """After two thousand alike each one more only takes the same part of all the money.
+
+    So what ten million leave is known, and it goes on from there as from any other place.
+    """
+    paid = eprocess.payout(relative((canary, 100), (stable, 900)), 1.0)
+    bad = eprocess.payout(relative((100, 100), (0, 900)), 1.0)
+    rate, near = 1 / 256, eprocess.fresh(len(eprocess.RATIOS))
+    for _ in range(2000):
+        near = eprocess.advance(near, paid, rate)
+    later = eprocess.advance(near, paid, rate)
+    assert bets(later) == pytest.approx(bets(near), abs=1e-6)
+    moved = 1e7 * (later.cash - near.cash)
+    far = structs.replace(near, scale=near.scale + moved, cash=near.cash + moved)
+    for step in (*[paid] * 20, *[bad] * 60):
+        near, far = (eprocess.advance(one, step, rate) for one in (near, far))
+        assert bets(far) == pytest.approx(bets(near), abs=1e-6)
+    assert eprocess.value(far) == pytest.approx(eprocess.value(near) + moved)
+    assert eprocess.value(far) > moved + 200
+
+
+def bets(process: eprocess.Process) -> list[float]:
+    """Logarithm of what is on each alternative, as a part of the reserve."""
+    known = [math.log(bet) if bet else -math.inf for bet in process.bets]
+    return [process.scale - process.cash + bet for bet in known]
 
 
 @pytest.mark.parametrize(
