@@ -54,7 +54,7 @@ WEIGHT_CHANGE_BET = 0.25
 """Share of the reserve that is bet anew at a weight change, where regressions tend to begin."""
 
 
-class Process(msgspec.Struct, frozen=True, kw_only=True):
+class Process(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One mixture.
 
     Attributes:

@@ -28,7 +28,7 @@ _TERMS: Final = tuple((math.log1p(-stake), stake) for stake in STAKES)
 """What an error of stable is worth where no bet is too large, and the stake."""
 
 
-class Excess(msgspec.Struct, frozen=True, kw_only=True):
+class Excess(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What has been seen of the difference at the present weight.
 
     Attributes:

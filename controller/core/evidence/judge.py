@@ -17,7 +17,6 @@ import msgspec
 from controller.core.evidence import checks, gates, readings, slower
 from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.gates import Gate
-from controller.core.evidence.measures import broken
 from controller.core.evidence.observe import observe
 from controller.core.evidence.reasons import Code, Reason, counted, percent, power, seconds
 from controller.core.evidence.settings import SATURATION, Limits, Settings, restart_rate
@@ -157,18 +156,9 @@ def judge(
             evidence, settings, gate, Outcome.FAIL, tuple(hard_trips),
             check=hard_trips[0].check, level=level, fast=True,
         )  # fmt: skip
-    trip = evidence.trip
-    if trip is not None:
-        found_bad = _verdict(
-            evidence, settings, gate, Outcome.FAIL, (_failure(trip, evidence, settings),),
-            check=trip.check, level=trip.log_evidence, fast=trip.fast,
-        )  # fmt: skip
-        if evidence.window.canary.requests or trip.words:
-            return found_bad
-        # It tripped while the weight was still settling: the figures are those of the trip.
-        canary, stable = _tripped(trip.canary, trip.bound), _tripped(trip.stable, trip.bound)
-        return msgspec.structs.replace(found_bad, canary=canary, stable=stable)
     named = checks.checks(settings, evidence)
+    if evidence.trip is not None:
+        return _failed(evidence.trip, named, evidence, settings, gate)
     found = [*_doubts(named, evidence, settings), *readings.doubts(evidence, settings)]
     found += [*_blind(evidence, settings, now - evidence.last_at, alone=alone), *unseen]
     found += [*readings.unread(evidence, settings, now, proven=gate.proven)]
@@ -220,13 +210,28 @@ def _verdict(
     )
 
 
-def _failure(trip: Trip, evidence: Evidence, settings: Settings) -> Reason:
-    if trip.words:
-        code = Code.SATURATED if trip.check == SATURATION else Code.CHECK_BROKEN
-        return _stated(trip, code, settings)
-    named = {check.name: check for check in checks.checks(settings, evidence)}
-    check = named.get(trip.check, Check(kind=Kind.ERRORS, weight=1.0))
-    check = replace(check, bound=trip.bound)
+def _failed(
+    trip: Trip, named: Sequence[Check], evidence: Evidence, settings: Settings, gate: Gate
+) -> Verdict:
+    """The verdict once the evidence has sufficed."""
+    errors = Check(kind=Kind.ERRORS, weight=1.0)
+    check = next((check for check in named if check.name == trip.check), errors)
+    if check.measured:
+        reason = _stated(trip, readings.broken(evidence, settings, trip.check), settings)
+    else:
+        reason = _failure(trip, replace(check, bound=trip.bound), settings)
+    found_bad = _verdict(
+        evidence, settings, gate, Outcome.FAIL, (reason,),
+        check=trip.check, level=trip.log_evidence, fast=trip.fast,
+    )  # fmt: skip
+    if evidence.window.canary.requests or check.measured:
+        return found_bad
+    # It tripped while the weight was still settling: the figures are those of the trip.
+    canary, stable = _tripped(trip.canary, trip.bound), _tripped(trip.stable, trip.bound)
+    return msgspec.structs.replace(found_bad, canary=canary, stable=stable)
+
+
+def _failure(trip: Trip, check: Check, settings: Settings) -> Reason:
     canary = counted(*trip.canary, check.what)
     stable = counted(*trip.stable, "")
     needed = math.log(settings.fast_evidence) if trip.fast else settings.log_needed
@@ -248,10 +253,11 @@ def _failure(trip: Trip, evidence: Evidence, settings: Settings) -> Reason:
     )
 
 
-def _stated(trip: Trip, code: Code, settings: Settings) -> Reason:
+def _stated(trip: Trip, words: str, settings: Settings) -> Reason:
     """A failure that no requests are counted for."""
     weight = f"{power(trip.log_evidence)} of {power(settings.log_needed)} needed"
-    return Reason(check=trip.check, code=code, message=f"{trip.words}; evidence {weight}")
+    code = Code.SATURATED if trip.check == SATURATION else Code.CHECK_BROKEN
+    return Reason(check=trip.check, code=code, message=f"{words}; evidence {weight}")
 
 
 def _doubts(named: Sequence[Check], evidence: Evidence, settings: Settings) -> Iterator[Reason]:
@@ -275,7 +281,7 @@ def _doubts(named: Sequence[Check], evidence: Evidence, settings: Settings) -> I
         stable = deciding.figures(window.stable) or (0, 0)
         told = f"canary {counted(*canary, deciding.what)} against stable {counted(*stable, '')}"
         if deciding.measured:
-            told = broken(evidence.noted, deciding.name)
+            told = readings.broken(evidence, settings, deciding.name)
         yield Reason(
             check=deciding.name,
             code=Code.EVIDENCE_AGAINST,

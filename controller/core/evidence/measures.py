@@ -11,7 +11,6 @@ composite: three to five readings in a row roll back, a single one never does.
 import enum
 import math
 import operator
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -153,33 +152,20 @@ class Reading:
     values: tuple[Value, ...]
 
 
-class Noted(msgspec.Struct, frozen=True, kw_only=True):
+class Noted(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The newest reading of one assertion or gauge.
 
     Attributes:
-        name: Of what.
         at: When it was read; -inf: never.
         canary: Value of the canary; None: there was none.
         stable: The same of stable.
         bad: Whether it was on the wrong side.
     """
 
-    name: str
     at: float = -math.inf
     canary: float | None = None
     stable: float | None = None
     bad: bool = False
-
-    @classmethod
-    def of(cls, value: Value, at: float, *, bad: bool) -> "Noted":
-        """The reading with as many digits as anybody reads, which keeps the accumulators small."""
-        return cls(
-            name=value.name,
-            at=round(at, 3),
-            canary=_short(value.canary),
-            stable=_short(value.stable),
-            bad=bad,
-        )
 
     @property
     def told(self) -> str:
@@ -192,19 +178,6 @@ def scores(*, bad: bool) -> tuple[float, ...]:
     if bad:
         return tuple(math.log(share / ASSUMED) for share in FAILING)
     return tuple(math.log((1 - share) / (1 - ASSUMED)) for share in FAILING)
-
-
-def broken(noted: Iterable[Noted], check: str) -> str:
-    """What of a check is on the wrong side, in words; all that was read if nothing is any more."""
-    everything = tuple(noted)
-    known = [one for one in everything if one.name == check]
-    known = known or [one for one in everything if not one.name.startswith(CHECK)]
-    told = [one for one in known if one.bad] or known
-    return "; ".join(f"{one.name}: {one.told}" for one in told)
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
 
 
 def _told(value: float | None) -> str:

@@ -10,7 +10,7 @@ import math
 
 from msgspec.structs import replace
 
-from controller.core.evidence import checks, eprocess, measures
+from controller.core.evidence import checks, eprocess
 from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.eprocess import Process
 from controller.core.evidence.safe import Timely
@@ -231,7 +231,6 @@ def _tripped(
         stable=stable or (0, 0),
         log_evidence=level,
         bound=seen.bound,
-        words=measures.broken(evidence.noted, check.name) if check.measured else "",
     )
 
 

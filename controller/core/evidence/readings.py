@@ -27,26 +27,27 @@ from controller.core.evidence.tally import UNREPORTED, Interval
 READ_SECONDS = 15.0
 """How often a value is asked for anew."""
 
-NEVER_READ = Noted(name="")
-
 
 def read(evidence: Evidence, settings: Settings, reading: Reading) -> Evidence:
     """The evidence after this reading; unchanged if it is older than what was read before.
 
-    Every reading is noted. One is bet on only if its window overlaps none that was bet on before,
-    so that one bad minute that is looked at ten times stays one bad minute.
+    Every reading is noted, until the evidence suffices: what was read then says why it did. One is
+    bet on only if its window overlaps none that was bet on before, so that one bad minute that is
+    looked at ten times stays one bad minute.
     """
-    known = {noted.name: noted for noted in evidence.noted}
+    if evidence.trip is not None:
+        return evidence
+    known = latest(evidence, settings)
     fresh: dict[str, bool | None] = {}
     for assertion in settings.assertions:
         noted, bad = _asserted(assertion, reading)
-        if noted is not None and reading.at > known.get(noted.name, NEVER_READ).at:
-            known[noted.name] = noted
-            fresh[noted.name] = None if _cold(evidence, assertion, reading) else bad
+        if noted is not None and reading.at > known[assertion.title].at:
+            known[assertion.title] = noted
+            fresh[assertion.title] = None if _cold(evidence, assertion, reading) else bad
     said = []
     for gauge, noted in _gauged(evidence, settings, reading):
-        if reading.at > known.get(noted.name, NEVER_READ).at:
-            known[noted.name] = noted
+        if reading.at > known[gauge.name].at:
+            known[gauge.name] = noted
             said += [] if gauge.shared(noted.canary, noted.stable) else [noted.bad]
     if said:
         fresh[SATURATION] = any(said)
@@ -60,7 +61,7 @@ def _asserted(assertion: Assertion, reading: Reading) -> tuple[Noted | None, boo
         if value.name != assertion.title:
             continue
         bad = value.canary is not None and not assertion.holds(value.canary)
-        noted = Noted.of(value, reading.at, bad=bad)
+        noted = Noted(at=reading.at, canary=value.canary, stable=value.stable, bad=bad)
         shared = value.stable is not None and not assertion.holds(value.stable)
         return noted, None if shared or value.canary is None else bad
     return None, None
@@ -90,7 +91,8 @@ def _gauged(
             continue
         bad = gauge.exhausted(value.canary, value.stable)
         bad = bad or gauge.shared(value.canary, value.stable)
-        yield gauge, Noted.of(value, reading.at, bad=bad)
+        noted = Noted(at=reading.at, canary=value.canary, stable=value.stable, bad=bad)
+        yield gauge, noted
 
 
 def _bet(
@@ -114,31 +116,30 @@ def _bet(
     grown = replace(evidence, processes=tuple(processes), trials=tuple(trials))
     grown = capped(grown, settings, settings.log_needed / LEAST_READINGS)
     silent = Interval(at=at, seconds=0.0, canary=UNREPORTED, stable=UNREPORTED)
-    return grown if grown.trip else replace(grown, trip=sufficed(grown, settings, silent))
+    return replace(grown, trip=sufficed(grown, settings, silent))
 
 
 def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """What was read last and is on the wrong side, without being proof."""
     if not evidence.noted:
         return
-    asserted = {item.title: item for item in settings.assertions}
-    gauges = {gauge.name: gauge for gauge in settings.gauges}
-    for noted in evidence.noted:
+    known = latest(evidence, settings)
+    for assertion in settings.assertions:
+        name, noted = assertion.title, known[assertion.title]
         if not noted.bad:
-            continue
-        assertion = asserted.get(noted.name)
-        if assertion is None:
-            gauge = gauges.get(noted.name)
-            also = gauge is not None and gauge.shared(noted.canary, noted.stable)
-            words = "runs out on both: a shared cause, waiting" if also else "runs out"
-            yield _reason(SATURATION, Code.SATURATED, noted, f"{noted.name} {words}")
             continue
         must = f"must be {assertion.comparison.value} {assertion.limit:g}"
         if noted.stable is not None and not assertion.holds(noted.stable):
             words = f"{must}, which stable breaks as well: a shared cause, waiting"
-            yield _reason(noted.name, Code.STABLE_VIOLATES_LIMIT, noted, words)
+            yield _reason(name, Code.STABLE_VIOLATES_LIMIT, noted, words)
         else:
-            yield _reason(noted.name, Code.CHECK_BROKEN, noted, f"{must}: not yet proven")
+            yield _reason(name, Code.CHECK_BROKEN, noted, f"{must}: not yet proven")
+    for gauge in settings.gauges:
+        noted = known[gauge.name]
+        if noted.bad:
+            also = gauge.shared(noted.canary, noted.stable)
+            words = "runs out on both: a shared cause, waiting" if also else "runs out"
+            yield _reason(SATURATION, Code.SATURATED, noted, f"{gauge.name} {words}")
 
 
 def _reason(check: str, code: Code, noted: Noted, words: str) -> Reason:
@@ -162,11 +163,11 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
     """
     if not (settings.assertions or settings.gauges):
         return
-    known = {noted.name: noted for noted in evidence.noted}
+    known = latest(evidence, settings)
     opened = evidence.window.at if evidence.window.at is not None else math.inf
     oldest = max(opened, now - 2 * READ_SECONDS - settings.max_age_seconds)
     for assertion in settings.assertions:
-        noted = known.get(assertion.title, NEVER_READ)
+        noted = known[assertion.title]
         if noted.canary is None or noted.at < oldest:
             yield Reason(
                 check=assertion.title,
@@ -193,5 +194,21 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
 
 def unmeasured(evidence: Evidence, settings: Settings) -> tuple[str, ...]:
     """The gauges that stable had before the run and the canary did not have in it."""
-    known = {noted.name for noted in evidence.noted if noted.canary is not None}
-    return tuple(gauge.name for gauge in settings.gauges if gauge.name not in known)
+    known = latest(evidence, settings)
+    return tuple(gauge.name for gauge in settings.gauges if known[gauge.name].canary is None)
+
+
+def latest(evidence: Evidence, settings: Settings) -> dict[str, Noted]:
+    """The newest reading of each assertion and gauge by its name."""
+    names = [item.title for item in settings.assertions]
+    names += [gauge.name for gauge in settings.gauges]
+    return dict(zip(names, evidence.noted, strict=True))
+
+
+def broken(evidence: Evidence, settings: Settings, check: str) -> str:
+    """What of a check is on the wrong side, in words; all that was read if nothing is any more."""
+    known = latest(evidence, settings)
+    names = [gauge.name for gauge in settings.gauges] if check == SATURATION else [check]
+    read = {name: known[name] for name in names if math.isfinite(known[name].at)}
+    told = {name: noted for name, noted in read.items() if noted.bad} or read
+    return "; ".join(f"{name}: {noted.told}" for name, noted in told.items())

@@ -36,7 +36,7 @@ MOST_OPEN: Final = 12
 """So many intervals of the canary wait for stable; what is older may be of another time of day."""
 
 
-class Proof(msgspec.Struct, frozen=True, kw_only=True):
+class Proof(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What has been seen in favour of the canary; begins anew where its promise begins anew.
 
     Attributes:
@@ -93,7 +93,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         return _bound(self.sums, self.requests, beta, _TERMS)
 
 
-class Timely(msgspec.Struct, frozen=True, kw_only=True):
+class Timely(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The same about one latency limit, which is not compared with stable.
 
     Attributes:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The accumulators of one run: everything the judge remembers, in at most 4 KB.
 
-They stand in the run document, whose canonical JSON knows no floats: numbers that are not whole are
-written as the shortest text that reads back to the same bits, so that a restart changes no verdict.
+They stand in the run document, whose canonical JSON knows no floats: figures that are not whole are
+written bit by bit, so that a restart changes no verdict and no figure is longer than another. What
+one belongs to is told by its place, in the order of the fields and of the settings of the run.
 """
 
+import base64
+import itertools
 import math
+import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,14 +24,15 @@ from controller.core.evidence.safe import NOTHING, Proof, Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import Tally
 
-FORMAT = 4
-"""Version of the written form; a reader refuses what it does not know."""
+FORMAT = 5
+"""Version of the written form; a reader refuses what it does not know. It is another one as soon as
+a field is added, moved or taken away, here or in what stands in the fields."""
 
 NEVER = -math.inf
 """The time of something that has not happened."""
 
 
-class Window(msgspec.Struct, frozen=True, kw_only=True):
+class Window(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What was seen at the present weight, and nothing from before.
 
     Attributes:
@@ -44,19 +48,17 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     stable: Tally = msgspec.field(default_factory=Tally)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trip:
+class Trip(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The moment in which the evidence sufficed, with the figures it sufficed on.
 
     Attributes:
         check: Name of the deciding check.
         fast: Whether the fast trip decided.
         at: Scrape time of the interval.
-        canary: (bad, requests) of the canary.
-        stable: (bad, requests) of stable.
+        canary: (bad, requests) of the canary; zeros where it is not about requests.
+        stable: The same of stable.
         log_evidence: Natural logarithm of the evidence then.
         bound: Bucket bound in seconds that the figures are about; 0 where they are about errors.
-        words: What was read, where it is not about requests; then there are no figures.
     """
 
     check: str
@@ -66,7 +68,6 @@ class Trip:
     stable: tuple[int, int]
     log_evidence: float
     bound: float = 0.0
-    words: str = ""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +91,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         proof: In favour of the canary, at the present weight.
         timely: The same for each latency limit, as soon as it is known which bounds there are.
         excess: By how much the canary is worse at least, at the present weight.
-        noted: The newest reading of each assertion and gauge.
+        noted: The newest reading of each assertion, and then of each gauge.
         trials: When each check on what is measured beside requests was last bet on.
     """
 
@@ -114,32 +115,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     trials: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Only whole numbers, strings, lists and objects."""
-        return {
-            "v": FORMAT,
-            "fast": _process(self.fast),
-            "processes": [_process(process) for process in self.processes],
-            "bounds": [repr(bound) for bound in self.bounds],
-            "limitBounds": [repr(bound) for bound in self.limit_bounds],
-            "past": list(self.past),
-            "level": repr(self.level),
-            "window": {
-                "at": "" if self.window.at is None else repr(self.window.at),
-                "seconds": repr(self.window.seconds),
-                "canary": _tally(self.window.canary),
-                "stable": _tally(self.window.stable),
-            },
-            "recent": [repr(figure) for figure in self.recent],
-            "times": [
-                repr(at) for at in (self.last_at, self.canary_at, self.stable_at, self.warm_until)
-            ],
-            "trip": [] if self.trip is None else _trip(self.trip),
-            "proof": _proof(self.proof),
-            "timely": [_timely(known) for known in self.timely],
-            "excess": [repr(figure) for figure in (*self.excess.sums, *self.excess.owed)],
-            "noted": [_noted(noted) for noted in self.noted],
-            "trials": [repr(at) for at in self.trials],
-        }
+        """Everything but floats, of which canonical JSON knows none."""
+        return {"v": FORMAT, "fields": _written(self)}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> "Evidence":
@@ -151,8 +128,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         if told.get("v") != FORMAT:
             raise ValueError(f"evidence of version {told.get('v')!r} cannot be read")
         try:
-            return _read(told)
-        except (KeyError, TypeError, IndexError) as error:
+            fields = zip(cls.__struct_fields__, _read(told["fields"]), strict=True)
+            return msgspec.convert(dict(fields), cls)
+        except (KeyError, TypeError, ValueError, struct.error) as error:
             raise ValueError(f"evidence is damaged: {error!r}") from error
 
 
@@ -171,6 +149,7 @@ def start(settings: Settings) -> Evidence:
     return Evidence(
         fast=eprocess.fresh(len(eprocess.RATIOS)),
         processes=tuple(processes),
+        noted=(Noted(),) * (len(settings.assertions) + len(settings.gauges)),
         trials=(NEVER,) * measured,
     )
 
@@ -211,126 +190,42 @@ def floored(limit: float) -> float:
     return max(limit, 1e-5)
 
 
-def _process(process: Process) -> list[str]:
-    return [repr(process.scale), repr(process.cash), *(repr(bet) for bet in process.bets)]
+def _written(part: Any) -> Any:
+    """What has parts as a list of them, in which neighbouring figures are one text of their bits.
+
+    Rows are written column by column: of the buckets one column is figures and the other counts.
+    """
+    if isinstance(part, str):
+        return {"text": part}
+    if isinstance(part, tuple) and part and isinstance(part[0], tuple):
+        return {"columns": [_written(column) for column in zip(*part, strict=True)]}
+    if isinstance(part, msgspec.Struct):
+        part = msgspec.structs.astuple(part)
+    if not isinstance(part, tuple):
+        return part
+    told: list[Any] = []
+    for figures, items in itertools.groupby(part, lambda item: isinstance(item, float)):
+        some = tuple(items)
+        told += [_bits(some)] if figures else map(_written, some)
+    return told
 
 
-def _proof(proof: Proof) -> list[str]:
-    return [*map(str, proof.open), repr(proof.requests), *(repr(known) for known in proof.sums)]
+def _read(told: Any) -> Any:
+    """The parts that `_written` made a list of, in lists."""
+    if isinstance(told, dict):
+        return told["text"] if "text" in told else [*zip(*_read(told["columns"]), strict=True)]
+    if not isinstance(told, list):
+        return told
+    parts: list[Any] = []
+    for item in told:
+        parts += _figures(item) if isinstance(item, str) else [_read(item)]
+    return parts
 
 
-def _timely(known: Timely) -> list[str]:
-    return [repr(known.seconds), repr(known.slow), repr(known.requests)]
+def _bits(figures: tuple[float, ...]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(figures)}d", *figures)).decode()
 
 
-def _tally(tally: Tally) -> list[Any]:
-    buckets = [[repr(bound), count] for bound, count in tally.buckets]
-    return [tally.requests, tally.errors, int(tally.reported), buckets]
-
-
-def _trip(trip: Trip) -> list[Any]:
-    return [
-        trip.check,
-        int(trip.fast),
-        repr(trip.at),
-        list(trip.canary),
-        list(trip.stable),
-        repr(trip.log_evidence),
-        repr(trip.bound),
-        trip.words,
-    ]
-
-
-def _noted(noted: Noted) -> list[Any]:
-    values = ["" if value is None else repr(value) for value in (noted.canary, noted.stable)]
-    return [noted.name, repr(noted.at), *values, int(noted.bad)]
-
-
-def _read(told: Mapping[str, Any]) -> Evidence:
-    window = told["window"]
-    last_at, canary_at, stable_at, warm_until = (float(at) for at in told["times"])
-    recent = tuple(float(figure) for figure in told["recent"])
-    return Evidence(
-        fast=_read_process(told["fast"]),
-        processes=tuple(_read_process(process) for process in told["processes"]),
-        bounds=tuple(float(bound) for bound in told["bounds"]),
-        limit_bounds=tuple(float(bound) for bound in told["limitBounds"]),
-        past=tuple(int(count) for count in told["past"]),
-        level=float(told["level"]),
-        window=Window(
-            at=float(window["at"]) if window["at"] else None,
-            seconds=float(window["seconds"]),
-            canary=_read_tally(window["canary"]),
-            stable=_read_tally(window["stable"]),
-        ),
-        recent=(recent[0], recent[1], recent[2], recent[3]),
-        last_at=last_at,
-        canary_at=canary_at,
-        stable_at=stable_at,
-        warm_until=warm_until,
-        trip=_read_trip(told["trip"]),
-        proof=_read_proof(told["proof"]),
-        timely=tuple(_read_timely(known) for known in told["timely"]),
-        excess=Excess(
-            sums=tuple(float(figure) for figure in told["excess"][: len(NONE.sums)]),
-            owed=tuple(float(figure) for figure in told["excess"][len(NONE.sums) :]),
-        ),
-        noted=tuple(_read_noted(noted) for noted in told["noted"]),
-        trials=tuple(float(at) for at in told["trials"]),
-    )
-
-
-def _read_process(told: list[str]) -> Process:
-    scale, cash, *bets = (float(figure) for figure in told)
-    return Process(bets=tuple(bets), scale=scale, cash=cash)
-
-
-def _read_proof(told: list[str]) -> Proof:
-    bad, total, waited, requests, *sums = told
-    return Proof(
-        sums=tuple(float(known) for known in sums),
-        requests=float(requests),
-        open=(int(bad), int(total), int(waited)),
-    )
-
-
-def _read_timely(told: list[str]) -> Timely:
-    seconds, slow, requests = (float(figure) for figure in told)
-    return Timely(seconds=seconds, slow=slow, requests=requests)
-
-
-def _read_tally(told: list[Any]) -> Tally:
-    requests, errors, reported, buckets = told
-    return Tally(
-        requests=int(requests),
-        errors=int(errors),
-        reported=bool(reported),
-        buckets=tuple((float(bound), int(count)) for bound, count in buckets),
-    )
-
-
-def _read_trip(told: list[Any]) -> Trip | None:
-    if not told:
-        return None
-    check, fast, at, canary, stable, log_evidence, bound, words = told
-    return Trip(
-        check=str(check),
-        fast=bool(fast),
-        at=float(at),
-        canary=(int(canary[0]), int(canary[1])),
-        stable=(int(stable[0]), int(stable[1])),
-        log_evidence=float(log_evidence),
-        bound=float(bound),
-        words=str(words),
-    )
-
-
-def _read_noted(told: list[Any]) -> Noted:
-    name, at, canary, stable, bad = told
-    return Noted(
-        name=str(name),
-        at=float(at),
-        canary=float(canary) if canary else None,
-        stable=float(stable) if stable else None,
-        bad=bool(bad),
-    )
+def _figures(bits: str) -> tuple[float, ...]:
+    packed = base64.b64decode(bits, validate=True)
+    return struct.unpack(f"<{len(packed) // 8}d", packed)

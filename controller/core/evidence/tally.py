@@ -10,7 +10,7 @@ import msgspec
 INFINITE = float("inf")
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True):
+class Tally(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Counts of one track over some time.
 
     Attributes:

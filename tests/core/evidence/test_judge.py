@@ -377,9 +377,12 @@ def test_the_evidence_is_small_and_survives_being_written_down() -> None:
 
 def test_what_is_no_evidence_is_refused() -> None:
     told = start(Settings()).to_json()
-    for damaged in ({}, {**told, "v": 99}, {**told, "times": []}, {**told, "window": {}}):
-        with pytest.raises(ValueError, match=r"evidence|unpack"):
-            Evidence.from_json(damaged)
+    *fields, last = told["fields"]
+    wrong = (fields, [*fields, last, 1], [*fields, "?"], [*fields, {}], [*fields, 1])
+    broken = [{**told, "fields": known} for known in wrong]
+    for one in ({}, {**told, "v": 99}, {"v": told["v"]}, *broken):
+        with pytest.raises(ValueError, match="evidence"):
+            Evidence.from_json(one)
 
 
 def test_a_limit_near_one_has_an_alternative() -> None:
