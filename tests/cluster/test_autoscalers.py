@@ -161,7 +161,7 @@ async def test_on_memory_pods_beside_the_deployment_run_away(
     """
     shop = app()
     await shop.start(env=ENV, replicas=4)
-    await shop.create("horizontalpodautoscalers", autoscaler(shop.name, MEMORY, 4, 12))
+    await shop.create("horizontalpodautoscalers", autoscaler(shop.name, MEMORY, 4, 20))
     await _measured(shop, 4)
     assert await _replicas(shop) == 4
     beside = deployment(shop.name, version="v2", env=ENV, replicas=4)
@@ -177,7 +177,7 @@ async def test_on_memory_pods_beside_the_deployment_run_away(
         now = await _replicas(shop)
         if now not in seen:
             seen.append(now)
-        return now == 12
+        return now == 20
 
     await until(run_away, 120.0, "as many as the autoscaler may start")
     assert seen == sorted(seen)

@@ -20,20 +20,8 @@ POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
 pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
 
 
-CASES = [
-    pytest.param(
-        plane,
-        pods,
-        id=f"{plane}-{pods}",
-        marks=pytest.mark.deep if (plane, pods) == ("traefik", "drains") else (),
-    )
-    for plane in scenes.PLANES
-    for pods in scenes.DRAINS
-]
-"""Deep is what a drained node tries each time as well: pods that drain, behind Traefik."""
-
-
-@pytest.mark.parametrize(("plane", "pods"), CASES)
+@pytest.mark.parametrize("pods", scenes.DRAINS)
+@pytest.mark.parametrize("plane", scenes.PLANES)
 async def test_a_good_version_is_promoted_without_one_failed_request(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App], *, plane: str, pods: str
 ) -> None:
@@ -64,6 +52,9 @@ async def test_a_bad_version_is_held_and_only_its_own_answers_were_bad(
     await shop.deploy("v2", {"ERROR_RATE": "0.5"})
     state = await scene.ended("rolled-back")
     assert state["phase"] == "Held"
+    journal = await records.journal(lab.api, scene.space.system)
+    decided = [one["body"] for one in journal if one["kind"] == "decision"]
+    assert max(body["weight_bp"] for body in decided) == 500, "no share beyond the first step's"
     await load.until_answered(100)
     assert load.failures == {}
     # Nobody but those who were sent to the canary met an error.
