@@ -20,7 +20,7 @@ CLUSTERS ?= 4
 REALTIME := tests/demo tests/process tests/metrics/shapes
 
 # Anything here, e.g. make test DEEP=1, has every matrix of tests run whole. Else each commit plays
-# another sixth of the long ones.
+# a sixth of the long ones, drawn by its hash.
 DEEP ?=
 SOME := $(if $(DEEP),,--some)
 

@@ -23,7 +23,7 @@ settings.register_profile(
 settings.load_profile("house")
 
 DEEP_PARTS = 6
-"""Of the long matrices each commit plays one part, the next one another."""
+"""Of the long matrices each commit plays one part, drawn by its hash."""
 
 UNTESTED = "NOT TESTED ON A REAL CONTROL PLANE: "
 

@@ -183,7 +183,8 @@ class Route:
     @property
     def finest(self) -> int:
         """The largest weight of any rule as the team wrote it, without what they have in common."""
-        found = self.original or self.backends
+        written = {backend.rule for backend in self.original}
+        found = [*self.original, *(one for one in self.backends if one.rule not in written)]
         rules = [[b.weight for b in found if b.rule == rule] for rule in {b.rule for b in found}]
         return max((weight_of(one) // scale(rule) for rule in rules for one in rule), default=0)
 

@@ -3,16 +3,19 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from controller.core import errors
 from controller.core.evidence import calibration
-from controller.core.lifecycle import endpoints, tracks
-from controller.core.lifecycle.memory import Memory
-from controller.core.lifecycle.table import RESTING, SERVED
+from controller.core.lifecycle import endpoints, tracks, trial
+from controller.core.lifecycle.memory import Memory, Run
+from controller.core.lifecycle.table import RESTING, SERVED, Phase
 from controller.core.observation import Pod
+from controller.core.policy import caps
+from controller.core.values import TargetRef
 from controller.engine.desk import Card
 from controller.engine.feed import Feed
 from controller.engine.measurer import Measurer
@@ -27,11 +30,19 @@ PODS_SECONDS: Final = 1.0
 """Longest that a tick waits for pods: the evidence it has may be all it needs to go back."""
 
 ENDPOINTS_SECONDS: Final = 5.0
-"""Longest that it waits for where the Services lead. In those phases nothing goes on without an
-answer, and going back is a write to the same API server.
-"""
+"""Longest that an answer is waited for that says where the Services lead; no tick waits for it."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Look:
+    """Where a run's Services led in this phase, when that was last answered."""
+
+    run: str
+    phase: Phase
+    found: Mapping[str, frozenset[str]] | None = None
+    reading: asyncio.Task[None] | None = None
 
 
 class Asker:
@@ -43,8 +54,9 @@ class Asker:
         self._clock = clock
         self._feed = feed
         self._measurer = measurer
+        self._looks: dict[TargetRef, _Look] = {}
 
-    async def before_run(self, card: Card) -> None:
+    async def before_run(self, card: Card, ceilings: caps.Ceilings) -> None:
         """What is asked once per run, before anything is touched."""
         now = self._clock.monotonic()
         if card.preflight is None or now - card.preflight_at > PREFLIGHT_SECONDS:
@@ -59,7 +71,9 @@ class Asker:
             if isinstance(policy, tuple):
                 return  # It is refused for its problems, before anybody would be judged.
             names = [service.name for service in self._cluster.view(card.target).services]
-            found = await self._feed.calibration(tracks.stable_of(run, names), run, policy)
+            found = await self._feed.calibration(
+                tracks.stable_of(run, names), trial.rehearsed(run, policy, ceilings)
+            )
             gauges = await self._measurer.past(run)
             card.calibration = calibration.watching(found, gauges)
 
@@ -79,17 +93,31 @@ class Asker:
             log.warning("pods not read in time", target=str(run.target))
         return None
 
-    async def led(self, memory: Memory) -> Mapping[str, frozenset[str]] | None:
-        """Where the Services lead, when pods go as soon as they have followed."""
-        run = memory.run
-        if not endpoints.asked(run, memory.phase):
+    def led(self, memory: Memory) -> Mapping[str, frozenset[str]] | None:
+        """Where the Services led when that was last read in this phase; it is read again meanwhile.
+
+        Read beside the tick, which may have to go back at once. An answer from before the latest
+        write shows the Services further behind than they are, and never further on.
+        """
+        run, phase = memory.run, memory.phase
+        if not endpoints.asked(run, phase):
+            self._looks.pop(run.target, None)
             return None
+        look = self._looks.get(run.target)
+        if look is None or (look.run, look.phase) != (run.name, phase):
+            look = self._looks[run.target] = _Look(run=run.name, phase=phase)
+        if look.reading is None or look.reading.done():
+            look.reading = asyncio.create_task(self._read(look, run))
+        return look.found
+
+    async def _read(self, look: _Look, run: Run) -> None:
+        names = [pin.service for pin in run.pins]
+        found = None
         try:
             async with asyncio.timeout(ENDPOINTS_SECONDS):
-                names = [pin.service for pin in run.pins]
-                return await self._cluster.read_endpoints(run.target.namespace, names)
+                found = await self._cluster.read_endpoints(run.target.namespace, names)
         except errors.SwitchgearError as error:
             log.warning("endpoints not read", target=str(run.target), why=error.diagnostics())
         except TimeoutError:
             log.warning("endpoints not read in time", target=str(run.target))
-        return None
+        look.found = found

@@ -16,14 +16,13 @@ import structlog
 from controller.core import errors
 from controller.core.evidence import calibration, past, replay
 from controller.core.evidence.calibration import Calibration
+from controller.core.evidence.replay import Planned
 from controller.core.evidence.samples import difference
 from controller.core.evidence.scraped import Jobs
 from controller.core.evidence.series import Cursor, TrackKey, TrackSeries
 from controller.core.evidence.tally import Interval
-from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.tracks import Tracks, tracks_of
-from controller.core.policy.model import Policy
 from controller.core.values import TargetRef
 from controller.engine.meters import Meters
 from controller.engine.tail import Tail
@@ -38,6 +37,11 @@ LATENCY_SECONDS: Final = 3600.0
 
 USUAL_SECONDS: Final = 5.0
 """Between two scrapes, until a run's own samples say it."""
+
+REPLAY_SECONDS: Final = 30.0
+"""Longest that a run waits for its replay, and for those of others before it. A tick is held up by
+it that has touched nothing yet; who has no turn is judged with the cautious default.
+"""
 
 LOOKS_PER_SCRAPE: Final = 5
 """While a scrape is overdue; before it is due nothing new can be found."""
@@ -250,6 +254,8 @@ class Feed:
         follower.laggard = min(stamps, default=None)
         if follower.opened and newest is not None and newest == follower.scraped_at:
             return  # Most looks fall between two scrapes; differencing again would find nothing.
+        if newest is None and follower.tail is not None:
+            return  # A store that has just started shows nothing yet of what was scraped before.
         newborn = follower.tracks.newborn
         if newborn:  # A gateway's jobs say nothing of pods.
             follower.jobs = Jobs.of(canary, stable)
@@ -270,8 +276,13 @@ class Feed:
         for problem in found.problems:
             log.info("odd samples", target=str(follower.target), problem=problem)
 
-    async def calibration(self, keys: Iterable[TrackKey], run: Run, policy: Policy) -> Calibration:
-        """What stable's history says to the judge of a run; the cautious default without one."""
+    async def calibration(
+        self, keys: Iterable[TrackKey], planned: Callable[[float], Planned]
+    ) -> Calibration:
+        """What stable's history says to the judge of a run; the cautious default without one.
+
+        `planned` is the run, by the seconds between two scrapes.
+        """
         for key in keys:
             try:
                 batch = await self._metrics.history(key, HISTORY_SECONDS)
@@ -279,13 +290,13 @@ class Feed:
                 return calibration.unknown(error.message)
             found = batch.series.get(key)
             if found is not None and found.requests:
-                return await self._calibrated(key, found, run, policy)
+                return await self._calibrated(key, found, planned)
         return calibration.unknown("stable has no history")
 
     async def _calibrated(
-        self, key: TrackKey, stable: TrackSeries, run: Run, policy: Policy
+        self, key: TrackKey, stable: TrackSeries, planned: Callable[[float], Planned]
     ) -> Calibration:
-        """Measured and replayed, with other work let through between two replays."""
+        """Measured and replayed, with other work let through all the time."""
         timed: TrackSeries | None = None
         try:
             batch = await self._metrics.latency_history(key, LATENCY_SECONDS)
@@ -293,17 +304,20 @@ class Feed:
         except errors.MetricsUnavailable as error:
             log.warning("no history of latency", key=str(key), why=error.diagnostics())
         known = past.read(stable, timed)
-        planned = trial.rehearsed(run, policy, known.gap)
-        replays = replay.certified(calibration.of(known, planned.seconds), known, planned)
-        # One run's at a time: nobody waits for more than a single replay, however many begin.
-        async with self._replaying:
-            while True:
-                try:
-                    next(replays)
-                except StopIteration as ended:
-                    found: Calibration = ended.value
-                    return found
-                await self._clock.sleep(0)
+        run = planned(known.gap)
+        replays = replay.certified(calibration.of(known, run.seconds), known, run)
+        try:
+            # One run's at a time: other work waits for a part of one replay, however many begin.
+            async with asyncio.timeout(REPLAY_SECONDS), self._replaying:
+                while True:
+                    try:
+                        next(replays)
+                    except StopIteration as ended:
+                        found: Calibration = ended.value
+                        return found
+                    await self._clock.sleep(0)
+        except TimeoutError:
+            return calibration.unknown(f"no replay of its past within {REPLAY_SECONDS:g} s")
 
 
 def _resume(

@@ -72,6 +72,10 @@ class Observer:
         self._measurer = measurer
         self._bounds = bounds
 
+    def ceilings(self, namespace: str) -> caps.Ceilings:
+        """The caps of the cluster and of a namespace."""
+        return self._bounds.ceilings(namespace)
+
     def situation(
         self,
         *,

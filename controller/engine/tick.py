@@ -108,9 +108,9 @@ class Ticker:
         if card.memory.phase in UNTOUCHED | {Phase.HELD}:
             card.memory = policy_kept(card.memory, view)
         if card.memory.phase is Phase.CHECKING or _refused(card.memory):
-            await self._asker.before_run(card)
+            await self._asker.before_run(card, self._observer.ceilings(target.namespace))
         rolled = await self._asker.rolled(card.memory)
-        led = await self._asker.led(card.memory)
+        led = self._asker.led(card.memory)
         situation = replace(self._situation(card, view), rolled=rolled, led=led)
         return await self._run(card, situation, card.memory)
 

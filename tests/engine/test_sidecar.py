@@ -4,7 +4,6 @@
 The whole stories, with two targets in one namespace, each with a controller of its own.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -44,26 +43,6 @@ def play(story: Callable[[World], Coroutine[Any, Any, None]]) -> None:
 def _adopted(world: World, name: str) -> bool:
     found = world.get("deployments", "shop", name)["metadata"]["annotations"]
     return "switchgear.dev/managed" in found
-
-
-def test_the_central_controller_leaves_to_the_sidecar_what_says_so() -> None:
-    """Two would steer one Deployment, each undoing what the other one does."""
-
-    async def story(world: World) -> None:
-        notes = {**POLICY, "switchgear.dev/shape": "sidecar"}
-        await world.shop(name="till", rate=40.0, annotations=notes)
-        central = House(world)
-        await central.start()
-        await central.until(lambda: _adopted(world, "checkout"), within=30)
-        await asyncio.sleep(30)
-        assert not _adopted(world, "till")
-        own = sidecar(world, "till")
-        await own.start()
-        await own.until(lambda: _adopted(world, "till"), within=30)
-        for item in (central, own):
-            await item.stop()
-
-    play(story)
 
 
 @pytest.mark.slow

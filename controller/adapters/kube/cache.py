@@ -103,7 +103,7 @@ class Cache:
             "HTTPRoute": Store(routes.parse_http_route),
             "GRPCRoute": Store(routes.parse_grpc_route),
         }
-        self.by_deployment = Deployments(alone=only is not None)
+        self.by_deployment = Deployments()
         self.by_service = Services()
         self.by_route = Routes()
         self.endpoints = Slices()

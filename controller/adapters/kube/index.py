@@ -13,7 +13,6 @@ from controller.adapters.kube.pods import Slice
 from controller.adapters.kube.routes import RouteSeen
 from controller.adapters.kube.store import Key
 from controller.core.observation import Deployment, Pairs, Service
-from controller.core.policy.keys import SIDECAR
 from controller.core.values import TargetRef, canary_name
 
 K = TypeVar("K")
@@ -63,9 +62,7 @@ Pair = tuple[str, str, str]
 class Deployments:
     """Deployments by uid and by the labels of their pods, and which of them are targets."""
 
-    def __init__(self, *, alone: bool) -> None:
-        """`alone` says that we are the sidecar of one; the central controller leaves those be."""
-        self._alone = alone
+    def __init__(self) -> None:
         self.targets: dict[TargetRef, None] = {}
         self._by_uid: dict[str, Key] = {}
         self._by_label: Multimap[Pair, str] = Multimap()
@@ -79,8 +76,7 @@ class Deployments:
                 self._by_label.discard((before.namespace, key, value), before.name)
         if after is not None:
             self._by_uid[after.uid] = (after.namespace, after.name)
-            steered = after.value.annotations.get("shape") == SIDECAR and not self._alone
-            if is_target(after.value) and not steered:
+            if is_target(after.value):
                 self.targets[TargetRef(after.namespace, after.name)] = None
             for key, value in after.value.pod_labels:
                 self._by_label.add((after.namespace, key, value), after.name)

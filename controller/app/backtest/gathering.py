@@ -20,6 +20,7 @@ from controller.core.backtest.thinning import REGRESSIONS
 from controller.core.evidence import calibration
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.series import TrackKey
+from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.engine.feed import Feed, joined
@@ -171,7 +172,8 @@ async def _window(
     """One moment of the past; None where what came then has gaps."""
     situation, begun = run
     feed = Feed(metrics=archive.at(moment), clock=LoopClock(), meters=Meters())
-    known = await feed.calibration([key], begun, situation.plan)
+    planned = trial.rehearsed(begun, situation.plan, situation.ceilings)
+    known = await feed.calibration([key], planned)
     edge = EDGE_SCRAPES * USUAL_GAP
     batch = await archive.at(moment + seconds).samples(seconds + edge, [key])
     series = joined(batch, [key])

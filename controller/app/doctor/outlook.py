@@ -11,7 +11,7 @@ from controller.core.checkup import Finding, span
 from controller.core.evidence import calibration
 from controller.core.evidence.gates import PROOF
 from controller.core.evidence.reasons import percent, seconds
-from controller.core.lifecycle import forecast
+from controller.core.lifecycle import forecast, trial
 from controller.core.lifecycle.forecast import Rung
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
@@ -29,7 +29,8 @@ async def history(
     stable, _ = keys_of(situation, run)
     feed = Feed(metrics=metrics, clock=clock, meters=Meters())
     measurer = Measurer(metrics=metrics, clock=clock, meters=Meters())
-    counted = await feed.calibration(stable, run, situation.plan)
+    planned = trial.rehearsed(run, situation.plan, situation.ceilings)
+    counted = await feed.calibration(stable, planned)
     found = calibration.watching(counted, await measurer.past(run))
     facts = {
         "known": found.known,

@@ -20,7 +20,7 @@ from controller.core.evidence.observe import observe
 from controller.core.evidence.past import Past
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import start, weight_changed
-from controller.core.evidence.tally import Interval, Tally
+from controller.core.evidence.tally import UNREPORTED, Interval, Tally
 
 LADDER: Final = ((1, 2), (1, 3), (1, 4), (1, 6), (2, 6), (4, 6), (4, 10))
 """(factor of phi, k), from the quickest to the most careful (source: the specification, 1.6)."""
@@ -28,6 +28,9 @@ LADDER: Final = ((1, 2), (1, 3), (1, 4), (1, 6), (2, 6), (4, 6), (4, 10))
 MOST_REPLAYS: Final = 60
 MOST_INTERVALS: Final = 240
 """Of one replay; of a longer run its first part is played."""
+
+PART: Final = 10
+"""So many intervals are played at a stretch."""
 
 LEAST_PODS: Final = 3
 MOST_PODS: Final = 100
@@ -74,7 +77,7 @@ class _Case:
 def certified(
     found: Calibration, past: Past, planned: Planned
 ) -> Generator[None, None, Calibration]:
-    """The calibration with the first setting of the ladder that holds; yields after each replay.
+    """The calibration with the first setting of the ladder that holds; yields after each part.
 
     Args:
         found: What was measured.
@@ -97,8 +100,7 @@ def certified(
         settings = told.applied(planned.settings)
         hits = 0
         for case in cases:
-            hits += stage.rolled_back(case, settings)
-            yield
+            hits += yield from stage.rolled_back(case, settings)
             if hits > allowed:
                 break
         else:
@@ -143,24 +145,30 @@ class _Stage:
         step = max(len(every) / most, 1.0)
         return [every[int(at * step)] for at in range(int(len(every) / step))]
 
-    def rolled_back(self, case: _Case, settings: Settings) -> bool:
-        """Whether the judge would have taken the pods' requests away."""
+    def rolled_back(self, case: _Case, settings: Settings) -> Generator[None, None, bool]:
+        """Whether the judge would have taken the pods' requests away.
+
+        A canary that gets everything is compared with nobody, as in a native roll.
+        """
         evidence = start(settings)
         before = 0.0
         for number, share in enumerate(self._shares):
             if share != before:
                 evidence = weight_changed(evidence, number * self._gap)
                 before = share
-            size = min(actors(share, len(self._rows)), len(self._rows) - 1)
+            alone = share >= 1
+            size = min(actors(share, len(self._rows)), len(self._rows) - (not alone))
             turned = [row[case.begin + number] for row in self._rows]
             turned = turned[case.first :] + turned[: case.first]
             interval = Interval(
                 at=(number + 1) * self._gap,
                 seconds=self._gap,
                 canary=_together(turned[:size]),
-                stable=_together(turned[size:]),
+                stable=UNREPORTED if alone else _together(turned[size:]),
             )
             evidence = observe(evidence, settings, interval)
+            if number % PART == 0:
+                yield
             if evidence.trip is not None:
                 return True
         return False

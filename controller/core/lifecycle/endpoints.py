@@ -6,18 +6,25 @@ controller writes some time after the selector has changed: milliseconds as a ru
 it is behind. Nobody's pods may go while a Service still leads to them.
 """
 
+from typing import Final
+
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Decision, Situation
 from controller.core.lifecycle.table import LEADING, Phase
 from controller.core.policy.model import Traffic
 
+UNHEARD_SECONDS: Final = 10.0
+"""So long the way back waits for an answer that does not come; then time alone has to do."""
+
 
 def asked(run: Run, phase: Phase) -> bool:
     """Whether it matters now: a Service was given other pods, or is about to be.
 
-    On the way back only from the bake on; before it no Service was ever moved.
+    On the way back only from the bake on: before the commit no Service was ever moved, and one that
+    slipped out of it is counted as in its bake.
     """
-    moved = phase is not Phase.ROLLING_BACK or run.step >= len(run.ladder)
+    baked = bool(run.ladder) and run.step >= len(run.ladder)
+    moved = phase is not Phase.ROLLING_BACK or baked
     return phase in LEADING and moved and run.traffic is Traffic.GATEWAY and bool(run.pins)
 
 
@@ -51,16 +58,22 @@ def behind(situation: Situation, memory: Memory, *, canary: bool) -> str:
 def awaited(
     situation: Situation, memory: Memory, seconds: float, *, canary: bool
 ) -> Decision | None:
-    """Wait while a Service is behind, for so many seconds of the phase at most.
+    """Wait while a Service is behind, for so many seconds at most, and shorter for an answer.
 
     What is in force counts from the moment on in which the endpoints are seen to have followed.
     """
     found = behind(situation, memory, canary=canary)
-    if not found or situation.now - memory.moments.entered >= seconds:
+    most = seconds if situation.led is not None else min(seconds, UNHEARD_SECONDS)
+    since = memory.moments.behind
+    if not found or (since is not None and situation.now - since >= most):
         return None
-    return Decision(memory=restarted(situation, memory), why=found)
+    return Decision(memory=noted(situation, memory), why=found)
 
 
-def restarted(situation: Situation, memory: Memory) -> Memory:
-    """Endpoints that were seen to be behind are not in force yet; no answer says nothing."""
+def noted(situation: Situation, memory: Memory) -> Memory:
+    """Since when a Service is behind. Where it was seen to be, nothing is in force yet; no answer
+    says nothing.
+    """
+    since = memory.moments.behind
+    memory = memory.at(behind=situation.now if since is None else since)
     return memory if situation.led is None else memory.at(asserted=None)

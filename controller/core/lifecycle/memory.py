@@ -79,6 +79,8 @@ class Moments:
     """When the evidence was last made durable."""
     unscraped: float | None = None
     """Since when some pod is not scraped of which there should be counts."""
+    behind: float | None = None
+    """Since when some Service has led elsewhere than it selects, or nobody said where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

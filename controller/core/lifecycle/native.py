@@ -39,6 +39,8 @@ def roll_out(situation: Situation, memory: Memory) -> Decision:
     if deployment.paused:
         return _let_go(situation, memory, deployment)
     if deployment.settled and fresh is not None and fresh.ready >= deployment.replicas:
+        if not situation.clock:
+            return Decision(memory=memory, why="waiting for the metrics store to say its time")
         after = trial.begun(situation, memory).moved(
             Event.ROLLED, situation.now, new_hash=fresh.hash, weight_bp=WHOLE_BP
         )

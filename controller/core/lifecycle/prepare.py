@@ -302,9 +302,14 @@ def _accepted(situation: Situation, memory: Memory) -> Decision:
     )
 
 
-def late(situation: Situation, memory: Memory, why: str, seconds: float) -> Decision:
-    """Wait in this phase, and end the run Inconclusive once the wait was too long."""
-    waited = situation.now - memory.moments.entered
+def late(
+    situation: Situation, memory: Memory, why: str, seconds: float, *, since: float | None = None
+) -> Decision:
+    """Wait in this phase, and end the run Inconclusive once the wait was too long.
+
+    It is counted from the phase's begin, or from `since`.
+    """
+    waited = situation.now - (memory.moments.entered if since is None else since)
     if waited < seconds:
         return Decision(memory=memory, why=f"{why} ({waited:.0f} of {seconds:.0f} s)")
     reason = f"{why} after {seconds:.0f} s"

@@ -74,8 +74,8 @@ def commit(situation: Situation, memory: Memory) -> Decision:
             return Decision(memory=memory.at(asserted=None), why=why, effects=(follow,))
     behind = endpoints.behind(situation, memory, canary=True)
     if behind:
-        after = endpoints.restarted(situation, memory)
-        return prepare.late(situation, after, behind, situation.plan.deadline_seconds)
+        after, most = endpoints.noted(situation, memory), situation.plan.deadline_seconds
+        return prepare.late(situation, after, behind, most, since=after.moments.behind)
     # Direct clients learn of endpoints late; the stable pods may only go when nobody calls them.
     waiting = settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
     if waiting is not None:
@@ -176,7 +176,8 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
         return _unready(situation, memory, f"{ready} of {needed} new pods are ready")
     behind = endpoints.behind(situation, memory, canary=False)
     if behind and run.weight_bp > 0:
-        return prepare.late(situation, memory, behind, situation.roll_seconds)
+        after, most = endpoints.noted(situation, memory), situation.roll_seconds
+        return prepare.late(situation, after, behind, most, since=after.moments.behind)
     if run.weight_bp == WHOLE_BP and memory.moments.asserted is None:
         # The Services changed a moment ago; endpoints reach the proxies after their own lag.
         return Decision(

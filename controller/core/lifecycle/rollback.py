@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way back: before the commit one route write, after it the stable pods first.
 
-Nothing here waits for evidence, a permit, the metrics store or anybody's answer. A rule that finds
-its object gone takes that as done.
+Nothing here waits for evidence, a permit or the metrics store, and weight 0 for nobody's answer.
+For pods to go, and for stable to be led to, the Services' endpoints are waited for, within limits.
+A rule that finds its object gone takes that as done.
 """
 
 from collections.abc import Iterator
@@ -75,7 +76,8 @@ def undo(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=memory, why=why)
     repin = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
     if repin:
-        return Decision(memory=memory, why="Services back to stable", effects=tuple(repin))
+        after = memory.at(behind=None)
+        return Decision(memory=after, why="Services back to stable", effects=tuple(repin))
     # Weight 0 leads to the Services: taken before they lead to stable it would fail everything.
     behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=False)
     if behind is not None:
@@ -90,11 +92,12 @@ def _gathering(situation: Situation, memory: Memory) -> Decision | None:
     gather = _gathered(situation, memory.run)
     if gather:
         why = "gathering all requests on the canary pods while stable comes back"
-        return Decision(memory=memory.at(asserted=None), why=why, effects=gather)
+        return Decision(memory=memory.at(asserted=None, behind=None), why=why, effects=gather)
     if not memory.run.new_hash:
         return None  # They never got any.
+    killed = memory.run.ending is Ending.KILLED
     behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=True)
-    if behind is not None:
+    if behind is not None and not killed:
         return behind
     waiting = promote.settling(situation, memory, situation.settle_seconds)
     return waiting and replace(waiting, why="waiting until the rolled pods carry nothing")
@@ -118,11 +121,12 @@ def roll_back(situation: Situation, memory: Memory) -> Decision:
     if again:
         return Decision(memory=memory, why="holding the Deployment again", effects=again)
     memory = memory if run.weight_bp == 0 else memory.with_run(weight_bp=0)
+    killed = run.ending is Ending.KILLED
     behind = endpoints.awaited(situation, memory, GRACE_SECONDS, canary=False)
-    if behind is not None:
+    if behind is not None and not killed:
         return behind
     # A kill ends open streams as soon as weight 0 is in force; else requests under way may end.
-    drain = 0.0 if run.ending is Ending.KILLED else situation.drain_seconds
+    drain = 0.0 if killed else situation.drain_seconds
     waiting = promote.settling(situation, memory, situation.settle_seconds + drain)
     if waiting is not None:
         return replace(waiting, why="weight 0 is written; waiting until it is in force")

@@ -6,7 +6,7 @@ turns bad while the next pods start is caught at the same scrape as one that doe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from msgspec import structs
@@ -40,6 +40,8 @@ BETA = 0.05
 LEAST_MARGIN = 0.005
 """What is proven before a promotion is no finer than this: it would take a day of requests."""
 
+UNCAPPED = caps.Ceilings()
+
 HOLDS = 2.0
 """A run that waits for requests or for its pods takes longer than planned, mostly by less."""
 
@@ -67,12 +69,12 @@ def _capped(situation: Situation, step: Step) -> Step:
     )
 
 
-def planned(run: Run, policy: Policy) -> tuple[Step, ...]:
+def planned(run: Run, policy: Policy, ceilings: caps.Ceilings = UNCAPPED) -> tuple[Step, ...]:
     """The ladder as people read it: the run's steps (at first the policy's) and the bake."""
     # Rolled natively, the new version bakes with all requests.
     most = policy.bake.weight_bp if run.promotion is Promotion.SHIFT else WHOLE_BP
     bake = Step(weight_bp=most, dwell_seconds=policy.bake.seconds)
-    return (*_steps(run, policy, caps.Ceilings()), bake)
+    return (*_steps(run, policy, ceilings), bake)
 
 
 def rungs(situation: Situation, run: Run) -> int:
@@ -101,14 +103,18 @@ def planned_seconds(policy: Policy) -> float:
     return sum(step.dwell_seconds for step in policy.steps) + policy.bake.seconds
 
 
-def rehearsed(run: Run, policy: Policy, scrape_seconds: float) -> Planned:
-    """The run as it is replayed on stable's past before it begins."""
-    steps = planned(run, policy)
-    return Planned(
-        settings=_strictness(policy, scrape_seconds, run.slips),
-        steps=tuple((step.weight_bp / WHOLE_BP, step.dwell_seconds) for step in steps),
-        seconds=HOLDS * planned_seconds(policy),
-    )
+def rehearsed(run: Run, policy: Policy, ceilings: caps.Ceilings) -> Callable[[float], Planned]:
+    """The run as it is replayed on stable's past before it begins, by the seconds of a scrape."""
+    steps = planned(run, policy, ceilings)
+
+    def paced(scrape_seconds: float) -> Planned:
+        return Planned(
+            settings=_strictness(policy, scrape_seconds, run.slips),
+            steps=tuple((step.weight_bp / WHOLE_BP, step.dwell_seconds) for step in steps),
+            seconds=HOLDS * planned_seconds(policy),
+        )
+
+    return paced
 
 
 def settings(situation: Situation, run: Run) -> Settings:

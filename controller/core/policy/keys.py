@@ -79,17 +79,12 @@ STATUS_KEYS: Final[frozenset[str]] = frozenset(
         "original",
         "override",
         "run",
-        "shape",
         "status",
         "template-hash",
         "track",
     }
 )
-"""Annotations that the controller, its manifests or the admission policies write; no mistake where
-they stand."""
-
-SIDECAR: Final = "sidecar"
-"""The annotation `shape` of a Deployment that its own pods steer, and nobody else."""
+"""Annotations that the controller or the admission policies write; no mistake where they stand."""
 
 REQUEST_KEYS: Final[frozenset[str]] = frozenset({"abort", "kill"})
 """Annotations by which anybody asks for more safety. They are requests, not policy."""

@@ -24,6 +24,7 @@ from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.observation import View
+from controller.core.policy import caps
 from controller.core.policy.model import PRESETS, Preset, Promotion, Traffic
 from controller.core.values import TargetRef
 from tests.core.evidence.traffic import around, binomial, certified
@@ -114,7 +115,7 @@ def measured(errors: Errors, seed: int = 77) -> Calibration:
         gap=GAP,
         buckets=before.whole.buckets,
     )
-    rehearsed = trial.rehearsed(RUN, POLICY, GAP)
+    rehearsed = trial.rehearsed(RUN, POLICY, caps.Ceilings())(GAP)
     found, _ = certified(calibration.of(known, rehearsed.seconds), known, rehearsed)
     return found
 
