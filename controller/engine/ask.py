@@ -2,9 +2,9 @@
 """What no cache holds and a tick has to ask for; without an answer it stays unasked."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -31,6 +31,8 @@ PODS_SECONDS: Final = 1.0
 
 ENDPOINTS_SECONDS: Final = 5.0
 """Longest that an answer is waited for that says where the Services lead; no tick waits for it."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -84,14 +86,8 @@ class Asker:
         hashes = list(dict.fromkeys([*run.orphans, *fresh]))
         if not hashes or memory.phase in RESTING:
             return None
-        try:
-            async with asyncio.timeout(PODS_SECONDS):
-                return await self._cluster.read_pods(run.target, hashes)
-        except errors.SwitchgearError as error:
-            log.warning("pods not read", target=str(run.target), why=error.diagnostics())
-        except TimeoutError:
-            log.warning("pods not read in time", target=str(run.target))
-        return None
+        asked = self._cluster.read_pods(run.target, hashes)
+        return await _answered(asked, PODS_SECONDS, what="pods", target=run.target)
 
     def led(self, memory: Memory) -> Mapping[str, frozenset[str]] | None:
         """Where the Services led when that was last read in this phase; it is read again meanwhile.
@@ -112,12 +108,19 @@ class Asker:
 
     async def _read(self, look: _Look, run: Run) -> None:
         names = [pin.service for pin in run.pins]
-        found = None
-        try:
-            async with asyncio.timeout(ENDPOINTS_SECONDS):
-                found = await self._cluster.read_endpoints(run.target.namespace, names)
-        except errors.SwitchgearError as error:
-            log.warning("endpoints not read", target=str(run.target), why=error.diagnostics())
-        except TimeoutError:
-            log.warning("endpoints not read in time", target=str(run.target))
-        look.found = found
+        asked = self._cluster.read_endpoints(run.target.namespace, names)
+        look.found = await _answered(asked, ENDPOINTS_SECONDS, what="endpoints", target=run.target)
+
+
+async def _answered(
+    asked: Awaitable[T], seconds: float, *, what: str, target: TargetRef
+) -> T | None:
+    """The answer, or None where there is none in so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except errors.SwitchgearError as error:
+        log.warning("not read", what=what, target=str(target), why=error.diagnostics())
+    except TimeoutError:
+        log.warning("not read in time", what=what, target=str(target))
+    return None

@@ -18,6 +18,7 @@ from typing import Final
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.observe import observe
 from controller.core.evidence.past import Past
+from controller.core.evidence.past import planned as intervals
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import start, weight_changed
 from controller.core.evidence.tally import UNREPORTED, Interval, Tally
@@ -119,7 +120,7 @@ class _Stage:
         self._gap = past.gap
         self._rows = _rows(past)
         self._length = min((len(row) for row in self._rows), default=0)
-        run = math.ceil(planned.seconds / past.gap) if past.gap else 0
+        run = intervals(planned.seconds, past.gap) or 0
         self._span = min(run, self._length, MOST_INTERVALS)
         self._shares = [planned.share(number * past.gap) for number in range(self._span)]
         # Where answers were timed, at the end.
