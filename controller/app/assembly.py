@@ -14,6 +14,7 @@ from controller.engine.desk import Desk
 from controller.engine.feed import Feed
 from controller.engine.fleet import Fleet
 from controller.engine.halt import Killer
+from controller.engine.leader import Leader
 from controller.engine.loop import Loop
 from controller.engine.measurer import Measurer
 from controller.engine.meters import Meters
@@ -74,6 +75,11 @@ class Engine:
             self.desk.clear()
             self.feed.clear()
             self.measurer.clear()
+
+    def led_by(self, leader: Leader) -> None:
+        """This replica acts while that one holds the lease, and ends as the lease allows."""
+        self.actor.leading = self.loop.leading = lambda: leader.leading
+        self.loop.ours = lambda: leader.ours
 
     async def _recover(self) -> int:
         going = await recover(

@@ -75,7 +75,7 @@ def leading(settings: Settings, place: Place, calls: Calls, engine: Engine) -> L
         seconds=settings.lease_seconds,
         barred=barred,
     )
-    engine.actor.leading = engine.loop.leading = lambda: leader.leading
+    engine.led_by(leader)
     return leader
 
 

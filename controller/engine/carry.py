@@ -9,7 +9,7 @@ does not fill its document, which the way back needs.
 import asyncio
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,18 +45,25 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Turn:
-    """What one carrying out is about."""
+class _Book:
+    """Where is noted what becomes of a target's effects."""
 
     card: Card
     ledger: Ledger
-    situation: Situation
-    decision: Decision
+    phase: Phase
 
     @property
     def quiet(self) -> bool:
         """The journal's last room is kept for the way back."""
-        return self.ledger.full and self.decision.memory.phase not in RETURNING | RESTING
+        return self.ledger.full and self.phase not in RETURNING | RESTING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn(_Book):
+    """What one carrying out is about."""
+
+    situation: Situation
+    decision: Decision
 
 
 class Carrier:
@@ -75,7 +82,13 @@ class Carrier:
         Returns the first result that is not done, or None.
         """
         assert card.ledger is not None  # noqa: S101  # Every run has one.
-        turn = _Turn(card=card, ledger=card.ledger, situation=situation, decision=decision)
+        turn = _Turn(
+            card=card,
+            ledger=card.ledger,
+            phase=decision.memory.phase,
+            situation=situation,
+            decision=decision,
+        )
         urgent = [item for item in decision.effects if isinstance(item, URGENT)]
         others = [item for item in decision.effects if not isinstance(item, URGENT)]
         names = [self._named(turn, effect) for effect in urgent]
@@ -179,11 +192,10 @@ class Carrier:
 
         The way back does not wait, unless another controller has taken the run over.
         """
-        phase = turn.decision.memory.phase
-        if turn.situation.latches.epoch > self._actor.epoch or phase in FORWARD:
+        if turn.situation.latches.epoch > self._actor.epoch or turn.phase in FORWARD:
             return True
         if isinstance(effect, effects.PinService):
-            return phase is Phase.PREPARING
+            return turn.phase is Phase.PREPARING
         return isinstance(effect, RISKIER + ON_RECORD_FIRST)
 
     async def _perform(self, turn: _Turn, effect: Effect) -> Result:
@@ -197,6 +209,20 @@ class Carrier:
                 turn.ledger.note("effect", claimed(result.claimed))
             return result
         return await self._actor.safer(effect, None, name)
+
+
+async def leave(card: Card) -> None:
+    """Nobody here ticks this target any more: what was tried gets its outcome, and is durable.
+
+    Errors as `Ledger.flush`.
+    """
+    if card.ledger is None or card.memory is None:
+        return
+    run = card.memory.run
+    book = _Book(card=card, ledger=card.ledger, phase=run.phase)
+    _closed(book, list(card.tried), "left to whoever leads next")
+    if card.ledger.needs_flush(run):
+        await card.ledger.flush(run)
 
 
 def claimed(objects: Sequence[str]) -> dict[str, object]:
@@ -236,15 +262,19 @@ def _counted(card: Card, asked: Sequence[Effect]) -> None:
 def _given_up(turn: _Turn, asked: Sequence[Effect]) -> None:
     """What is asked for no longer gets its outcome, and is new when it is asked for again."""
     keys = {key_of(effect) for effect in asked}
-    for key in [key for key in turn.card.tried if key not in keys]:
-        tried = turn.card.tried.pop(key)
+    _closed(turn, [key for key in turn.card.tried if key not in keys], "no longer wanted")
+
+
+def _closed(book: _Book, keys: Iterable[str], why: str) -> None:
+    for key in keys:
+        tried = book.card.tried.pop(key)
         if tried.intent is not None:
             words = tried.words or "not tried"
-            _outcome(turn, tried, done=False, words=f"no longer wanted; last: {words}")
-        elif tried.writes > tried.noted and not turn.quiet:
+            _outcome(book, tried, done=False, words=f"{why}; last: {words}")
+        elif tried.writes > tried.noted and not book.quiet:
             # Written again after its record, since the cache was behind: once more in all, so that
             # what is written again and again does not fill the journal.
-            _effect(turn, tried)
+            _effect(book, tried)
 
 
 def _told(turn: _Turn, effect: Effect, result: Result) -> None:
@@ -265,7 +295,7 @@ def _told(turn: _Turn, effect: Effect, result: Result) -> None:
             _effect(turn, tried)
 
 
-def _effect(turn: _Turn, tried: Tried) -> None:
+def _effect(book: _Book, tried: Tried) -> None:
     body = {
         **tried.about,
         "done": tried.done,
@@ -276,10 +306,10 @@ def _effect(turn: _Turn, tried: Tried) -> None:
     if not tried.told:
         body["call"] = tried.call
     tried.told, tried.noted = True, tried.writes
-    turn.ledger.note("effect", body)
+    book.ledger.note("effect", body)
 
 
-def _outcome(turn: _Turn, tried: Tried, *, done: bool, words: str) -> None:
+def _outcome(book: _Book, tried: Tried, *, done: bool, words: str) -> None:
     body = {
         "intent": tried.intent,
         "done": done,
@@ -287,5 +317,5 @@ def _outcome(turn: _Turn, tried: Tried, *, done: bool, words: str) -> None:
         "times": tried.times,
         "writes": tried.writes,
     }
-    turn.ledger.note("outcome", body)
+    book.ledger.note("outcome", body)
     tried.intent, tried.noted = None, tried.writes

@@ -44,20 +44,26 @@ class Heir:
         The tick goes on either way; without it nothing is raised, since each raise is fenced and
         needs an intent in the document.
         """
-        name = f"claim/{card.target}/{self._actor.epoch}"
+        card.calls += 1
+        name = f"claim/{card.target}/{self._actor.epoch}/{card.calls}"
+        sent, why = trail.Call(name=name), ""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await self._document(card)
-                with trail.call(name):
-                    objects = await self._actor.take_over(card.inherited or refs)
+                refs = card.inherited or refs
+                with trail.call(name) as sent:
+                    await self._actor.take_over(refs)
         except TimeoutError:
-            log.warning("not taken over yet", target=str(card.target), why="no answer in time")
+            why = "no answer in time"
         except errors.SwitchgearError as error:
-            log.warning("not taken over yet", target=str(card.target), why=error.diagnostics())
+            why = error.diagnostics()
         else:
             card.inherited = None
-            if objects and card.ledger is not None:
-                card.ledger.note("effect", {**claimed(objects), "call": name})
+        if why:
+            log.warning("not taken over yet", target=str(card.target), why=why)
+        if sent.writes and card.ledger is not None:
+            about = {**claimed([str(ref) for ref in refs]), "done": not why, "words": why}
+            card.ledger.note("effect", {**about, "call": name, "writes": sent.writes})
 
     async def _document(self, card: Card) -> None:
         for _ in range(TRIES):

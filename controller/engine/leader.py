@@ -77,13 +77,19 @@ class Leader:
         self._barred = barred
         self._call = seconds / BEATS
         self._until = float("-inf")
+        self._ending = False
         self._told = ""
         self.seen: Tenure | None = None
         """The lease as last seen."""
 
     @property
     def leading(self) -> bool:
-        """Whether the lease is ours and cannot have run out for the others."""
+        """Whether the lease is ours, cannot have run out for the others, and is not given back."""
+        return self.ours and not self._ending
+
+    @property
+    def ours(self) -> bool:
+        """Whether nobody else can lead yet: at the end of a term what was begun may be finished."""
         return self._clock.monotonic() < self._until
 
     async def run(self) -> None:
@@ -143,6 +149,7 @@ class Leader:
 
     async def _lead(self, held: Tenure) -> None:
         self._told = ""
+        self._ending = False
         log.info("leads", identity=self._lease.identity)
         self._meters.leads(leading=True)
         self.seen = held
@@ -151,7 +158,7 @@ class Leader:
         try:
             why = await self._renew(term)
         finally:
-            self._until = float("-inf")
+            self._ending = True
             self._meters.leads(leading=False)
             log.warning("leads no more", why=why)
             await self._end(term)
@@ -177,7 +184,7 @@ class Leader:
                         return why
                     self.seen = await self._again(marks)
             except (errors.Conflict, errors.Missing) as error:
-                self.seen = None
+                self.seen, self._until = None, float("-inf")
                 return error.message
             except (errors.SwitchgearError, TimeoutError):
                 pause = self._seconds / LOOKS
@@ -210,6 +217,7 @@ class Leader:
             # The lease is left to run out, and no second term may begin beside this one.
             message = f"a term has not ended within {END_SECONDS:g} s"
             raise errors.InvariantBroken(message)
+        self._until = float("-inf")
         seen, self.seen = self.seen, None
         if seen is None:
             return

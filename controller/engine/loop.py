@@ -4,9 +4,13 @@
 A target is woken by a change in its view, a new scrape, a request, the kill latch or its own timer.
 Waking it while it ticks makes it tick once more; waking it ten times is the same as once, so
 nothing queues up and the work is bounded by the number of targets.
+
+An end in good order lets the ticks that are under way finish, and makes durable what they noted:
+else whoever leads next would find writes whose outcome nobody has told.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -15,15 +19,20 @@ import structlog
 from controller.core import errors
 from controller.core.lifecycle.table import FOLLOWED
 from controller.core.values import TargetRef
-from controller.engine.desk import Desk
+from controller.engine import carry
+from controller.engine.desk import Card, Desk
 from controller.engine.feed import Feed
 from controller.engine.measurer import Measurer
 from controller.engine.tick import Ticker
+from controller.ports import trail
 from controller.ports.cluster import Cluster
 from controller.ports.documents import Documents
 
 FAILED_SECONDS: Final = 1.0
 """Pause after a tick that an error of the outside ended; the reads below it back off as well."""
+
+FINISH_SECONDS: Final = 1.0
+"""For ticks under way when all of it ends, their records included; they take milliseconds."""
 
 LEAST_SECONDS: Final = 0.001
 """Shortest timer: what is left of a wait may round to less than a clock can tell, and spin."""
@@ -52,13 +61,15 @@ class Loop:
         self._desk = desk
         self._ticker = ticker
         self._dirty: set[TargetRef] = set()
-        self._busy: set[TargetRef] = set()
+        self._busy: dict[TargetRef, asyncio.Task[None]] = {}
         self._timers: dict[TargetRef, asyncio.TimerHandle] = {}
         self._group: asyncio.TaskGroup | None = None
         self.ticks = 0
         self.leading: Callable[[], bool] = lambda: True
         """Whether our lease cannot have run out. A process that was stopped and wakes up finds its
         timers due before anybody tells it that another one leads."""
+        self.ours: Callable[[], bool] = lambda: True
+        """Whether nobody else can have begun to act, so that the end may be one in good order."""
         cluster.subscribe(self.wake)
         documents.subscribe(self.wake_all)
         feed.on_scrape(self.wake)
@@ -78,6 +89,8 @@ class Loop:
                 finally:
                     # From here on nothing begins: what wakes a target now finds nobody in charge.
                     self._group = None
+                    if self.ours():
+                        await self._finished()
         finally:
             for timer in self._timers.values():
                 timer.cancel()
@@ -98,24 +111,32 @@ class Loop:
             return
         self._dirty.add(target)
         if target not in self._busy:
-            self._busy.add(target)
-            self._group.create_task(self._serve(target), name=f"target {target}")
+            # Whatever wakes it, a kill for one, its writes are not part of that.
+            with trail.call(""):
+                task = self._group.create_task(self._serve(target), name=f"target {target}")
+            self._busy[target] = task
 
     async def _serve(self, target: TargetRef) -> None:
-        try:
-            while target in self._dirty and self.leading():
-                self._dirty.discard(target)
-                timer = self._timers.pop(target, None)
-                if timer is not None:
-                    timer.cancel()
-                wait = await self._tick(target)
-                if target not in self._dirty and self._group is not None:
-                    loop = asyncio.get_running_loop()
-                    self._timers[target] = loop.call_later(
-                        max(wait, LEAST_SECONDS), self.wake, target
-                    )
-        finally:
-            self._busy.discard(target)
+        while self._group is not None and target in self._dirty and self.leading():
+            self._dirty.discard(target)
+            timer = self._timers.pop(target, None)
+            if timer is not None:
+                timer.cancel()
+            wait = await self._tick(target)
+            if target not in self._dirty and self._group is not None:
+                loop = asyncio.get_running_loop()
+                self._timers[target] = loop.call_later(max(wait, LEAST_SECONDS), self.wake, target)
+        # Not where a tick was cut off: what it noted must not become durable with an older state.
+        del self._busy[target]
+
+    async def _finished(self) -> None:
+        """Ticks come to their end; then their last records become durable. As time allows."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                if self._busy:
+                    await asyncio.wait(self._busy.values())
+                whole = (card for card in self._desk.running() if card.target not in self._busy)
+                await asyncio.gather(*map(_left, whole))
 
     async def _tick(self, target: TargetRef) -> float:
         self.ticks += 1
@@ -137,3 +158,10 @@ class Loop:
                 self._feed.forget(memory.run)
                 self._measurer.forget(memory.run)
         return wait
+
+
+async def _left(card: Card) -> None:
+    try:
+        await carry.leave(card)
+    except errors.SwitchgearError as error:
+        log.warning("last records lost", target=str(card.target), why=error.diagnostics())

@@ -165,9 +165,15 @@ async def _follow(app: App, pods: dict[str, Object], look: Look, since: str) -> 
             look(pods.values())
 
 
-def not_more(ours: int, theirs: int, what: object) -> None:
-    """Each way takes the same number of pods away; how many requests meet one of them is chance."""
-    assert ours <= theirs + 3 * (theirs + 1) ** 0.5, (ours, theirs, what)
+def not_more(ours: int, theirs: int, what: object, *, pods: float = 4.0) -> None:
+    """So many pods went in each way; how many requests meet one that goes is chance.
+
+    And not Poisson's alone: all that come until the gateway hears of it fail, which takes it from
+    next to nothing to twice the mean. Three standard errors of such a sum, for each of the two.
+    """
+    each = theirs / max(pods, 1.0)
+    deviation = (2 * pods * (each / 3**0.5) ** 2 + ours + theirs) ** 0.5
+    assert ours <= theirs + 3 * deviation + 3, (ours, theirs, what)
 
 
 async def begun(

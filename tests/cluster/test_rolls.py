@@ -128,7 +128,7 @@ async def _undone(scene: scenes.Scene, stable: set[str], theirs: int) -> None:
     gone = len(stable - await _names(scene))
     lost = scene.load.failures
     sys.stderr.write(f"{gone} of 4 stable pods went: {lost}; a native roll may lose {theirs}\n")
-    scenes.not_more(lost.total(), theirs * gone // 4, lost)
+    scenes.not_more(lost.total(), theirs * gone // 4, lost, pods=gone)
     back = await scene.went_to("RollingBack")
     assert [when - back for when in scene.load.failed_at() if when > back + 3.0] == []
 

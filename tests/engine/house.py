@@ -116,7 +116,7 @@ class House:
             seconds=LEASE_SECONDS,
         )
         leader = Leader(lease=lease, clock=engine.clock, term=engine.run, meters=engine.meters)
-        engine.actor.leading = engine.loop.leading = lambda: leader.leading
+        engine.led_by(leader)
         return leader
 
     @property
@@ -124,17 +124,30 @@ class House:
         """Whether this replica acts."""
         return self.leader is not None and self.leader.leading
 
-    async def crash(self) -> None:
-        """The process is gone, and nothing that it would have said at its end gets out."""
+    def die(self) -> None:
+        """The process is gone in this moment, and nothing that it would still say gets out."""
 
         def silence(request: Request) -> None:
             raise Unavailable(f"{request.path}: nobody is there any more")
 
+        assert self.engine is not None
+        # Nor does it finish what it has begun.
+        self.engine.loop.ours = lambda: False
         self.wire.before.append(silence)
+        self.cancel()
+
+    async def crash(self) -> None:
+        """The process is gone, as if by `die`."""
+        self.die()
         await self.stop()
 
+    def cancel(self) -> None:
+        """The process is asked to end."""
+        assert self._task is not None
+        self._task.cancel()
+
     async def stop(self) -> None:
-        """The process is gone, at once and without a word; a replica gives its lease back."""
+        """The process ends in good order; a replica gives its lease back."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError, BaseExceptionGroup):

@@ -110,8 +110,7 @@ def _played(told: Story, stop: tuple[int, Point] | None) -> tuple[_End, bool, in
                     writes += entry.user_agent.startswith(AGENT)
 
             def die() -> None:
-                assert found._task is not None
-                found._task.cancel()
+                found.die()
                 dead.set()
 
             world.store.subscribe(look)

@@ -98,9 +98,7 @@ def _died_at(nth: int, point: Point, *, bad: bool) -> None:
             dead = asyncio.Event()
 
             def die() -> None:
-                assert first._task is not None
-                first.wire.before.append(_gone)
-                first._task.cancel()
+                first.die()
                 dead.set()
 
             plan.stop_at(nth, point, agent="switchgear/a", die=die)

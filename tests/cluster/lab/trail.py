@@ -46,11 +46,6 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-REPEATED = ("kill/", "claim/")
-"""What is written until it is read back, or until another hand has it: such a name may have more
-writes than its record had seen when it was made."""
-
-
 @dataclass(slots=True, kw_only=True)
 class Trail:
     """Of one account, from a moment on."""
@@ -98,8 +93,7 @@ class Trail:
         for name in sorted(named.keys() | recorded.keys()):
             events, claimed = named.get(name, []), recorded[name]
             last = self.killed and {credential(event) for event in events} == {self.killed}
-            more = last or name.startswith(REPEATED)
-            if len(events) < claimed or (len(events) > claimed and not more):
+            if len(events) < claimed or (len(events) > claimed and not last):
                 found.append((name, claimed, [_line(event) for event in events]))
         return found
 
