@@ -8,7 +8,7 @@ scrape wakes the targets that it is about.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -17,13 +17,20 @@ from controller.core import errors
 from controller.core.evidence import calibration, past, replay
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.replay import Planned
-from controller.core.evidence.samples import difference
 from controller.core.evidence.scraped import Jobs
-from controller.core.evidence.series import Cursor, TrackKey, TrackSeries
+from controller.core.evidence.series import TrackKey, TrackSeries
 from controller.core.evidence.tally import Interval
 from controller.core.lifecycle.memory import Memory, Run
-from controller.core.lifecycle.tracks import Tracks, tracks_of
+from controller.core.lifecycle.tracks import tracks_of
 from controller.core.values import TargetRef
+from controller.engine.follower import (
+    LOOKS_PER_SCRAPE,
+    NEAR_SECONDS,
+    NOBODY,
+    SOONEST_SECONDS,
+    USUAL_SECONDS,
+    Follower,
+)
 from controller.engine.meters import Meters
 from controller.engine.tail import Tail
 from controller.ports.clock import Clock
@@ -35,33 +42,20 @@ HISTORY_SECONDS: Final = 6 * 3600.0
 LATENCY_SECONDS: Final = 3600.0
 """How much of it says where its answers fall; a histogram is many series."""
 
-USUAL_SECONDS: Final = 5.0
-"""Between two scrapes, until a run's own samples say it."""
-
 REPLAY_SECONDS: Final = 30.0
 """Longest that a run waits for its replay, and for those of others before it. A tick is held up by
 it that has touched nothing yet; who has no turn is judged with the cautious default.
 """
 
-LOOKS_PER_SCRAPE: Final = 5
-"""While a scrape is overdue; before it is due nothing new can be found."""
-
-SOONEST_SECONDS: Final = 0.1
 LATEST_SECONDS: Final = 2.0
-"""Bounds of the time between two looks: the store is not flooded, and its failure is noticed."""
+"""Longest between two looks: a store that fails is noticed."""
 
-INGESTED_SECONDS: Final = 0.25
-"""At most so long after its time stamp a scrape is looked for: it has to be fetched and stored."""
-
-LEAST_WINDOW: Final = 6.0
-MOST_WINDOW: Final = 900.0
-"""Seconds of samples that one look asks for: four scrapes and what was missed while it failed. More
-would only be sent and parsed again: the cursors remember what was counted for an hour."""
+MOST_AT_ONCE: Final = 16
+"""Runs whose tails are asked for in one look: after a restart all have one, and a quarter of an
+hour of every counter, a dozen of them for each pod, does not fit into one answer."""
 
 MOST_WARNINGS: Final = 50
 """Warnings of one look that are logged; more say the same of other targets."""
-
-NOBODY: Final = Jobs()
 
 log = structlog.get_logger(__name__)
 
@@ -82,39 +76,6 @@ class Reading:
     """Who scrapes the run's counters."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Follower:
-    """One run's place in the stream."""
-
-    target: TargetRef
-    tracks: Tracks
-    """May grow in mid-run; what was counted stays counted, since the cursor knows each series."""
-    cursor: Cursor
-    opened: bool
-    tail: Tail | None
-    """Until it has been read; None: there is none."""
-    intervals: list[Interval]
-    lost: float | None = None
-    """Where a tail began that was gone: which counters were counted until then is not known."""
-    scraped_at: float | None = None
-    scrape_seconds: float = USUAL_SECONDS
-    """Between two of its own scrapes: neighbours may be scraped once a minute."""
-    laggard: float | None = None
-    """Time stamp of the newest sample of the counter that is due next."""
-    jobs: Jobs = NOBODY
-
-    def due_at(self) -> float:
-        """When to look for its next scrape, by the store's clock."""
-        if self.laggard is None:
-            return 0.0
-        ingested = min(self.scrape_seconds / (4 * LOOKS_PER_SCRAPE), INGESTED_SECONDS)
-        return self.laggard + self.scrape_seconds + ingested
-
-    def pace(self) -> float:
-        """Seconds between two looks while its scrape is overdue."""
-        return max(self.scrape_seconds / LOOKS_PER_SCRAPE, SOONEST_SECONDS)
-
-
 class Feed:
     """Follows the runs that may carry requests."""
 
@@ -123,12 +84,15 @@ class Feed:
         self._metrics = metrics
         self._clock = clock
         self._meters = meters
-        self._followers: dict[str, _Follower] = {}
+        self._followers: dict[str, Follower] = {}
         self._wake: Callable[[TargetRef], None] = lambda _: None
         self._answered: float | None = None
         self._silent_since: float | None = None
         """The first look that this process had no answer to, while it has had none at all."""
-        self._batch: Batch | None = None
+        self._evaluated = 0.0
+        self._at_once = MOST_AT_ONCE
+        self._hurried = False
+        """Some runs' tails wait for their turn."""
         self._told: frozenset[str] = frozenset()
         self._replaying = asyncio.Lock()
 
@@ -146,14 +110,8 @@ class Feed:
             return
         if not tracks.canary:
             return
-        self._followers[run.name] = _Follower(
-            target=run.target,
-            tracks=tracks,
-            cursor=Cursor(),
-            opened=False,
-            tail=Tail.of(memory),
-            intervals=[],
-        )
+        tail = Tail.of(memory)
+        self._followers[run.name] = Follower(target=run.target, tracks=tracks, tail=tail)
 
     def forget(self, run: Run) -> None:
         """The run ended, or carries nothing any more."""
@@ -162,7 +120,8 @@ class Feed:
     def clear(self) -> None:
         """Follow nobody."""
         self._followers.clear()
-        self._answered, self._silent_since, self._batch = None, None, None
+        self._answered, self._silent_since = None, None
+        self._evaluated, self._at_once, self._hurried = 0.0, MOST_AT_ONCE, False
 
     @property
     def followed(self) -> int:
@@ -197,6 +156,8 @@ class Feed:
 
     def _pause(self) -> float:
         """Until some scrape is due; a run that nothing is known of yet is always due."""
+        if self._hurried:
+            return SOONEST_SECONDS
         followers = self._followers.values()
         idle = USUAL_SECONDS / LOOKS_PER_SCRAPE
         pace = min((item.pace() for item in followers), default=idle)
@@ -205,28 +166,55 @@ class Feed:
 
     def _store_clock(self) -> float:
         """The store's own time now; 0 before its first answer."""
-        if self._batch is None or self._answered is None:
+        if self._answered is None:
             return 0.0
-        return self._batch.evaluated_at + self._clock.monotonic() - self._answered
+        return self._evaluated + self._clock.monotonic() - self._answered
 
     async def look(self) -> None:
-        """Ask once for everything that is followed and hand it out."""
-        asked = tuple(self._followers.values())
-        keys = {key for item in asked for key in (*item.tracks.canary, *item.tracks.stable)}
+        """Ask once for everything that is followed and hand it out; tails, some at a time."""
+        followers = tuple(self._followers.items())
+        fresh = tuple(item for _, item in followers if item.tail is None)
+        resumed = [(name, item) for name, item in followers if item.tail is not None]
+        if fresh:
+            await self._look(fresh)
+        for name, item in resumed[: self._at_once]:
+            if self._followers.get(name) is item:
+                # Its turn is the last one now, should it need another.
+                self._followers[name] = self._followers.pop(name)
+        await self._resume(tuple(item for _, item in resumed[: self._at_once]))
+        self._hurried = len(resumed) > self._at_once and any(
+            item.tail is None for _, item in resumed
+        )
+
+    async def _resume(self, asked: tuple[Follower, ...]) -> None:
+        if not asked or await self._look(asked):
+            return
+        # Perhaps it was too much.
+        self._at_once = max(1, len(asked) // 2)
+        if len(asked) == 1:
+            asked[0].reach = NEAR_SECONDS
+
+    async def _look(self, asked: tuple[Follower, ...]) -> bool:
+        """Ask for these, and hand it out; returns whether there was an answer."""
+        window = max(item.window(self._store_clock()) for item in asked)
         try:
-            batch = await self._metrics.samples(self._window(), keys)
+            batch = await self._metrics.samples(
+                window, {key for item in asked for key in item.keys}
+            )
         except errors.MetricsUnavailable as error:
             self._meters.metrics_failed()
             if self._silent_since is None:
                 self._silent_since = self._clock.monotonic()
             log.warning("no metrics", why=error.diagnostics())
-            self._wake_all()
-            return
-        self._batch = batch
-        self._answered = self._clock.monotonic()
+            for follower in asked:
+                self._wake(follower.target)
+            return False
+        self._evaluated, self._answered = batch.evaluated_at, self._clock.monotonic()
         self._tell(batch)
-        for follower in asked:  # Of who has come meanwhile the answer says nothing.
-            self._take(follower, batch)
+        for follower in asked:
+            if follower.take(batch, window):
+                self._wake(follower.target)
+        return True
 
     def _tell(self, batch: Batch) -> None:
         """Log what the store or the mapping found odd, when it is new."""
@@ -234,47 +222,6 @@ class Feed:
             if warning not in self._told:
                 log.warning("metrics are odd", what=warning)
         self._told = frozenset(batch.warnings[:MOST_WARNINGS])
-
-    def _window(self) -> float:
-        missed = 0.0 if self._answered is None else self._clock.monotonic() - self._answered
-        if any(item.tail is not None for item in self._followers.values()):
-            return MOST_WINDOW  # How far apart its scrapes are is not known yet.
-        slowest = max(item.scrape_seconds for item in self._followers.values())
-        return min(max(LEAST_WINDOW, 4 * slowest) + missed, MOST_WINDOW)
-
-    def _wake_all(self) -> None:
-        for follower in self._followers.values():
-            self._wake(follower.target)
-
-    def _take(self, follower: _Follower, batch: Batch) -> None:
-        canary = joined(batch, follower.tracks.canary)
-        stable = joined(batch, follower.tracks.stable)
-        stamps = _stamps((canary, stable))
-        newest = max(stamps, default=None)
-        follower.laggard = min(stamps, default=None)
-        if follower.opened and newest is not None and newest == follower.scraped_at:
-            return  # Most looks fall between two scrapes; differencing again would find nothing.
-        if newest is None and follower.tail is not None:
-            return  # A store that has just started shows nothing yet of what was scraped before.
-        newborn = follower.tracks.newborn
-        if newborn:  # A gateway's jobs say nothing of pods.
-            follower.jobs = Jobs.of(canary, stable)
-        if follower.tail is not None:
-            _resume(follower, follower.tail, canary, stable, batch.evaluated_at - MOST_WINDOW)
-        follower.opened, follower.tail = True, None
-        if follower.lost is not None:
-            canary, newborn = canary and canary.since(follower.lost), False
-            stable = stable and stable.since(follower.lost)
-        found = difference(follower.cursor, canary, stable, newborn=newborn)
-        follower.cursor = found.cursor
-        follower.intervals.extend(found.intervals)
-        if newest is not None and newest != follower.scraped_at:
-            follower.scraped_at = newest
-            self._wake(follower.target)
-        lengths = [interval.seconds for interval in found.intervals if interval.seconds > 0]
-        follower.scrape_seconds = found.gap or min(lengths, default=follower.scrape_seconds)
-        for problem in found.problems:
-            log.info("odd samples", target=str(follower.target), problem=problem)
 
     async def calibration(
         self, keys: Iterable[TrackKey], planned: Callable[[float], Planned]
@@ -318,49 +265,3 @@ class Feed:
                     await self._clock.sleep(0)
         except TimeoutError:
             return calibration.unknown(f"no replay of its past within {REPLAY_SECONDS:g} s")
-
-
-def _resume(
-    follower: _Follower,
-    tail: Tail,
-    canary: TrackSeries | None,
-    stable: TrackSeries | None,
-    since: float,
-) -> None:
-    """Go on behind the checkpoint; `since` is how far back the samples reach."""
-    resumed = tail.resumed(canary, stable, since)
-    if resumed is not None:
-        follower.cursor = resumed
-        return
-    # Of what cannot be told whether it was counted nothing is, neither of the tail nor, as the
-    # difference to it or for newborn, later on.
-    follower.lost = tail.at
-    log.warning("the samples since the checkpoint are gone", target=str(follower.target))
-
-
-def joined(batch: Batch, keys: Iterable[TrackKey]) -> TrackSeries | None:
-    """The series of all keys of a track together; None where the store knows none."""
-    found = [batch.series[key] for key in keys if key in batch.series]
-    if not found:
-        return None
-    if len(found) == 1:
-        return found[0]
-    return replace(
-        found[0],
-        requests=tuple(series for item in found for series in item.requests),
-        errors=tuple(series for item in found for series in item.errors),
-        buckets=tuple(bucket for item in found for bucket in item.buckets),
-    )
-
-
-def _stamps(tracks: Iterable[TrackSeries | None]) -> list[float]:
-    """When each counter was last scraped. One that is gone makes its run seem overdue for as long
-    as the window holds it, which only means more looks.
-    """
-    return [
-        series.samples[-1].at
-        for track in tracks
-        if track is not None
-        for series in track.requests
-        if series.samples
-    ]

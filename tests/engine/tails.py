@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controller.adapters.clock import LoopClock
+from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.judge import Interval, Verdict
 from controller.core.evidence.scraped import Scraped
 from controller.core.evidence.series import (
@@ -111,6 +112,9 @@ class Store:
         """What each look has asked for."""
         self.slow = 0.0
         """Seconds that an answer takes."""
+        self.most_keys = 1000
+        self.most_seconds = math.inf
+        """An answer about more would be too large."""
 
     @staticmethod
     def now() -> float:
@@ -122,6 +126,8 @@ class Store:
         self.windows.append(since_seconds)
         now = BEGIN + self.now()
         await asyncio.sleep(self.slow)
+        if len(keys) > self.most_keys or since_seconds > self.most_seconds:
+            raise MetricsUnavailable("more than it may be")
         found = {key: self._track(key, now - since_seconds, now) for key in keys}
         series = {key: track for key, track in found.items() if track is not None}
         return Batch(evaluated_at=now, series=series)

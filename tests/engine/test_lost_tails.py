@@ -8,17 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from controller.adapters.clock import LoopClock
 from controller.core.evidence.judge import Code, Interval, Outcome
-from controller.core.evidence.series import TrackKey
-from controller.core.evidence.settings import Settings
-from controller.core.evidence.state import start
-from controller.core.lifecycle.memory import Memory, Moments, encode, recalled
+from controller.core.evidence.series import ServiceKey, TrackKey
+from controller.core.lifecycle.memory import Memory, Moments, Run, encode, recalled
 from controller.core.lifecycle.table import Event
 from controller.core.values import TargetRef
-from controller.engine.feed import MOST_WINDOW, Feed
+from controller.engine.feed import Feed
+from controller.engine.follower import MOST_WINDOW
 from controller.engine.meters import Meters
 from controller.sim import clock
 from tests.engine.tails import (
@@ -217,19 +215,76 @@ def test_the_tail_of_slow_scrapes_is_whole_though_quicker_ones_were_looked_at_be
 
 
 def test_a_look_that_reaches_far_back_brings_nothing_from_before_the_counting_began() -> None:
-    """As the tail of a neighbour makes it: there were pods of an earlier version of the canary."""
-    dead = Target(key=CANARY_PODS, name="earlier", born=-400.0, dies=-100.0, bad=0.5)
+    """As a long silence of the store makes it: there were pods of an earlier version of the canary.
+
+    Another run was followed meanwhile, and what it missed is asked for.
+    """
+    dead = Target(key=CANARY_PODS, name="earlier", born=-40.0, dies=60.0, bad=0.5)
 
     async def main() -> None:
-        daemon = Daemon(Store((*PODS, dead), 20.0), pods=True)
+        daemon = Daemon(Store((*PODS, dead), 170.0), pods=True)
+        daemon.feed = Feed(metrics=daemon.store, clock=LoopClock(), meters=Meters())
+        daemon.feed.follow(other())
+        await daemon.feed.look()
+        await asyncio.sleep(150.0)
+        daemon.feed.follow(daemon.told.memory)
         await daemon.look()
+        assert daemon.store.windows[-1] >= 150.0
         await asyncio.sleep(10.0)
-        judged_before = structs.replace(start(Settings()), last_at=BEGIN)
-        daemon.feed.follow(replace(other(), evidence=judged_before))
         await daemon.look()
-        assert daemon.store.windows[-1] == MOST_WINDOW
         requests, errors, *_ = sums(daemon.told.intervals)
-        assert 0 < requests <= daemon.store.answered(CANARY_PODS, 0.0)[0]
+        assert requests > 0
         assert errors < 0.1 * requests
 
-    clock.run(main(), limit=100.0)
+    clock.run(main(), limit=200.0)
+
+
+SHOPS = [f"shop-{number}" for number in range(40)]
+
+
+def shops(daemon: Daemon, feed: Feed) -> list[Run]:
+    """Runs beside the one of the daemon, each with its tail, that a process takes up."""
+    memory = recalled(encode(daemon.told.memory.run), 0.0)
+    found = []
+    for name in SHOPS:
+        lane = replace(memory.run.lanes[0], service=name)
+        target = TargetRef("shop", name)
+        found.append(replace(memory.run, name=f"{name}-1", target=target, lanes=(lane,)))
+        feed.follow(replace(memory, run=found[-1]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("most_keys", "most_seconds"),
+    [(32, math.inf), (6, math.inf), (2, 300.0)],
+    ids=["some", "few", "one, and not all of it"],
+)
+def test_many_runs_are_taken_up_some_at_a_time_and_each_from_its_own_tail(
+    most_keys: int, most_seconds: float
+) -> None:
+    """What the store has of all of them may be more than it gives at once, or may give."""
+
+    async def body(daemon: Daemon, feed: Feed) -> None:
+        runs = shops(daemon, feed)
+        evidence = recalled(encode(daemon.told.memory.run), 0.0).evidence
+        assert evidence is not None
+        checkpoint = evidence.last_at
+        daemon.store.most_keys, daemon.store.most_seconds = most_keys, most_seconds
+        task = asyncio.ensure_future(feed.run())
+        # Those that have been taken up are more than it gives; what they miss is asked for later.
+        await asyncio.sleep(150.0)
+        daemon.store.most_keys = 1000
+        await asyncio.sleep(5.0)
+        task.cancel()
+        for run in runs:
+            found = feed.reading(run).intervals
+            ends = [checkpoint, *(one.at for one in found)]
+            assert [one.begins for one in found] == ends[:-1]
+            assert ends[-1] >= BEGIN + 208.0
+
+    lot = [
+        replace(target, key=ServiceKey("shop", f"{name}{suffix}"))
+        for name in SHOPS
+        for target, suffix in zip(GATEWAY, ("-canary", ""), strict=True)
+    ]
+    beside((*GATEWAY, *lot), 60.0, body)

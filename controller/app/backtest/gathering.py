@@ -23,7 +23,8 @@ from controller.core.evidence.series import TrackKey
 from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
-from controller.engine.feed import Feed, joined
+from controller.engine.feed import Feed
+from controller.engine.follower import joined
 from controller.engine.meters import Meters
 
 MOST_POINTS: Final = 20_000_000

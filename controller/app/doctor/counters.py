@@ -22,7 +22,7 @@ from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.policy.model import LatencyLimit
 from controller.core.values import PREFIX
-from controller.engine.feed import joined
+from controller.engine.follower import joined
 from controller.ports.metrics import Batch
 
 WINDOW_SECONDS: Final = 300.0

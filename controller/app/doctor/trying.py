@@ -25,7 +25,7 @@ from controller.core.lifecycle import tracks
 from controller.core.policy import keys, promql
 from controller.core.policy.model import LatencyLimit, Policy, Preset, Problem, UserCheck
 from controller.core.values import PREFIX, TargetRef
-from controller.engine.feed import joined
+from controller.engine.follower import joined
 from controller.engine.measurer import PAST_SECONDS
 
 HOLDS: Final = "holds"
