@@ -99,7 +99,8 @@ def bake(situation: Situation, memory: Memory) -> Decision:
         after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
         notice = Notice(reason="Inconclusive", message=reason, warning=True)
         return Decision(memory=after, why=reason, notices=(notice,), verdict=found)
-    return Decision(memory=memory, why=why, verdict=found)
+    held = trial.waiting(situation, memory, found, limit)
+    return Decision(memory=memory, why=held, verdict=found)
 
 
 def _failed(situation: Situation, memory: Memory, code: str, reason: str) -> Decision:
