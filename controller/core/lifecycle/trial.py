@@ -132,7 +132,7 @@ def _strictness(policy: Policy, scrape_seconds: float, slips: int) -> Settings:
         min_requests=policy.min_requests,
         limits=Limits(
             max_error_rate=policy.error_rate,
-            latency=tuple((limit.seconds, limit.slow_share) for limit in policy.latency[:3]),
+            latency=tuple((limit.seconds, limit.slow_share) for limit in policy.latency),
         ),
         assertions=policy.checks,
         max_age_seconds=oldest(scrape),

@@ -41,9 +41,7 @@ def test_a_run_that_waits_says_when_its_deadline_ends_it_and_it_does() -> None:
     paper.annotations["deadline"] = "60s"
     told = played(paper)
     ended = told[-1][0]
-    waits = [
-        (at, one.why) for at, _, one in told if one.memory.phase is Phase.JUDGING and not one.effects
-    ]
+    waits = [(at, one.why) for at, _, one in told if one.memory.phase is Phase.JUDGING]
     assert len(waits) > 60
     for at, why in waits:
         assert "canary has 0 of" in why
