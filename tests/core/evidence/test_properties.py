@@ -173,7 +173,7 @@ UNCAPPED = Settings(
     restart_rate=1e-100,
 )
 """One scrape alone may suffice, so that the cap takes nothing before the trip; and as good as none
-of the reserve is bet anew. What both change with each scrape is told in docs/evidence.md."""
+of the reserve is bet anew. What both change with each scrape is told in docs/judge.md."""
 
 GATE = Gate(dwell_seconds=3, proven=True, budget=100.0, next_share=0.5, next_seconds=60.0)
 ORDER = [Outcome.PASS, Outcome.HOLD, Outcome.FAIL]
