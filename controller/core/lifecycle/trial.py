@@ -318,7 +318,7 @@ def waiting(situation: Situation, memory: Memory, found: Verdict, most: float) -
     told = "; ".join(reason.told for reason in found.reasons)
     ends = [] if situation.paused else [most - (situation.now - memory.moments.entered)]
     silent = silence(situation, memory)
-    if silent > settings(situation, memory.run).max_age_seconds:
+    if silent > found.settings.max_age_seconds:
         ends.append(situation.plan.metrics_deadline_seconds - silent)
     if not ends:
         return f"{told}; paused, so that no deadline runs"
