@@ -50,7 +50,10 @@ def command(
 def _text(run: dict[str, Any]) -> str:
     lines = [status.text(run), ""]
     if run["verdict"]:
-        lines += [f"  {reason['message']}" for reason in run["verdict"]["reasons"]]
+        for one in run["verdict"]["reasons"]:
+            # A record of an older version says nothing of what is expected.
+            told = filter(None, (one["message"], one.get("expected", "")))
+            lines.append(f"  {', '.join(told)}")
         lines += [*_certainty(run), ""]
     lines += [f"  judged with {run['calibration']}", ""]
     for record in run["journal"]:

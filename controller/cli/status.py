@@ -27,6 +27,11 @@ def command(
     talk.show(run, output, text)
 
 
+def _since(run: dict[str, Any]) -> str:
+    """When that was so: what is expected was expected from then on."""
+    return "" if run["outcome"] or not run["why_at"] else f" (as of {run['why_at']})"
+
+
 def text(run: dict[str, Any]) -> str:
     """The run in a few lines."""
     target = run["target"]
@@ -35,7 +40,7 @@ def text(run: dict[str, Any]) -> str:
         + (f" ({run['outcome']})" if run["outcome"] else ""),
         f"  run      {run['name']}, since {run['started_at']}",
         f"  weight   {run['weight_bp'] / 100:g} %  of  {run['ladder']}",
-        f"  why      {run['why']}",
+        f"  why      {run['why']}{_since(run)}",
     ]
     verdict = run["verdict"]
     if verdict:

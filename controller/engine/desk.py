@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the controller knows of each target between two ticks."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -58,6 +59,10 @@ class Card:
     why: str = "not looked at yet"
     told: str = ""
     """The status that people were last told."""
+    told_codes: tuple[str, ...] = ()
+    """The reasons of the verdict that it tells of."""
+    told_at: float = -math.inf
+    """When they were, monotonic."""
     refusal: str = ""
     """What the guards said last, so that it is recorded once."""
     tried: dict[str, Tried] = field(default_factory=dict)

@@ -12,6 +12,7 @@ import structlog
 
 from controller.core import errors
 from controller.core.effects import Annotate
+from controller.core.evidence.judge import Verdict
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.situation import Notice
 from controller.core.lifecycle.table import Phase
@@ -90,8 +91,17 @@ class Teller:
             text = f"{card.memory.phase.value}: {message}"
             await self.annotate(card, deployment.uid, {"status": text})
 
-    async def status(self, card: Card, after: Memory) -> None:
-        """The status annotation after a change of phase."""
+    async def waiting(self, card: Card, after: Memory, found: Verdict) -> None:
+        """The status annotation again where a run waits for something else than was told."""
+        now, codes = self._clock.monotonic(), tuple(reason.code for reason in found.reasons)
+        if codes == card.told_codes or now - card.told_at < AGAIN_SECONDS:
+            return
+        await self.status(card, after, found)
+
+    async def status(self, card: Card, after: Memory, found: Verdict | None) -> None:
+        """The status annotation after a change of phase, or of what a verdict waits for."""
+        card.told_at = self._clock.monotonic()
+        card.told_codes = tuple(reason.code for reason in found.reasons) if found else ()
         view = self._cluster.view(card.target)
         if view.deployment is None:
             return

@@ -314,7 +314,9 @@ class Ticker:
             self._fleet.tripped(after.run.reason)
         await self._teller.tell(card, decision.notices)
         if after.phase is not before.phase:
-            await self._teller.status(card, after)
+            await self._teller.status(card, after, decision.verdict)
+        elif decision.verdict is not None:
+            await self._teller.waiting(card, after, decision.verdict)
         if after.phase is Phase.ENDED:
             await self._end(card, after)
 

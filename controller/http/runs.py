@@ -67,7 +67,8 @@ class Runs:
 
 def _active(card: Card, run: Run, ledger: Ledger, *, journal: bool = False) -> dict[str, Any]:
     facts = story.facts(run, ledger.lines, journal=journal)
-    facts["why"] = card.why
+    # What is known now, not what was when it was last recorded.
+    facts["why"], facts["why_at"] = card.why, ""
     if card.verdict is not None:
         facts["verdict"] = describe.verdict(card.verdict)
     return facts

@@ -62,7 +62,10 @@ def test_a_sound_target_is_said_to_work(sound: Practice) -> None:
         "canary (Service shop/checkout-canary): no series, which is right before a run",
         "scraped every 1 s",
         "assuming phi = 3 and k = 3",
-        "step 1: 5 % for 20 s at 2 requests/s to the canary: takes 25 s at least",
+        "Prometheus answers; its clock and this machine's are ",
+        "step 1: 5 % of 40 requests/s for 20 s, 2 requests/s to the canary: takes 25 s at least",
+        "; finds 50 % errors in about 9 s, 5 % errors in about ",
+        "; the least that it finds in about 25 s is ",
         "a run would work: 0 problems, 1 warning",
     ):
         assert words in result.stdout, result.stdout
@@ -200,6 +203,28 @@ def test_little_traffic_ends_a_run_at_its_deadline(tmp_path: Path) -> None:
         assert first["level"] == "problem"
         assert "not passed within its deadline of 2 min" in first["message"]
         assert "of 50 requests" in first["message"]
+
+
+def test_of_a_run_under_way_both_tracks_are_shown_with_their_values(tmp_path: Path) -> None:
+    """And where to ask for the checks of the team's own, which are not asked here."""
+    orders = "sum(rate(orders_failed_total[1m])) / sum(rate(orders_total[1m])) < 0.05"
+    notes = {**POLICY, "switchgear.dev/steps": "25@600s", "switchgear.dev/check.orders": orders}
+
+    async def story() -> World:
+        async with house(rate=40.0, annotations=notes) as found:
+            found.world.set_image("shop", "checkout", "registry.example/app:v2")
+            await found.reaches("Judging")
+            await asyncio.sleep(60)
+            await found.stop()
+            return found.world
+
+    with practice(clock.run(story()), tmp_path) as found:
+        told = found.told()
+        known = facts(told)
+        assert known["canary_requests_per_minute"] == pytest.approx(600, rel=0.2)
+        assert known["requests_per_minute"] > known["canary_requests_per_minute"]
+        assert "it has series of a run under way" in str(findings(told, "metrics"))
+        assert "`switchgear checks test shop/checkout` tells" in str(findings(told, "policy"))
 
 
 def test_old_samples_are_no_samples(tmp_path: Path) -> None:

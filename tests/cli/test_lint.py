@@ -45,6 +45,16 @@ def test_problems_leave_with_1_and_say_what_to_write() -> None:
     assert out.endswith("[ValueInvalid]\n")
 
 
+def test_limits_of_latency_that_nobody_would_judge_are_refused() -> None:
+    many = "{switchgear.dev/policy: standard, switchgear.dev/latency: 'p50<1s,p90<2s,p95<3s,p99<4s'"
+    code, out, _ = lint("-", text=GOOD.replace("{switchgear.dev/policy: standard", many))
+    assert code == 1
+    assert out.startswith(
+        "shop/checkout: latency: there are 4 limits of latency, and 3 can be judged (keep at most 3"
+    )
+    assert out.endswith("[LatencyLimitsTooMany]\n")
+
+
 def test_json_says_the_same_for_programs() -> None:
     code, out, _ = lint("-", "-o", "json", text=BAD)
     told = json.loads(out)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`get`, `status` and `explain` with the daemon stopped: the same story as its doors tell."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def test_status_says_where_it_stands_and_what_comes_next(judged: Room) -> None:
     assert text.startswith("shop/checkout: Judging\n")
     assert "weight   5 %  of  [5 %] 25 % 95 %" in text
     assert "switchgear abort shop/checkout" in text
+
+
+def test_a_run_that_waits_says_for_what_and_until_when(judged: Room) -> None:
+    """And as of when, since what is expected was expected from then on."""
+    text = judged.type("status", "shop/checkout").stdout
+    (why,) = (line for line in text.splitlines() if line.startswith("  why "))
+    assert re.search(r"requests, .*; the deadline ends the run in about \d+ (s|min) \(as of ", why)
+    reasons = judged.told("status", "shop/checkout")["verdict"]["reasons"]
+    assert reasons
+    explained = judged.type("explain", "shop/checkout").stdout
+    for reason in reasons:
+        assert f"  {reason['message']}, {reason['expected']}\n" in explained
 
 
 def test_status_of_a_failure_has_both_sides(failed: Room) -> None:

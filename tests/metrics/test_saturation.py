@@ -6,10 +6,12 @@ from pathlib import Path
 
 import promql_parser
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from controller.adapters.prometheus.past import Archive
 from controller.adapters.prometheus.providers import choose
 from controller.adapters.prometheus.saturation import Saturation
+from controller.adapters.prometheus.wire import Row
 from controller.core.backtest.measured import Grid
 from controller.core.evidence.series import PodsKey
 from tests.metrics import scraped
@@ -49,6 +51,37 @@ def test_every_query_is_promql_and_names_pods_and_metrics() -> None:
 def test_a_file_that_is_not_as_it_should_be_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^saturation\.yaml: "):
         Saturation(text)
+
+
+AT = 1764000000.0
+
+
+def test_pools_of_connections_are_known_by_every_name_that_libraries_give_them() -> None:
+    """Those of OpenTelemetry are recorded from its own exporter, the others from their sources."""
+    text = (Path(__file__).parent / "recorded" / "pools.txt").read_text()
+    scrape = [one for family in text_string_to_metric_families(text) for one in family.samples]
+    place = {"namespace": "shop", "pod": "checkout-6d4f7b9c8-x2x2x", "job": "pods"}
+    rows = [
+        # An empty label is none to the store.
+        Row(
+            metric={"__name__": one.name, **{k: v for k, v in one.labels.items() if v}, **place},
+            values=[(AT - 15.0, repr(one.value)), (AT, repr(one.value))],
+        )
+        for one in scrape
+    ]
+    figures = Saturation().levels([STABLE, CANARY], rows, AT).figures
+    # The fullest pool stands for its pod; what is idle is not used, and no end is none.
+    assert figures[STABLE] == {
+        "HikariCP connections": pytest.approx(0.9),
+        "JDBC connections": pytest.approx(0.7),
+        "database connections (OpenTelemetry)": pytest.approx(0.85),
+        "database connections (OpenTelemetry 1.27)": pytest.approx(0.95),
+        "database connections (OpenTelemetry, by state)": pytest.approx(0.25),
+        "database connections (Go)": pytest.approx(0.6),
+        "database connections (otelsql)": pytest.approx(0.4),
+        "database connections (pgxpool)": pytest.approx(0.75),
+    }
+    assert CANARY not in figures
 
 
 BODY = "".join(

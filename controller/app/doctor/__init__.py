@@ -102,7 +102,9 @@ def _policy(seen: Surroundings, scrape: float) -> Iterator[Finding]:
         yield tell("policy", message, advice=fault.hint, facts=facts)
     if all(fault.code.startswith("Step") for fault in faults):
         plan = seen.situation.plan
-        yield checkup.ok("policy", _words(seen), facts=describe.plain(plan))
+        ask = f"`switchgear checks test {seen.run.target}` tells what its checks say now"
+        notes = (ask,) if plan.checks else ()
+        yield checkup.ok("policy", _words(seen), notes=notes, facts=describe.plain(plan))
     for workload in world.workloads:
         for note in lint.notes(workload):
             yield checkup.warning("policy", note)

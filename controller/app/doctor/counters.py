@@ -114,7 +114,9 @@ def _clocks(batch: Batch, now: float) -> Finding:
     facts = {"clock_difference_seconds": round(ahead, 1)}
     if abs(ahead) <= CLOCKS_SECONDS:
         return checkup.ok(
-            "metrics", f"Prometheus answers; its clock is within {CLOCKS_SECONDS:g} s", facts=facts
+            "metrics",
+            f"Prometheus answers; its clock and this machine's are {abs(ahead):.0f} s apart",
+            facts=facts,
         )
     return checkup.warning(
         "metrics",
@@ -252,9 +254,8 @@ def _stable(
     newest = max((one.samples[-1].at for one in series.requests if one.samples), default=0.0)
     age = batch.evaluated_at - newest
     total, bad = known.total
-    share = percent(bad / total) if total else "no"
     text = (
-        f"stable ({who}): {known.volume * 60:.0f} requests/min, {share} errors, "
+        f"stable ({who}): {_shown(known)}, "
         f"{len(series.requests)} series, newest sample {max(age, 0):.0f} s old"
     )
     facts |= {
@@ -270,13 +271,23 @@ def _stable(
     return checkup.ok("metrics", text, notes=queries, facts=facts)
 
 
+def _shown(known: Past) -> str:
+    total, bad = known.total
+    share = percent(bad / total) if total else "no"
+    return f"{known.volume * 60:.0f} requests/min, {share} errors"
+
+
 def _canary(batch: Batch, keys: Sequence[TrackKey], queries: tuple[str, ...]) -> Finding:
     who = " and ".join(map(str, keys)) or "no keys"
-    facts = {"track": "canary", "queries": list(queries)}
-    if joined(batch, keys) is None:
+    facts: dict[str, Any] = {"track": "canary", "queries": list(queries)}
+    series = joined(batch, keys)
+    if series is None:
         text = f"canary ({who}): no series, which is right before a run"
     else:
-        text = f"canary ({who}): has series, of a run under way or of one before"
+        known = past.read(series)
+        shown = _shown(known)
+        text = f"canary ({who}): {shown}; it has series of a run under way or of one before"
+        facts["canary_requests_per_minute"] = round(known.volume * 60, 1)
     return checkup.ok("metrics", text, notes=queries, facts=facts)
 
 

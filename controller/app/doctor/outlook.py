@@ -65,10 +65,10 @@ def steps(situation: Situation, run: Run, seen: Counters) -> tuple[Finding, ...]
         )
     paced = replace(situation, scrape_seconds=seen.past.gap or situation.scrape_seconds)
     found = forecast.rungs(paced, run, per_second=per_second, stable_bad=seen.stable_bad)
-    return tuple(_rung(rung, paced) for rung in found)
+    return tuple(_rung(rung, paced, per_second) for rung in found)
 
 
-def _rung(rung: Rung, situation: Situation) -> Finding:
+def _rung(rung: Rung, situation: Situation, per_second: float) -> Finding:
     passage = rung.passage
     facts = {
         "name": rung.name,
@@ -83,10 +83,10 @@ def _rung(rung: Rung, situation: Situation) -> Finding:
         ],
     }
     head = (
-        f"{rung.name}: {weight(rung.step.weight_bp)} for {span(rung.step.dwell_seconds)} at "
-        f"{_rate(rung.per_second)} to the canary"
+        f"{rung.name}: {weight(rung.step.weight_bp)} of {_rate(per_second)} for "
+        f"{span(rung.step.dwell_seconds)}, {_rate(rung.per_second)} to the canary"
     )
-    sees = _sees(rung)
+    sees = _sees(rung, situation.plan.deadline_seconds)
     if not math.isfinite(passage.seconds):
         why = "; ".join(reason.message for reason in passage.slowest)
         return checkup.problem(
@@ -123,16 +123,18 @@ def _awaited(check: str) -> str:
     return words.get(check, f"the proof that {timed} is kept" if timed != check else check)
 
 
-def _sees(rung: Rung) -> str:
+def _sees(rung: Rung, deadline: float) -> str:
+    passage = rung.passage.seconds
+    within = seconds(passage if math.isfinite(passage) else rung.step.dwell_seconds + deadline)
     told = [
         f"{bad * 100:g} % errors in {seconds(after)}"
         for bad, after in rung.examples
         if math.isfinite(after)
     ]
     least = (
-        "it finds nothing in that time"
+        f"it finds nothing in {within}"
         if rung.smallest is None
-        else f"the least that it finds in that time is {percent(rung.smallest)} errors"
+        else f"the least that it finds in {within} is {percent(rung.smallest)} errors"
     )
     return "; ".join([*([f"finds {', '.join(told)}"] if told else []), least])
 

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from controller.core.evidence.reasons import Code, Reason, percent, power, seconds
+from controller.core.evidence.reasons import UNKNOWN, Code, Reason, percent, power, seconds
 from controller.core.evidence.safe import Proof, Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence
+
+LEAST_SECONDS: Final = 1.0
+"""Nobody reacts sooner."""
 
 PROOF: Final = "proof"
 """What is missing before all requests; a latency limit adds its name."""
@@ -65,12 +68,12 @@ def _unripe(
     ):
         if tally.requests < least and not (alone and track == "stable"):
             wait = _wait(tally.requests, least, window.seconds)
-            unknown = ", and none are coming" if window.seconds else ""
-            about = f", {seconds(wait)}" if wait is not None else unknown
+            unknown = "and none are coming" if window.seconds else UNKNOWN
             yield Reason(
                 check="requests",
                 code=code,
-                message=f"{track} has {tally.requests} of {least} requests{about}",
+                message=f"{track} has {tally.requests} of {least} requests",
+                expected=seconds(wait) if wait is not None else unknown,
                 canary_value=float(window.canary.requests),
                 stable_value=float(window.stable.requests),
                 n=tally.requests,
@@ -81,7 +84,8 @@ def _unripe(
         yield Reason(
             check="dwell",
             code=Code.DWELL_NOT_OVER,
-            message=f"{window.seconds:.0f} of {dwell_seconds:g} s at this weight, {seconds(left)}",
+            message=f"{window.seconds:.0f} of {dwell_seconds:g} s at this weight",
+            expected=seconds(left),
             canary_value=window.seconds,
             limit=dwell_seconds,
         )
@@ -145,12 +149,11 @@ def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
             continue
         have = claim.log_evidence
         wait = _wait(have, needed, evidence.window.seconds)
-        about = f", {seconds(wait)}" if wait is not None else ""
         yield Reason(
             check=claim.check,
             code=Code.NOT_PROVEN,
-            message=f"not yet proven {claim.words}: "
-            f"{power(max(have, 0.0))} of {power(needed)}{about}",
+            message=f"not yet proven {claim.words}: {power(max(have, 0.0))} of {power(needed)}",
+            expected=seconds(wait) if wait is not None else UNKNOWN,
             canary_value=claim.proof.bound(settings.beta),
             n=claim.n,
             limit=claim.most,
@@ -164,14 +167,18 @@ def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reas
         return  # The dwell is not over then, which says enough.
     worst = evidence.proof.bound(settings.beta)
     per_second = (window.canary.requests + window.stable.requests) / window.seconds
-    harm = _harm(worst * gate.next_share * per_second, settings, gate)
+    bad = worst * gate.next_share * per_second
+    harm = _harm(bad, settings, gate)
     if harm <= gate.budget:
         return
+    # What is not ruled out shrinks as the requests grow, as long as nothing fails.
+    wait = window.seconds * (bad / _affordable(settings, gate) - 1)
     yield Reason(
         check="budget",
         code=Code.OVER_BUDGET,
         message=f"up to {percent(worst)} more errors than stable are not ruled out, which at "
         f"{percent(gate.next_share)} could cost {harm:.0f} bad requests of {gate.budget:g} allowed",
+        expected=f"{seconds(wait)} if nothing fails",
         canary_value=harm,
         n=window.canary.requests,
         limit=gate.budget,
@@ -185,13 +192,23 @@ def _harm(bad_per_second: float, settings: Settings, gate: Gate) -> float:
     evidence, or all that the step has, if that is less. An error is worth -log(pi) at most, with pi
     the canary's part of the errors that are to be expected anyway: little at 95 % of the requests.
     """
+    found_out = bad_per_second * gate.reaction_seconds + _finding(settings, gate)
+    return min(found_out, bad_per_second * gate.next_seconds)
+
+
+def _finding(settings: Settings, gate: Gate) -> float:
+    """Errors that it takes to find a bad version out at the next share."""
     scaled = gate.next_share * settings.tolerance
     part = scaled / (scaled + 1 - gate.next_share)
-    needed = math.inf
-    if part < 1:
-        needed = settings.log_needed * settings.dispersion / -math.log(part)
-    found_out = bad_per_second * gate.reaction_seconds + needed
-    return min(found_out, bad_per_second * gate.next_seconds)
+    if part >= 1:
+        return math.inf
+    return settings.log_needed * settings.dispersion / -math.log(part)
+
+
+def _affordable(settings: Settings, gate: Gate) -> float:
+    """Bad requests a second at the next share that cost no more than the budget."""
+    quick = (gate.budget - _finding(settings, gate)) / max(gate.reaction_seconds, LEAST_SECONDS)
+    return max(quick, gate.budget / gate.next_seconds)
 
 
 def _wait(have: float, need: float, span: float) -> float | None:

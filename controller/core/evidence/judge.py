@@ -10,15 +10,22 @@ import enum
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final
 
 import msgspec
 
-from controller.core.evidence import checks, gates, readings, slower
+from controller.core.evidence import blind, checks, gates, readings, slower
 from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.observe import observe
-from controller.core.evidence.reasons import Code, Reason, counted, percent, power, seconds
+from controller.core.evidence.reasons import (
+    UNDECIDED,
+    UNKNOWN,
+    Code,
+    Reason,
+    counted,
+    percent,
+    power,
+)
 from controller.core.evidence.settings import SATURATION, Limits, Settings, restart_rate
 from controller.core.evidence.slower import Slower
 from controller.core.evidence.state import Evidence, Trip, start, weight_changed
@@ -42,11 +49,6 @@ __all__ = [
     "start",
     "weight_changed",
 ]
-
-
-FALLEN_BEHIND: Final = 3
-"""A track that lags the other one by this part of the age at which data are none is missing: five
-seconds, or a scrape that takes longer."""
 
 
 class Outcome(enum.Enum):
@@ -160,7 +162,7 @@ def judge(
     if evidence.trip is not None:
         return _failed(evidence.trip, named, evidence, settings, gate)
     found = [*_doubts(named, evidence, settings), *readings.doubts(evidence, settings)]
-    found += [*_blind(evidence, settings, now - evidence.last_at, alone=alone), *unseen]
+    found += [*blind.lacking(evidence, settings, now, alone=alone), *unseen]
     found += [*readings.unread(evidence, settings, now, proven=gate.proven)]
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]
     if found:
@@ -288,6 +290,7 @@ def _doubts(named: Sequence[Check], evidence: Evidence, settings: Settings) -> I
             message=f"{told}: evidence "
             f"{power(level)}, nothing passes from {power(settings.log_doubt)} on, "
             f"rollback at {power(settings.log_needed)}",
+            expected=UNDECIDED,
             canary_value=_share(canary),
             stable_value=_share(stable),
             n=canary[1],
@@ -301,72 +304,17 @@ def _limit(check: Check, canary: tuple[int, int], stable: tuple[int, int], code:
         message = f"{also}; {told}: a shared cause, paused instead of rolled back"
     else:
         message = f"{told}: above it, not yet proven"
+    shared = code is Code.STABLE_VIOLATES_LIMIT
     return Reason(
         check=check.name,
         code=code,
         message=message,
+        expected=UNKNOWN if shared else UNDECIDED,
         canary_value=_share(canary),
         stable_value=_share(stable),
         n=canary[1],
         limit=check.limit,
     )
-
-
-def _blind(evidence: Evidence, settings: Settings, age: float, *, alone: bool) -> Iterator[Reason]:
-    """Data that are missing or too old to stand on."""
-    if evidence.window.at is None:
-        yield Reason(
-            check="window",
-            code=Code.WINDOW_NOT_OPEN,
-            message="no weight has been read back in force yet, so nothing can pass",
-        )
-    for track, seen_at, code in (
-        ("canary", evidence.canary_at, Code.NO_CANARY_DATA),
-        ("stable", evidence.stable_at, Code.NO_STABLE_DATA),
-    ):
-        behind = age + evidence.last_at - seen_at
-        if alone and track == "stable":
-            continue
-        if not math.isfinite(seen_at):
-            message = f"the metrics store has no sample of the {track} yet"
-            yield Reason(check="data", code=code, message=message)
-        elif evidence.last_at - seen_at > settings.max_age_seconds / FALLEN_BEHIND:
-            yield Reason(
-                check="data",
-                code=Code.METRICS_STALE,
-                message=f"the {track} is missing in the newest scrapes, for "
-                f"{seconds(evidence.last_at - seen_at)} so far",
-                limit=settings.max_age_seconds / FALLEN_BEHIND,
-            )
-        elif not behind <= settings.max_age_seconds:
-            yield Reason(
-                check="data",
-                code=Code.METRICS_STALE,
-                message=f"the newest sample of the {track} is {seconds(behind)} old, "
-                f"at most {settings.max_age_seconds:g} s are accepted",
-                limit=settings.max_age_seconds,
-            )
-    yield from _unmeasured(evidence, settings)
-
-
-def _unmeasured(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
-    """Latency limits about which the histogram says nothing."""
-    limits = settings.limits.latency
-    if limits and not evidence.limit_bounds:
-        yield Reason(
-            check=Kind.LATENCY_LIMIT.value,
-            code=Code.NO_LATENCY_DATA,
-            message="a latency limit is set and no histogram of both tracks was seen yet",
-        )
-    for (asked, _), bound in zip(limits, evidence.limit_bounds, strict=False):
-        if not bound:
-            yield Reason(
-                check=f"{Kind.LATENCY_LIMIT.value} {asked:g} s",
-                code=Code.LATENCY_LIMIT_UNMEASURABLE,
-                message=f"the histogram has no bucket bound at or above {asked:g} s; lower the "
-                "limit or give the histogram a higher bound",
-                limit=asked,
-            )
 
 
 def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:

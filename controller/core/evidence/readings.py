@@ -19,7 +19,7 @@ from controller.core.evidence.measures import (
     scores,
 )
 from controller.core.evidence.observe import capped, sufficed
-from controller.core.evidence.reasons import Code, Reason, seconds
+from controller.core.evidence.reasons import UNKNOWN, Code, Reason, seconds
 from controller.core.evidence.settings import SATURATION, Settings
 from controller.core.evidence.state import Evidence
 from controller.core.evidence.tally import UNREPORTED, Interval
@@ -147,6 +147,7 @@ def _reason(check: str, code: Code, noted: Noted, words: str) -> Reason:
         check=check,
         code=code,
         message=f"{check}: {noted.told}; {words}",
+        expected=f"read again every {READ_SECONDS:g} s, {UNKNOWN}",
         canary_value=noted.canary,
         stable_value=noted.stable,
     )
@@ -172,8 +173,9 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
             yield Reason(
                 check=assertion.title,
                 code=Code.NO_CHECK_DATA,
-                message=f"{assertion.title} has no value of the canary at this weight yet, "
-                f"asked for every {READ_SECONDS:g} s; `switchgear checks test` tells why",
+                message=f"{assertion.title} has no value of the canary at this weight yet; "
+                "`switchgear checks test` tells why",
+                expected=f"asked for every {READ_SECONDS:g} s, {UNKNOWN}",
             )
     if not proven:
         return
@@ -181,15 +183,20 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
     for gauge in settings.gauges:
         # A version may have no such thing any more; one of which nothing is seen is not looked at.
         due = max(opened, evidence.warm_until + gauge.patience_seconds)
-        never = gauge.name in silent
-        if never and (now < due + 2 * READ_SECONDS or len(silent) == len(settings.gauges)):
+        never, wait = gauge.name in silent, due + 2 * READ_SECONDS - now
+        if never and (wait > 0 or len(silent) == len(settings.gauges)):
             message = f"{gauge.name} was measured on stable and not on the canary yet"
         elif not never and known[gauge.name].at < oldest and now >= due:
             ago = seconds(now - known[gauge.name].at)
             message = f"{gauge.name} of the canary is silent, last measured {ago} ago"
         else:
             continue
-        yield Reason(check=SATURATION, code=Code.NO_CHECK_DATA, message=message)
+        yield Reason(
+            check=SATURATION,
+            code=Code.NO_CHECK_DATA,
+            message=message,
+            expected=seconds(wait) if 0 < wait < math.inf else UNKNOWN,
+        )
 
 
 def unmeasured(evidence: Evidence, settings: Settings) -> tuple[str, ...]:

@@ -7,8 +7,15 @@ may be added here, none may change its meaning.
 
 import enum
 import math
+from typing import Final
 
 import msgspec
+
+UNKNOWN: Final = "until when is not known"
+"""What is expected of something that no figure says anything about; a deadline ends it."""
+
+UNDECIDED: Final = "and when it fades or suffices is not known"
+"""The same of evidence."""
 
 
 class Code(enum.StrEnum):
@@ -50,6 +57,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
         check: Which check speaks: "errors", "latency 0.3 s", "error limit", "dwell", "pods" ...
         code: The stable token.
         message: A sentence with the numbers in it.
+        expected: Of a HOLD when it is expected to go, in words that follow on the sentence.
         canary_value: The canary's figure (a share, seconds or a count, as the check has it).
         stable_value: Stable's figure.
         n: How many requests the figures stand on.
@@ -59,10 +67,16 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     check: str
     code: Code
     message: str
+    expected: str = ""
     canary_value: float | None = None
     stable_value: float | None = None
     n: int | None = None
     limit: float | None = None
+
+    @property
+    def told(self) -> str:
+        """The whole of it for a person who waits."""
+        return ", ".join(part for part in (self.message, self.expected) if part)
 
     def to_json(self) -> dict[str, str | int]:
         """The same without floats, for canonical JSON; absent figures are left out."""
@@ -71,6 +85,8 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
             "code": self.code.value,
             "message": self.message,
         }
+        if self.expected:
+            told["expected"] = self.expected
         figures = (
             ("canary", self.canary_value),
             ("stable", self.stable_value),

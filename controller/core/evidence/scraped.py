@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.core.evidence.readings import READ_SECONDS
-from controller.core.evidence.reasons import Code, Reason
+from controller.core.evidence.reasons import UNKNOWN, Code, Reason
 from controller.core.evidence.saturation import WINDOW_SECONDS
 from controller.core.evidence.series import Sample, TrackSeries
 from controller.core.evidence.settings import oldest
@@ -110,4 +110,5 @@ def _reason(missing: int, total: int, track: str, names: Collection[str]) -> Rea
         check="data",
         code=Code.PODS_NOT_SCRAPED,
         message=f"{missing} of {total} pods of {track} {words}{listed}: {whose} not counted",
+        expected=f"asked for every {READ_SECONDS:g} s, {UNKNOWN}",
     )

@@ -14,6 +14,9 @@ from controller.core.evidence.measures import Assertion, Gauge
 SATURATION: Final = "saturation"
 """Name of the check on all gauges together."""
 
+MOST_LATENCY_LIMITS: Final = 3
+"""More would not keep the accumulators within 4 KB."""
+
 OLD_SCRAPES: Final = 3
 """Data older than so many scrape intervals (and 15 s) are no data."""
 
@@ -25,7 +28,7 @@ class Limits:
     Attributes:
         max_error_rate: Largest share of failed requests, 0..1, None for no limit.
         latency: Pairs of (seconds, share of requests that may be slower). "p99 below 300 ms" is
-            (0.3, 0.01). At most three, which keeps the accumulators within 4 KB.
+            (0.3, 0.01).
     """
 
     max_error_rate: float | None = None
@@ -44,8 +47,8 @@ class Limits:
             raise ValueError("a limit is a share of requests from 0 to below 1")
         if any(not 0 < bound < math.inf for bound, _ in self.latency):
             raise ValueError("a latency limit needs a positive time in seconds")
-        if len(self.latency) > 3:
-            raise ValueError("at most three latency limits")
+        if len(self.latency) > MOST_LATENCY_LIMITS:
+            raise ValueError(f"at most {MOST_LATENCY_LIMITS} latency limits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ def records(lines: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _decided(lines: Sequence[str], key: str) -> dict[str, Any]:
-    """The body of the last decision that has `key`, or an empty one.
+    """The record of the last decision that has `key`, or an empty one.
 
     Looked for from the end, since a journal may have thousands of records; canonical JSON has one
     spelling, so that a line without these words need not be parsed.
@@ -40,8 +40,7 @@ def _decided(lines: Sequence[str], key: str) -> dict[str, Any]:
             continue
         for record in records([line]):
             if record.get("kind") == "decision" and key in record["body"]:
-                body: dict[str, Any] = record["body"]
-                return body
+                return record
     return {}
 
 
@@ -54,6 +53,7 @@ def policy_of(run: Run) -> Policy | None:
 def facts(run: Run, lines: Sequence[str], *, journal: bool = False) -> dict[str, Any]:
     """Everything of one run; with `journal` its records as well."""
     first = records(lines[:1])
+    why = _decided(lines, "why")
     policy = policy_of(run)
     rungs = trial.planned(run, policy) if policy else ()
     steps = [{"weight_bp": step.weight_bp, "dwell_seconds": step.dwell_seconds} for step in rungs]
@@ -68,8 +68,9 @@ def facts(run: Run, lines: Sequence[str], *, journal: bool = False) -> dict[str,
         "weight_bp": run.weight_bp,
         "stable": run.stable_hash,
         "digest": run.digest,
-        "why": _decided(lines, "why").get("why", ""),
-        "verdict": _decided(lines, "verdict").get("verdict"),
+        "why": why["body"]["why"] if why else "",
+        "why_at": why["at"] if why else "",
+        "verdict": _decided(lines, "verdict").get("body", {}).get("verdict"),
         "breaker_open": run.tripped and not run.released,
         "quarantined": run.quarantined,
         "calibration": trial.calibration(run).words,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.evidence.judge import Outcome
+from controller.core.evidence.reasons import seconds
 from controller.core.lifecycle import exposure, prepare, trial
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
@@ -226,7 +227,9 @@ def _in_force(situation: Situation, memory: Memory, weight_bp: int) -> Decision:
         why = f"{percent(weight_bp)} is written; waiting until it is in force"
         return Decision(memory=memory, why=why, wait_seconds=left)
     if not situation.clock:
-        return Decision(memory=memory, why="waiting for a first answer of the metrics store")
+        most = situation.plan.metrics_deadline_seconds - trial.silence(situation, memory)
+        why = f"waiting for a first answer of the metrics store, {seconds(most)} at most"
+        return Decision(memory=memory, why=why)
     cold = run.step == 0 or wanted_pods(situation, run) > wanted_pods(
         situation, replace(run, step=run.step - 1)
     )
@@ -253,21 +256,22 @@ def judge(situation: Situation, memory: Memory) -> Decision:
     if person is not None:
         why = f"promoted by {person.actor} without full evidence ({person.reason or 'no reason'})"
         return replace(_passed(situation, memory, why, person=True), verdict=found)
+    waited = situation.now - memory.moments.entered
+    limit = step.dwell_seconds + situation.plan.deadline_seconds
+    held = trial.waiting(situation, memory, found, limit)
     canary = situation.view.canary
     # One that somebody took to nothing is no question of growth: its weight goes first.
     more = grown(situation, run) if canary is not None and canary.replicas else None
     if more is not None:
-        message = f"the Deployment has grown, the canary follows; {why}"
+        message = f"the Deployment has grown, the canary follows; {held}"
         memory = trial.warming(situation, memory)
         return Decision(memory=memory, why=message, effects=(more,), verdict=found)
-    waited = situation.now - memory.moments.entered
-    limit = step.dwell_seconds + situation.plan.deadline_seconds
     if waited > limit and not situation.paused:
         reason = f"no verdict at {percent(step.weight_bp)} after {limit:.0f} s: {why}"
         after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
         notice = Notice(reason="Inconclusive", message=reason, warning=True)
         return Decision(memory=after, why=reason, notices=(notice,), verdict=found)
-    return Decision(memory=memory, why=why, verdict=found)
+    return Decision(memory=memory, why=held, verdict=found)
 
 
 def grown(situation: Situation, run: Run) -> effects.StartCanary | None:

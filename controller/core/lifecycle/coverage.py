@@ -7,7 +7,7 @@ lasts; but nothing passes meanwhile.
 
 from typing import Final
 
-from controller.core.evidence.reasons import Code, Reason
+from controller.core.evidence.reasons import UNKNOWN, Code, Reason, seconds
 from controller.core.evidence.saturation import WINDOW_SECONDS
 from controller.core.evidence.scraped import LATE_SECONDS, lacking
 from controller.core.evidence.settings import OLD_SCRAPES
@@ -64,9 +64,11 @@ def doubts(situation: Situation, memory: Memory) -> tuple[Reason, ...]:
     """
     if not situation.clock:
         message = "the metrics store has not answered since the start"
-        return (Reason(check="data", code=Code.METRICS_STALE, message=message),)
+        reason = Reason(check="data", code=Code.METRICS_STALE, message=message, expected=UNKNOWN)
+        return (reason,)
     waited = situation.now - memory.moments.entered
     if situation.scraped is not None or not by_pods(memory.run) or waited >= LATE_SECONDS:
         return unscraped(situation, memory.run)
     message = "it is not known yet which pods are scraped"
-    return (Reason(check="data", code=Code.METRICS_STALE, message=message),)
+    most = f"{seconds(LATE_SECONDS - waited)} at most"
+    return (Reason(check="data", code=Code.METRICS_STALE, message=message, expected=most),)

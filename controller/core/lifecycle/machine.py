@@ -219,19 +219,14 @@ def _tripped(situation: Situation, memory: Memory) -> Decision | None:
 
 
 def _silent(situation: Situation, memory: Memory) -> Decision | None:
-    """No usable answer of the metrics store: weights freeze, and in the end exposure goes to 0.
-
-    A store that has not answered this process yet is silent since the phase began (or the restart).
-    """
+    """No usable answer of the metrics store: weights freeze, and in the end exposure goes to 0."""
     exposed = memory.phase in EXPOSED and any(exposure.exposures(situation, memory.run))
     if not exposed and memory.phase not in ARMED:
         return None
     if isinstance(situation.policy, tuple):
         return None
     limit = situation.policy.metrics_deadline_seconds
-    age = situation.metrics_age
-    if age is None:
-        age = situation.now - memory.moments.entered
+    age = trial.silence(situation, memory)
     if age <= limit:
         return None
     reason = f"the metrics store has given no usable answer for {age:.0f} s (limit {limit:.0f} s)"

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.evidence.judge import Outcome
+from controller.core.evidence.reasons import seconds
 from controller.core.lifecycle import exposure, prepare, promote, trial
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
@@ -99,7 +100,12 @@ def bake(situation: Situation, memory: Memory) -> Decision:
         after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
         notice = Notice(reason="Inconclusive", message=reason, warning=True)
         return Decision(memory=after, why=reason, notices=(notice,), verdict=found)
-    return Decision(memory=memory, why=why, verdict=found)
+    if found.outcome is Outcome.PASS:
+        most = seconds(situation.ready_seconds - waited)
+        why = f"{ready} of {deployment.replicas} rolled pods are ready, {most} at most; {why}"
+        return Decision(memory=memory, why=why, verdict=found)
+    held = trial.waiting(situation, memory, found, limit)
+    return Decision(memory=memory, why=held, verdict=found)
 
 
 def _failed(situation: Situation, memory: Memory, code: str, reason: str) -> Decision:

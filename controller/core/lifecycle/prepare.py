@@ -21,6 +21,12 @@ from controller.core.observation import pinned as pinned  # noqa: PLC0414  # The
 from controller.core.policy.model import Traffic
 from controller.core.values import HASH_LABEL, canary_name
 
+ASKING = (
+    "asking the API server before the run, and replaying it on stable's past: "
+    "about half a minute at most"
+)
+"""What a run waits for before anything is touched; who has no past in time is judged without."""
+
 ACCEPT_SECONDS = 60.0
 """A gateway that has not answered by then does not answer (seen: 5 to 60 ms)."""
 
@@ -102,7 +108,7 @@ def _ways(situation: Situation) -> dict[str, Any]:
 def check(situation: Situation, memory: Memory) -> Decision:
     """CHECKING: ask everything, then fix what the run will need to undo itself."""
     if situation.preflight is None and not isinstance(situation.policy, tuple):
-        return Decision(memory=memory, why="asking the API server before the run")
+        return Decision(memory=memory, why=ASKING)
     found = checks.refusals(situation, memory.run)
     if found:
         text = "; ".join(refusal.message for refusal in found)

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
+from controller.core.evidence.reasons import seconds
 from controller.core.lifecycle import climb, endpoints, prepare, trial
 from controller.core.lifecycle.memory import PROMOTED, Ending, Mark, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
@@ -218,7 +219,9 @@ def _doubted(situation: Situation, memory: Memory) -> Decision | None:
     waited = situation.now - memory.moments.entered
     if waited > situation.ready_seconds or not trial.doubtful(situation, memory):
         return None
-    why = f"not handing back more: {trial.sentence(trial.verdict(situation, memory))}"
+    most = seconds(situation.ready_seconds - waited)
+    said = trial.sentence(trial.verdict(situation, memory))
+    why = f"not handing back more for {most} at most: {said}"
     return Decision(memory=memory, why=why)
 
 

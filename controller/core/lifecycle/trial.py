@@ -16,6 +16,7 @@ from controller.core.evidence import pods
 from controller.core.evidence.calibration import UNKNOWN, Calibration
 from controller.core.evidence.judge import Gate, Outcome, Reason, Verdict
 from controller.core.evidence.readings import read
+from controller.core.evidence.reasons import seconds
 from controller.core.evidence.replay import Planned
 from controller.core.evidence.settings import Limits, Settings, oldest, restart_rate
 from controller.core.evidence.tally import UNREPORTED, Interval
@@ -131,7 +132,7 @@ def _strictness(policy: Policy, scrape_seconds: float, slips: int) -> Settings:
         min_requests=policy.min_requests,
         limits=Limits(
             max_error_rate=policy.error_rate,
-            latency=tuple((limit.seconds, limit.slow_share) for limit in policy.latency[:3]),
+            latency=tuple((limit.seconds, limit.slow_share) for limit in policy.latency),
         ),
         assertions=policy.checks,
         max_age_seconds=oldest(scrape),
@@ -303,3 +304,31 @@ def soak(situation: Situation, run: Run) -> float:
 def sentence(found: Verdict) -> str:
     """All reasons as one text."""
     return "; ".join(reason.message for reason in found.reasons)
+
+
+def waiting(situation: Situation, memory: Memory, found: Verdict, most: float) -> str:
+    """Why nothing passes yet, when that is expected to change, and when a deadline ends it.
+
+    Args:
+        situation: The world.
+        memory: The run.
+        found: The verdict, which is HOLD.
+        most: Seconds from the beginning of the phase to its deadline.
+    """
+    told = "; ".join(reason.told for reason in found.reasons)
+    ends = [] if situation.paused else [most - (situation.now - memory.moments.entered)]
+    silent = silence(situation, memory)
+    if silent > found.settings.max_age_seconds:
+        ends.append(situation.plan.metrics_deadline_seconds - silent)
+    if not ends:
+        return f"{told}; paused, so that no deadline runs"
+    return f"{told}; the deadline ends the run in {seconds(min(ends))}"
+
+
+def silence(situation: Situation, memory: Memory) -> float:
+    """Seconds without a usable answer of the metrics store.
+
+    One that has not answered this process yet is silent since the phase began (or the restart).
+    """
+    age = situation.metrics_age
+    return situation.now - memory.moments.entered if age is None else age

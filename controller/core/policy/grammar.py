@@ -21,7 +21,7 @@ MAX_STEPS: Final = 20
 """Rungs of a ladder; more would each be shorter than the evidence needs."""
 
 MAX_ITEMS: Final = 10
-"""Entries of a list (routes, latency limits); a run holds state for each."""
+"""Entries of a list; a run holds state for each."""
 
 MAX_DURATION_SECONDS: Final = 7 * 86_400.0
 """One week. What should take longer is not a canary but a second version."""

@@ -56,7 +56,7 @@ POLICY_KEYS: Final[dict[str, str]] = {
     f"({', '.join(sorted(SERVICE_PROVIDERS))}) or the pods' own "
     f"({', '.join(sorted(POD_PROVIDERS))})",
     "error-rate": "absolute limit for the share of failed requests, like 1%",
-    "latency": "absolute limits for latency, like p99<500ms",
+    "latency": "absolute limits for latency, three at most, like p50<100ms,p99<500ms",
     "min-requests": "canary requests that a step needs before it can pass, like 100",
     "deadline": "how long a step may wait for evidence after its dwell, like 30m",
     "metrics-deadline": "how long the metrics store may be silent before the weight goes to 0",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 
+from controller.core.evidence.settings import MOST_LATENCY_LIMITS
 from controller.core.policy import grammar, keys, promql
 from controller.core.policy.grammar import Unreadable
 from controller.core.policy.model import (
@@ -66,6 +67,7 @@ def parse(annotations: Mapping[str, str]) -> Policy | tuple[Problem, ...]:
             values[key] = result
     problems.extend(_contradictions(ours, values))
     problems.extend(_too_many_checks(ours))
+    problems.extend(_too_many_limits(ours))
     if problems:
         return _shortened(problems)
     return dataclasses.replace(_assembled(values), checks=tuple(checks))
@@ -94,6 +96,22 @@ def _too_many_checks(ours: Mapping[str, str]) -> list[Problem]:
             code="ChecksTooMany",
             message=f"there are {count} checks, and each asks the metrics store at every look",
             hint=f"keep at most {promql.MAX_CHECKS}",
+        )
+    ]
+
+
+def _too_many_limits(ours: Mapping[str, str]) -> list[Problem]:
+    """Counted beside the reading, so that what else is wrong with them is told at the same time."""
+    count = len(ours.get("latency", "").split(","))
+    if count <= MOST_LATENCY_LIMITS:
+        return []
+    return [
+        Problem(
+            key="latency",
+            code="LatencyLimitsTooMany",
+            message=f"there are {count} limits of latency, and {MOST_LATENCY_LIMITS} can be judged",
+            hint=f"keep at most {MOST_LATENCY_LIMITS}, like p50, p95 and p99; the whole histogram "
+            "is compared with stable's in any case",
         )
     ]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from tests.bench.evidence import (
+    bursts,
     cost,
     detection,
     false_rollbacks,
@@ -82,6 +83,17 @@ def _delays(runs: int) -> Iterator[str]:
     yield (
         f"Where the bound is at least {detection.LEAST_BOUND:g} scrapes ({len(told)} cells) strict "
         f"takes {median(told)} times\nthe bound in the median, {worst} times in the worst cell."
+    )
+
+
+def _bursty(runs: int) -> Iterator[str]:
+    names = tuple(bursts.CONFIGURATIONS)
+    yield rows(
+        ("one scrape has", "it is number", *names),
+        [
+            (f"{cell.peak:.1%}", str(cell.place), *(str(cell.taken[name]) for name in names))
+            for cell in bursts.cells(runs)
+        ],
     )
 
 
@@ -193,6 +205,7 @@ PARTS: Final[dict[str, Callable[[int], Iterator[str]]]] = {
     "healthy": _healthy,
     "noise": _noisy,
     "delay": _delays,
+    "burst": _bursty,
     "latency": _slower,
     "promotion": _promoted,
     "ladder": _ladders,

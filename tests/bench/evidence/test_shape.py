@@ -10,6 +10,7 @@ import random
 import pytest
 
 from tests.bench.evidence import (
+    bursts,
     detection,
     false_rollbacks,
     harm,
@@ -110,3 +111,11 @@ def test_fewer_bad_answers_than_by_the_peers_rules(rate: float, fewer: float) ->
         found = harm.compared(per_second, share, rate, 20)
         for peer in (FLAGGER, ARGO):
             assert found[peer.name].times.value >= fewer, (per_second, share, peer)
+
+
+def test_one_very_bad_scrape_makes_a_small_regression_hardly_later() -> None:
+    """And none is found later than it takes without that scrape, by more than a third."""
+    calm, *others = bursts.cells(40, (bursts.CANARY_BAD, 0.10, 0.30))
+    for name in bursts.CONFIGURATIONS:
+        for cell in others:
+            assert cell.taken[name].value < 1.35 * calm.taken[name].value

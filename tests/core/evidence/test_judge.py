@@ -191,14 +191,14 @@ def test_a_canary_without_traffic_says_how_much_it_lacks() -> None:
     verdict = said(run(settings, Tally(), STABLE), settings)
     assert verdict.outcome is Outcome.HOLD
     (reason,) = verdict.reasons
-    assert reason.message == "canary has 0 of 100 requests, and none are coming"
+    assert reason.told == "canary has 0 of 100 requests, and none are coming"
 
 
 def test_too_few_requests_says_when_there_will_be_enough() -> None:
     settings = Settings(min_requests=100)
     verdict = said(run(settings, Tally(requests=2), STABLE), settings)
     assert verdict.outcome is Outcome.HOLD
-    assert verdict.reasons[0].message == "canary has 20 of 100 requests, about 40 s"
+    assert verdict.reasons[0].told == "canary has 20 of 100 requests, about 40 s"
     assert verdict.seconds_to_go == pytest.approx(40.0)
 
 

@@ -173,7 +173,7 @@ UNCAPPED = Settings(
     restart_rate=1e-100,
 )
 """One scrape alone may suffice, so that the cap takes nothing before the trip; and as good as none
-of the reserve is bet anew. What both change with each scrape is told in docs/evidence.md."""
+of the reserve is bet anew. What both change with each scrape is told in docs/judge.md."""
 
 GATE = Gate(dwell_seconds=3, proven=True, budget=100.0, next_share=0.5, next_seconds=60.0)
 ORDER = [Outcome.PASS, Outcome.HOLD, Outcome.FAIL]
@@ -322,9 +322,9 @@ def test_a_good_answer_that_turns_bad_never_speaks_for_the_canary(told: Turned) 
 
 
 def test_what_the_cap_cuts_off_is_the_one_exception() -> None:
-    """What it leaves stands mostly on large regressions, so that a small one is found later.
+    """Part of what it leaves stands on large regressions, so that a small one is found later.
 
-    Later than with a scrape that was less bad, and found all the same.
+    Later than with a scrape that was less bad, and hardly later than without it.
     """
 
     def found(cap: int, errors: int) -> int:
@@ -339,4 +339,4 @@ def test_what_the_cap_cuts_off_is_the_one_exception() -> None:
 
     assert found(1, 18) > found(1, 30) > found(1, 100) == 3
     assert found(2, 18) > found(2, 30)
-    assert found(2, 30) < found(2, 100) < 3 * found(2, 30)
+    assert found(2, 30) < found(2, 100) < 1.2 * found(2, 18)

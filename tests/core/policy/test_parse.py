@@ -158,6 +158,20 @@ def test_a_bad_value_names_its_key_and_the_way_out(key: str, text: str, word: st
     assert word in str(problem)
 
 
+def test_a_fourth_limit_of_latency_is_refused_and_what_else_is_wrong_is_told_with_it() -> None:
+    three = "p50<50ms,p95<200ms,p99<500ms"
+    assert len(policy(latency=three).latency) == 3
+    found = parse({PREFIX + "policy": "standard", PREFIX + "latency": f"{three},p99.9<2s"})
+    assert not isinstance(found, Policy)
+    (problem,) = found
+    assert (problem.key, problem.code) == ("latency", "LatencyLimitsTooMany")
+    assert "there are 4 limits of latency, and 3 can be judged" in problem.message
+    assert "keep at most 3" in problem.hint
+    found = parse({PREFIX + "latency": f"{three},p99.9>2s"})
+    assert not isinstance(found, Policy)
+    assert {one.code for one in found} == {"LatencyLimitsTooMany", "ValueInvalid", "PolicyMissing"}
+
+
 @pytest.mark.parametrize("key", sorted(POLICY_KEYS))
 def test_an_empty_value_is_a_problem_of_every_key(key: str) -> None:
     found = parse({PREFIX + "policy": "standard", PREFIX + key: ""})
