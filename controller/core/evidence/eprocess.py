@@ -34,7 +34,6 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -100,6 +99,26 @@ def fresh(alternatives: int) -> Process:
     )
 
 
+def mixed(weights: Sequence[float], processes: Sequence[Process], waiting: float) -> float:
+    """Logarithm of a weighted mean of all their money.
+
+    Args:
+        weights: Of each process.
+        processes: In the same order.
+        waiting: Weight of those that have not begun, whose money is 1.
+    """
+    exp = math.exp
+    unit = max([max(process.scale, process.cash) for process in processes])
+    total = 0.0
+    if waiting:
+        unit = max(unit, 0.0)
+        total = waiting * exp(-unit)
+    for weight, process in zip(weights, processes, strict=True):
+        staked = exp(process.scale - unit) * sum(process.bets)
+        total += weight * (staked + exp(process.cash - unit))
+    return unit + math.log(total) if total else -math.inf
+
+
 def value(process: Process) -> float:
     """Logarithm of all its money: the evidence."""
     bets, cash = process.at_stake, process.cash
@@ -108,7 +127,7 @@ def value(process: Process) -> float:
     return cash + math.log1p(math.exp(bets - cash))
 
 
-class Payout(NamedTuple):
+class Payout(msgspec.Struct, frozen=True):
     """What one interval makes of the money on each alternative.
 
     Attributes:
@@ -235,10 +254,24 @@ def alternatives(limit: float) -> tuple[tuple[float, float], ...]:
     )
 
 
+_STAKES = tuple(excess - 1 for excess in EXCESSES)
+
+
 @functools.lru_cache(maxsize=64)
-def _stakes(limit: float) -> tuple[float, ...]:
-    """The same alternatives where stable shares the limit: g of each."""
-    return tuple(rate / limit - 1 for rate in _rates(limit))
+def _stakes(limit: float) -> tuple[tuple[float, ...], int]:
+    """The same alternatives where stable shares the limit: g of each, and of how many."""
+    rates = _rates(limit)
+    if rates[0] == limit * EXCESSES[0]:
+        return _STAKES, len(rates)
+    return (rates[0] / limit - 1,), 1
+
+
+@functools.lru_cache(maxsize=8)  # Limits differ in how many of them they have, and in no more.
+def _worth(stakes: tuple[float, ...], odds: float) -> tuple[tuple[float, float, float], ...]:
+    """(g, what an error of the canary is worth, what one of stable) of each stake at these odds."""
+    log1p, most = math.log1p, MOST_AT_STAKE / odds
+    possible = [min(stake, most) for stake in stakes]
+    return tuple([(stake, log1p(stake), log1p(-odds * stake)) for stake in possible])
 
 
 def absolute(limit: float, bad: int, requests: int) -> Sequence[float]:
@@ -265,11 +298,9 @@ def beyond(
         margin: m, known before the interval.
     """
     (bad_c, total_c), (bad_s, total_s) = canary, stable
-    odds, toll, log1p = total_c * tolerance / total_s, total_c * margin, math.log1p
-    most = MOST_AT_STAKE / odds
-    stakes = [min(stake, most) for stake in _stakes(limit)]
-    scores = [bad_c * log1p(stake) - toll * stake for stake in stakes]
-    if bad_s:
-        losses = [bad_s * log1p(-odds * stake) for stake in stakes]
-        scores = [score + loss for score, loss in zip(scores, losses, strict=True)]
-    return scores
+    stakes, size = _stakes(limit)
+    odds, toll = total_c * tolerance / total_s, total_c * margin
+    return [
+        bad_c * gain + bad_s * loss - toll * stake
+        for stake, gain, loss in _worth(stakes, odds)[:size]
+    ]

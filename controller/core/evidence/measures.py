@@ -127,9 +127,9 @@ class Gauge:
 
     def shared(self, canary: float | None, stable: float | None) -> bool:
         """Whether both have nothing left, as never before: it is not known whose doing it is."""
-        if canary is None or stable is None or self.exhausted(canary, stable):
+        if canary is None or stable is None or not self.ends:
             return False
-        return self.ends and min(canary, stable) >= FULL > self.usual
+        return min(canary, stable) >= FULL > self.usual and not self.exhausted(canary, stable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

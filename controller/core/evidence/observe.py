@@ -110,22 +110,25 @@ def _settled(
     """
     cold = interval.begins < evidence.warm_until
     tolerance = settings.tolerance * (settings.cold_tolerance if cold else 1.0)
-    rate, fast, settled = settings.restart_rate, evidence.fast, []
+    rate, fast, settled = settings.restart_rate, evidence.fast, [*evidence.processes]
     before = evidence.window.stable
-    for check, process in zip(checks.checks(settings, evidence), evidence.processes, strict=True):
-        timed, paid = check.timed, None
-        scores = None if cold and timed else check.scores(interval, settings, tolerance, before)
-        if scores is not None:
-            paid = eprocess.payout(scores, worth.latency if timed else worth.errors)
-        settled.append(process if paid is None else eprocess.advance(process, paid, rate))
-        if check.kind is Kind.ERRORS:
-            if cold:
-                scores = check.scores(interval, settings, settings.tolerance, before)
-                paid = None if scores is None else eprocess.payout(scores, worth.errors)
-            if paid is not None:
-                # Until something is capped, or pods are cold, the two are one and the same.
-                same = not cold and fast == process
-                fast = settled[-1] if same else eprocess.advance(fast, paid, rate)
+    for place, check in checks.roster(settings, evidence).counted:
+        if cold and check.timed:
+            continue
+        scores = check.scores(interval, settings, tolerance, before)
+        if scores is None:
+            continue
+        process = evidence.processes[place]
+        paid = eprocess.payout(scores, worth.latency if check.timed else worth.errors)
+        settled[place] = eprocess.advance(process, paid, rate)
+        if check.kind is not Kind.ERRORS:
+            continue
+        if cold:
+            scores = check.scores(interval, settings, settings.tolerance, before) or scores
+            paid = eprocess.payout(scores, worth.errors)
+        # Until something is capped, or pods are cold, the two are one and the same.
+        same = not cold and fast == process
+        fast = settled[place] if same else eprocess.advance(fast, paid, rate)
     return tuple(settled), fast
 
 
@@ -136,18 +139,17 @@ def capped(evidence: Evidence, settings: Settings, most: float) -> Evidence:
     sparing that keeps the composite as large and the promise as valid, and a single mad scrape
     does not take away the means to see a real regression later.
     """
-    named = checks.checks(settings, evidence)
-    level, _ = checks.composite(named, evidence)
+    known = checks.roster(settings, evidence)
+    level = checks.composite(known, evidence)
     # What a healthy past has lost is no further cap: from 1 on it takes k scrapes, and not more.
     ceiling = max(evidence.level, 0.0) + most
     if level <= ceiling:
         return replace(evidence, level=level)
-    weighed = list(zip(named, evidence.processes, strict=True))
-    bets = eprocess.log_sum(math.log(check.weight) + process.at_stake for check, process in weighed)
-    waiting = checks.waiting_weight(named)
+    weighed = list(zip(known.weights, evidence.processes, strict=True))
+    bets = eprocess.log_sum(math.log(weight) + process.at_stake for weight, process in weighed)
     spared = eprocess.log_sum(
-        [math.log(check.weight) + process.cash for check, process in weighed]
-        + ([math.log(waiting)] if waiting > 0 else [])
+        [math.log(weight) + process.cash for weight, process in weighed]
+        + ([math.log(known.waiting)] if known.waiting else [])
     )
     # The reserve only ever shrinks, so it fits under the ceiling but for rounding.
     room = ceiling + math.log(max(-math.expm1(spared - ceiling), 1e-12))
@@ -198,7 +200,7 @@ def _faded(
 def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | None:
     """Whether the evidence suffices, by the fast way or by the composite."""
     fast = eprocess.value(evidence.fast)
-    if fast >= math.log(settings.fast_evidence) and _collapsed(evidence, settings):
+    if fast >= settings.log_fast and _collapsed(evidence, settings):
         return _tripped(Check(kind=Kind.ERRORS, weight=1.0), evidence, interval, fast, fast=True)
     return sufficed(evidence, settings, interval)
 
@@ -207,8 +209,8 @@ def sufficed(evidence: Evidence, settings: Settings, interval: Interval) -> Trip
     """The trip of the composite, if it is large enough."""
     if evidence.level < settings.log_needed:
         return None
-    _, deciding = checks.composite(checks.checks(settings, evidence), evidence)
     # Summed up anew a capped composite is a rounding error away from its level.
+    deciding = checks.deciding(checks.roster(settings, evidence), evidence)
     return _tripped(deciding, evidence, interval, evidence.level)
 
 

@@ -5,6 +5,8 @@ A ratio forgets how many requests stand behind it, and 0/0 would have to be read
 Counts do neither: no requests are simply no evidence.
 """
 
+from bisect import bisect_left
+
 import msgspec
 
 INFINITE = float("inf")
@@ -40,10 +42,12 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     def slower_than(self, bound: float) -> int | None:
         """Requests slower than `bound` seconds; None if that is no bound of the histogram."""
-        for upper, count in self.buckets:
-            if upper == bound:
-                return max(self.timed - count, 0)
-        return None
+        buckets = self.buckets
+        place = bisect_left(buckets, (bound,))
+        if place == len(buckets) or buckets[place][0] != bound:
+            return None
+        slow = buckets[-1][1] - buckets[place][1]
+        return max(0, slow)
 
     def plus(self, other: "Tally") -> "Tally":
         """Both together. Bounds that only one side knows are dropped, unless one side has none."""
