@@ -9,7 +9,7 @@ check is not asked for goes to the others before the run begins, never during it
 import enum
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from msgspec import structs
@@ -120,12 +120,9 @@ class Check:
         """(bad, requests) of a track; None if it is not about requests, or the histogram does not
         have the bound.
         """
-        if self.measured:
-            return None
-        if not self.timed:
-            return tally.errors, tally.requests
-        slow = tally.slower_than(self.bound)
-        return None if slow is None else (slow, tally.timed)
+        if self.timed:
+            return tally.slow(self.bound)
+        return None if self.measured else (tally.errors, tally.requests)
 
     def scores(
         self, interval: Interval, settings: Settings, tolerance: float, before: Tally
@@ -216,24 +213,21 @@ def checks(settings: Settings, evidence: Evidence) -> tuple[Check, ...]:
 
 
 def broken_by_stable(
-    limits: Iterable[Check], evidence: Evidence, settings: Settings
-) -> Check | None:
-    """The absolute limit that stable breaks as well, over the window or lately; None if none."""
-    for check in limits:
-        if _above(check, evidence.window.stable, settings):
-            return check
-        if check.kind is Kind.ERROR_LIMIT:
-            requests, errors = evidence.recent[2], evidence.recent[3]
-            if requests >= settings.min_stable_requests and errors > check.limit * requests:
-                return check
-    return None
+    check: Check, stable: tuple[int, int], evidence: Evidence, settings: Settings
+) -> bool:
+    """Whether stable breaks this limit as well, over the window or lately.
 
-
-def _above(check: Check, tally: Tally, settings: Settings) -> bool:
-    figures = check.figures(tally)
-    if figures is None or figures[1] < max(settings.min_stable_requests, 1):
-        return False
-    return figures[0] > check.limit * figures[1]
+    Args:
+        check: The limit.
+        stable: (bad, requests) of stable in the window.
+        evidence: The accumulators.
+        settings: The settings of the run.
+    """
+    least, limit = settings.min_stable_requests, check.limit
+    if stable[1] >= max(least, 1) and stable[0] > limit * stable[1]:
+        return True
+    _, _, requests, errors = evidence.recent
+    return check.kind is Kind.ERROR_LIMIT and requests >= least and errors > limit * requests
 
 
 def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evidence:

@@ -167,8 +167,8 @@ def advance(process: Process, paid: Payout, rate: float) -> Process:
         bets = [bet / most * math.exp(top - scale) for bet in bets]
     share = math.exp(fresh - scale)
     settled = [(bet + share) * factor for bet, factor in zip(bets, paid.factors, strict=True)]
-    most = max(settled)
-    if most < LEAST_UNIT:
+    # One of the factors is 1, so that what is left is as much as the share at least.
+    if share < LEAST_UNIT and (most := max(settled)) < LEAST_UNIT:
         settled, scale = [bet / most for bet in settled], scale + math.log(most)
     return Process(
         bets=tuple(settled), scale=scale + paid.unit, cash=process.cash + math.log1p(-rate)
@@ -254,24 +254,15 @@ def alternatives(limit: float) -> tuple[tuple[float, float], ...]:
     )
 
 
-_STAKES = tuple(excess - 1 for excess in EXCESSES)
-
-
 @functools.lru_cache(maxsize=64)
-def _stakes(limit: float) -> tuple[tuple[float, ...], int]:
-    """The same alternatives where stable shares the limit: g of each, and of how many."""
-    rates = _rates(limit)
-    if rates[0] == limit * EXCESSES[0]:
-        return _STAKES, len(rates)
-    return (rates[0] / limit - 1,), 1
+def _stakes(limit: float) -> tuple[tuple[float, float], ...]:
+    """The same alternatives where stable shares the limit: (g, worth of an error) of each."""
+    stakes = [rate / limit - 1 for rate in _rates(limit)]
+    return tuple((stake, math.log1p(stake)) for stake in stakes)
 
 
-@functools.lru_cache(maxsize=8)  # Limits differ in how many of them they have, and in no more.
-def _worth(stakes: tuple[float, ...], odds: float) -> tuple[tuple[float, float, float], ...]:
-    """(g, what an error of the canary is worth, what one of stable) of each stake at these odds."""
-    log1p, most = math.log1p, MOST_AT_STAKE / odds
-    possible = [min(stake, most) for stake in stakes]
-    return tuple([(stake, log1p(stake), log1p(-odds * stake)) for stake in possible])
+_STAKED = math.log1p(-MOST_AT_STAKE)
+"""What an error of stable leaves of a bet with the most at stake, as a logarithm."""
 
 
 def absolute(limit: float, bad: int, requests: int) -> Sequence[float]:
@@ -298,9 +289,10 @@ def beyond(
         margin: m, known before the interval.
     """
     (bad_c, total_c), (bad_s, total_s) = canary, stable
-    stakes, size = _stakes(limit)
-    odds, toll = total_c * tolerance / total_s, total_c * margin
+    odds, toll, log1p = total_c * tolerance / total_s, total_c * margin, math.log1p
+    most = MOST_AT_STAKE / odds
+    boldest = bad_c * log1p(most) + bad_s * _STAKED - toll * most
     return [
-        bad_c * gain + bad_s * loss - toll * stake
-        for stake, gain, loss in _worth(stakes, odds)[:size]
+        bad_c * gain + bad_s * log1p(-odds * stake) - toll * stake if stake < most else boldest
+        for stake, gain in _stakes(limit)
     ]

@@ -265,13 +265,15 @@ def _stated(trip: Trip, words: str, settings: Settings) -> Reason:
 def _doubts(known: Roster, evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """What speaks against the canary or its surroundings without being proof."""
     window = evidence.window
-    shared = checks.broken_by_stable(known.limits, evidence, settings)
+    shared = None
     for check in known.limits:
         canary = check.figures(window.canary) or NOBODY
+        stable = check.figures(window.stable) or NOBODY
+        if shared is None and checks.broken_by_stable(check, stable, evidence, settings):
+            shared = check
         # Two limits may be one check, where they meet at one bound of the histogram.
         also = check == shared
         if also or canary[0] > check.limit * canary[1]:
-            stable = check.figures(window.stable) or NOBODY
             code = Code.STABLE_VIOLATES_LIMIT if also else Code.ABOVE_LIMIT
             yield _limit(check, canary, stable, code)
     level = evidence.level

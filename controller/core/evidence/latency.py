@@ -87,13 +87,14 @@ def thinned(bounds: Sequence[float], past: Iterable[tuple[float, int]] = ()) -> 
     return tuple(bounds[round(place * last / (MOST_CELLS - 1))] for place in range(MOST_CELLS))
 
 
-def cells(buckets: Iterable[tuple[float, int]], bounds: Sequence[float]) -> tuple[int, ...] | None:
+def cells(buckets: Sequence[tuple[float, int]], bounds: Sequence[float]) -> tuple[int, ...] | None:
     """Requests of each cell, from cumulative counts; None if a bound is not among the buckets."""
-    known = dict(buckets)
-    try:
-        counts = [known[bound] for bound in bounds]
-    except KeyError:
-        return None
+    uppers, counts = zip(*buckets, strict=True) if buckets else ((), ())
+    if uppers != bounds:
+        known = dict(buckets)
+        if not all(bound in known for bound in bounds):
+            return None
+        counts = tuple([known[bound] for bound in bounds])
     inside = tuple(map(operator.sub, counts, (0, *counts)))
     # Counts that fall from bound to bound are no histogram, and say nothing there.
     return inside if min(inside, default=0) >= 0 else tuple([max(count, 0) for count in inside])

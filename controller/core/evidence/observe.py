@@ -94,8 +94,8 @@ def _timely(evidence: Evidence, interval: Interval, eta: float) -> tuple[Timely,
         return evidence.timely
     canary, found = interval.canary, []
     for known in evidence.timely:
-        slow = canary.slower_than(known.seconds)
-        found.append(known if slow is None else known.settled(slow, canary.timed, eta))
+        slow = canary.slow(known.seconds)
+        found.append(known if slow is None else known.settled(*slow, eta))
     return tuple(found)
 
 

@@ -113,7 +113,11 @@ class Timely(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     def settled(self, slow: int, timed: int, eta: float) -> "Timely":
         """After one more interval with so many slow ones of so many answers; `eta` is 1/phi."""
-        return replace(self, slow=self.slow + eta * slow, requests=self.requests + eta * timed)
+        return Timely(
+            seconds=self.seconds,
+            slow=self.slow + eta * slow,
+            requests=self.requests + eta * timed,
+        )
 
     def log_evidence(self, share: float) -> float:
         """Natural logarithm of the evidence that no more than this share is slow."""
