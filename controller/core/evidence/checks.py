@@ -9,15 +9,14 @@ check is not asked for goes to the others before the run begins, never during it
 import enum
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from msgspec import structs
 
 from controller.core.evidence import eprocess, latency
-from controller.core.evidence.measures import Assertion
 from controller.core.evidence.safe import Timely
-from controller.core.evidence.settings import SATURATION, Limits, Settings
+from controller.core.evidence.settings import SATURATION, Settings
 from controller.core.evidence.state import Evidence, floored
 from controller.core.evidence.tally import INFINITE, Interval, Tally
 
@@ -26,6 +25,12 @@ LATENCY = 0.30
 ERROR_LIMIT = 0.15
 LATENCY_LIMIT = 0.10
 MEASURED = 0.15
+
+ROUNDING = 1e-12
+"""All weights together miss 1 by less."""
+
+NOBODY = (0, 0)
+"""(bad, requests) of a track of which nothing is known."""
 
 SHARED_TOLERANCE = 1.25
 """Beyond a limit nobody may be so many times as bad as stable, however much else is tolerated."""
@@ -41,7 +46,7 @@ class Kind(enum.Enum):
     MEASURED = "measured"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """One check.
 
@@ -63,7 +68,7 @@ class Check:
     past: tuple[int, ...] = ()
     measured: str = ""
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """As people and metrics call it."""
         if self.measured:
@@ -71,15 +76,20 @@ class Check:
         limited = self.kind is Kind.LATENCY_LIMIT
         return f"{self.kind.value} {self.bound:g} s" if limited else self.kind.value
 
-    @property
+    @functools.cached_property
     def absolute(self) -> bool:
         """Whether it holds the canary against a limit and not against stable."""
         return self.kind in (Kind.ERROR_LIMIT, Kind.LATENCY_LIMIT)
 
-    @property
+    @functools.cached_property
     def timed(self) -> bool:
         """Whether it is about how long answers take."""
         return self.kind in (Kind.LATENCY, Kind.LATENCY_LIMIT)
+
+    @functools.cached_property
+    def floor(self) -> float:
+        """The limit as the formulas can use it."""
+        return floored(self.limit)
 
     @property
     def what(self) -> str:
@@ -89,7 +99,7 @@ class Check:
     def alternatives(self, tolerance: float) -> int:
         """How many bets its process is made of; `tolerance` is that of latency."""
         if self.absolute:
-            return len(eprocess.alternatives(floored(self.limit)))
+            return len(eprocess.alternatives(self.floor))
         if self.kind is Kind.LATENCY:
             return latency.family(self.bounds, self.past, tolerance).size
         return len(eprocess.RATIOS)
@@ -110,17 +120,16 @@ class Check:
         """(bad, requests) of a track; None if it is not about requests, or the histogram does not
         have the bound.
         """
-        if self.measured:
-            return None
-        if not self.timed:
-            return tally.errors, tally.requests
-        slow = tally.slower_than(self.bound)
-        return None if slow is None else (slow, tally.timed)
+        if self.timed:
+            return tally.slow(self.bound)
+        return None if self.measured else (tally.errors, tally.requests)
 
     def scores(
         self, interval: Interval, settings: Settings, tolerance: float, before: Tally
     ) -> Sequence[float] | None:
         """Log e of the interval per alternative; None where there is nothing to compare.
+
+        What is measured beside requests comes by readings, and says nothing here.
 
         Args:
             interval: Counts of both tracks.
@@ -143,7 +152,6 @@ class Check:
                 tolerance,
                 settings.margin,
             )
-        # What is measured beside requests comes by readings, and has no figures here.
         figures = self.figures(interval.canary)
         if figures is None or figures[1] <= 0:
             return None
@@ -159,61 +167,67 @@ class Check:
         limit says how much more than that there must be. Where stable serves no more the limit
         alone is left.
         """
-        bad, served = self.figures(before) or (0, 0)
-        beside = self.figures(stable) or (0, 0)
+        bad, served = self.figures(before) or NOBODY
+        beside = self.figures(stable) or NOBODY
         if not beside[1]:
             # It will serve again: what this interval had is not held against the canary alone.
             waits = stable.reported and served
-            return None if waits else eprocess.absolute(floored(self.limit), *canary)
+            return None if waits else eprocess.absolute(self.floor, *canary)
         own = settings.latency_tolerance if self.timed else settings.tolerance
         tolerance = min(own, SHARED_TOLERANCE)
         usual = tolerance * bad / served if served else 0.0
-        limit = floored(self.limit)
-        margin = max(limit - usual, 0.0)
-        return eprocess.beyond(limit, canary, beside, tolerance=tolerance, margin=margin)
+        margin = max(self.floor - usual, 0.0)
+        return eprocess.beyond(self.floor, canary, beside, tolerance=tolerance, margin=margin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """The checks of one run, with what follows from them alone.
+
+    Attributes:
+        checks: Those with a process of their own, in the order of `evidence.processes`.
+        weights: Their parts of the composite.
+        waiting: The part of those that have no process yet and count as the 1 they start with.
+        counted: Those about requests, each with its place among all.
+        measured: Places of the others: of each assertion, and then of all gauges.
+        limits: Those that hold the canary against a limit.
+    """
+
+    checks: tuple[Check, ...]
+    weights: tuple[float, ...]
+    waiting: float
+    counted: tuple[tuple[int, Check], ...]
+    measured: tuple[int, ...]
+    limits: tuple[Check, ...]
+
+
+def roster(settings: Settings, evidence: Evidence) -> Roster:
+    """The checks that a run has by now."""
+    known = evidence.past if sum(evidence.past) >= latency.LEAST_SEEN else ()
+    return _roster(settings, evidence.bounds, evidence.limit_bounds, known)
 
 
 def checks(settings: Settings, evidence: Evidence) -> tuple[Check, ...]:
-    """The checks with a process of their own, in the order of `evidence.processes`."""
-    known = evidence.past if sum(evidence.past) >= latency.LEAST_SEEN else ()
-    return _checks(
-        settings.limits,
-        _measured(settings.assertions, bool(settings.gauges)),
-        evidence.bounds,
-        evidence.limit_bounds,
-        known,
-    )
-
-
-def limits(named: Sequence[Check]) -> list[Check]:
-    """Those of them that hold the canary against a limit."""
-    return [check for check in named if check.absolute]
+    """Those with a process of their own, in the order of `evidence.processes`."""
+    return roster(settings, evidence).checks
 
 
 def broken_by_stable(
-    limits: Sequence[Check], evidence: Evidence, settings: Settings
-) -> Check | None:
-    """The absolute limit that stable breaks as well, over the window or lately; None if none."""
-    for check in limits:
-        if _above(check, evidence.window.stable, settings):
-            return check
-        if check.kind is Kind.ERROR_LIMIT:
-            requests, errors = evidence.recent[2], evidence.recent[3]
-            if requests >= settings.min_stable_requests and errors > check.limit * requests:
-                return check
-    return None
+    check: Check, stable: tuple[int, int], evidence: Evidence, settings: Settings
+) -> bool:
+    """Whether stable breaks this limit as well, over the window or lately.
 
-
-def _above(check: Check, tally: Tally, settings: Settings) -> bool:
-    figures = check.figures(tally)
-    if figures is None or figures[1] < max(settings.min_stable_requests, 1):
-        return False
-    return figures[0] > check.limit * figures[1]
-
-
-def waiting_weight(named: Sequence[Check]) -> float:
-    """Weight of the checks that have no process yet and count as the 1 they start with."""
-    return max(1 - sum([check.weight for check in named]), 0.0)
+    Args:
+        check: The limit.
+        stable: (bad, requests) of stable in the window.
+        evidence: The accumulators.
+        settings: The settings of the run.
+    """
+    least, limit = settings.min_stable_requests, check.limit
+    if stable[1] >= max(least, 1) and stable[0] > limit * stable[1]:
+        return True
+    _, _, requests, errors = evidence.recent
+    return check.kind is Kind.ERROR_LIMIT and requests >= least and errors > limit * requests
 
 
 def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evidence:
@@ -295,62 +309,70 @@ def _grown(settings: Settings, evidence: Evidence) -> Evidence:
     return structs.replace(evidence, processes=(*evidence.processes, *fresh))
 
 
-def composite(named: Sequence[Check], evidence: Evidence) -> tuple[float, Check]:
-    """Log of the composite and the check that contributes most to it.
-
-    Args:
-        named: What `checks` says of these settings and this evidence.
-        evidence: The accumulators.
-    """
-    parts, waiting = shares(named, evidence), waiting_weight(named)
-    deciding = named[parts.index(max(parts))]
-    if waiting > 1e-12:
-        parts.append(math.log(waiting))
-    return eprocess.log_sum(parts), deciding
+def composite(known: Roster, evidence: Evidence) -> float:
+    """Natural logarithm of the composite."""
+    return eprocess.mixed(known.weights, evidence.processes, known.waiting)
 
 
-def shares(named: Sequence[Check], evidence: Evidence) -> list[float]:
+def deciding(known: Roster, evidence: Evidence) -> Check:
+    """The check that contributes most to it."""
+    parts = shares(known, evidence)
+    return known.checks[parts.index(max(parts))]
+
+
+def shares(known: Roster, evidence: Evidence) -> list[float]:
     """The logarithm of what each check adds to the composite."""
     return [
-        math.log(check.weight) + eprocess.value(process)
-        for check, process in zip(named, evidence.processes, strict=True)
+        math.log(weight) + eprocess.value(process)
+        for weight, process in zip(known.weights, evidence.processes, strict=True)
     ]
 
 
-@functools.lru_cache(maxsize=1024)
-def _measured(assertions: tuple[Assertion, ...], gauged: bool) -> tuple[str, ...]:  # noqa: FBT001
-    """Names of the checks that come by readings. Gauges are one together: the others bet more."""
-    named = tuple(item.title for item in assertions)
-    return (*named, SATURATION) if gauged else named
-
-
 @functools.lru_cache(maxsize=1024)  # Asked for several times per interval, ever the same per run.
-def _checks(
-    limits: Limits,
-    measured: tuple[str, ...],
+def _roster(
+    settings: Settings,
     bounds: tuple[float, ...],
     limit_bounds: tuple[float, ...],
     past: tuple[int, ...],
-) -> tuple[Check, ...]:
+) -> Roster:
+    found = tuple(_checks(settings, bounds, limit_bounds, past))
+    waiting = 1 - sum(check.weight for check in found)
+    return Roster(
+        checks=found,
+        weights=tuple(check.weight for check in found),
+        waiting=waiting if waiting > ROUNDING else 0.0,
+        counted=tuple((at, one) for at, one in enumerate(found) if one.kind is not Kind.MEASURED),
+        measured=tuple(at for at, one in enumerate(found) if one.kind is Kind.MEASURED),
+        limits=tuple(check for check in found if check.absolute),
+    )
+
+
+def _checks(
+    settings: Settings,
+    bounds: tuple[float, ...],
+    limit_bounds: tuple[float, ...],
+    past: tuple[int, ...],
+) -> Iterator[Check]:
+    limits, measured = settings.limits, _measured(settings)
     total = ERRORS + LATENCY
     total += ERROR_LIMIT if limits.max_error_rate is not None else 0
     total += LATENCY_LIMIT if limits.latency else 0
     total += MEASURED if measured else 0
-    found = [Check(kind=Kind.ERRORS, weight=ERRORS / total)]
+    yield Check(kind=Kind.ERRORS, weight=ERRORS / total)
     if limits.max_error_rate is not None:
-        found.append(
-            Check(kind=Kind.ERROR_LIMIT, weight=ERROR_LIMIT / total, limit=limits.max_error_rate)
-        )
-    found += [
-        Check(kind=Kind.MEASURED, weight=MEASURED / total / len(measured), measured=name)
-        for name in measured
-    ]
+        weight = ERROR_LIMIT / total
+        yield Check(kind=Kind.ERROR_LIMIT, weight=weight, limit=limits.max_error_rate)
+    for name in measured:
+        yield Check(kind=Kind.MEASURED, weight=MEASURED / total / len(measured), measured=name)
     each = LATENCY_LIMIT / total / max(len(limits.latency), 1)
-    found += [
-        Check(kind=Kind.LATENCY_LIMIT, weight=each, bound=bound, limit=share)
-        for bound, (_, share) in zip(limit_bounds, limits.latency, strict=False)
-        if bound
-    ]
+    for bound, (_, share) in zip(limit_bounds, limits.latency, strict=False):
+        if bound:
+            yield Check(kind=Kind.LATENCY_LIMIT, weight=each, bound=bound, limit=share)
     if past:
-        found.append(Check(kind=Kind.LATENCY, weight=LATENCY / total, bounds=bounds, past=past))
-    return tuple(found)
+        yield Check(kind=Kind.LATENCY, weight=LATENCY / total, bounds=bounds, past=past)
+
+
+def _measured(settings: Settings) -> tuple[str, ...]:
+    """Names of the checks that come by readings. Gauges are one together: the others bet more."""
+    named = tuple(item.title for item in settings.assertions)
+    return (*named, SATURATION) if settings.gauges else named

@@ -34,7 +34,6 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -104,6 +103,26 @@ def fresh(alternatives: int) -> Process:
     )
 
 
+def mixed(weights: Sequence[float], processes: Sequence[Process], waiting: float) -> float:
+    """Logarithm of a weighted mean of all their money.
+
+    Args:
+        weights: Of each process.
+        processes: In the same order.
+        waiting: Weight of those that have not begun, whose money is 1.
+    """
+    exp = math.exp
+    unit = max([max(process.scale, process.cash) for process in processes])
+    total = 0.0
+    if waiting:
+        unit = max(unit, 0.0)
+        total = waiting * exp(-unit)
+    for weight, process in zip(weights, processes, strict=True):
+        staked = exp(process.scale - unit) * sum(process.bets)
+        total += weight * (staked + exp(process.cash - unit))
+    return unit + math.log(total) if total else -math.inf
+
+
 def value(process: Process) -> float:
     """Logarithm of all its money: the evidence."""
     bets, cash = process.at_stake, process.cash
@@ -112,7 +131,7 @@ def value(process: Process) -> float:
     return cash + math.log1p(math.exp(bets - cash))
 
 
-class Payout(NamedTuple):
+class Payout(msgspec.Struct, frozen=True):
     """What one interval makes of the money on each alternative.
 
     Attributes:
@@ -152,8 +171,8 @@ def advance(process: Process, paid: Payout, rate: float) -> Process:
         bets = [bet / most * math.exp(top - scale) for bet in bets]
     share = math.exp(fresh - scale)
     settled = [(bet + share) * factor for bet, factor in zip(bets, paid.factors, strict=True)]
-    most = max(settled)
-    if most < LEAST_UNIT:
+    # One of the factors is 1, so that what is left is as much as the share at least.
+    if share < LEAST_UNIT and (most := max(settled)) < LEAST_UNIT:
         settled, scale = [bet / most for bet in settled], scale + math.log(most)
     return Process(
         bets=tuple(settled), scale=scale + paid.unit, cash=process.cash + math.log1p(-rate)
@@ -272,9 +291,14 @@ def alternatives(limit: float) -> tuple[tuple[float, float], ...]:
 
 
 @functools.lru_cache(maxsize=64)
-def _stakes(limit: float) -> tuple[float, ...]:
-    """The same alternatives where stable shares the limit: g of each."""
-    return tuple(rate / limit - 1 for rate in _rates(limit))
+def _stakes(limit: float) -> tuple[tuple[float, float], ...]:
+    """The same alternatives where stable shares the limit: (g, worth of an error) of each."""
+    stakes = [rate / limit - 1 for rate in _rates(limit)]
+    return tuple((stake, math.log1p(stake)) for stake in stakes)
+
+
+_STAKED = math.log1p(-MOST_AT_STAKE)
+"""What an error of stable leaves of a bet with the most at stake, as a logarithm."""
 
 
 def absolute(limit: float, bad: int, requests: int) -> Sequence[float]:
@@ -303,9 +327,8 @@ def beyond(
     (bad_c, total_c), (bad_s, total_s) = canary, stable
     odds, toll, log1p = total_c * tolerance / total_s, total_c * margin, math.log1p
     most = MOST_AT_STAKE / odds
-    stakes = [min(stake, most) for stake in _stakes(limit)]
-    scores = [bad_c * log1p(stake) - toll * stake for stake in stakes]
-    if bad_s:
-        losses = [bad_s * log1p(-odds * stake) for stake in stakes]
-        scores = [score + loss for score, loss in zip(scores, losses, strict=True)]
-    return scores
+    boldest = bad_c * log1p(most) + bad_s * _STAKED - toll * most
+    return [
+        bad_c * gain + bad_s * log1p(-odds * stake) - toll * stake if stake < most else boldest
+        for stake, gain in _stakes(limit)
+    ]

@@ -136,9 +136,9 @@ def _claims(evidence: Evidence, settings: Settings) -> Iterator[_Claim]:
     """
     canary = evidence.window.canary
     yield _Claim(proof=evidence.proof, most=settings.safe_margin, n=canary.requests)
-    for (_, allowed), known in zip(settings.limits.latency, evidence.timely, strict=False):
+    for most, known in zip(settings.slow_margins, evidence.timely, strict=False):
         if known.seconds:
-            yield _Claim(proof=known, most=settings.slow_ruled_out(allowed), n=canary.timed)
+            yield _Claim(proof=known, most=most, n=canary.timed)
 
 
 def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:

@@ -10,11 +10,12 @@ import enum
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 import msgspec
 
 from controller.core.evidence import blind, checks, gates, readings, slower
-from controller.core.evidence.checks import Check, Kind
+from controller.core.evidence.checks import NOBODY, Check, Kind, Roster
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.observe import observe
 from controller.core.evidence.reasons import (
@@ -49,6 +50,9 @@ __all__ = [
     "start",
     "weight_changed",
 ]
+
+
+LOG_10: Final = math.log(10)
 
 
 class Outcome(enum.Enum):
@@ -119,10 +123,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def parts(self) -> tuple[tuple[str, float], ...]:
         """Each check with the decimal logarithm of what it adds to the evidence."""
-        named = checks.checks(self.settings, self.evidence)
-        shares = checks.shares(named, self.evidence)
+        known = checks.roster(self.settings, self.evidence)
+        shares = checks.shares(known, self.evidence)
         return tuple(
-            (check.name, part / math.log(10)) for check, part in zip(named, shares, strict=True)
+            (check.name, part / LOG_10) for check, part in zip(known.checks, shares, strict=True)
         )
 
     @property
@@ -158,10 +162,10 @@ def judge(
             evidence, settings, gate, Outcome.FAIL, tuple(hard_trips),
             check=hard_trips[0].check, level=level, fast=True,
         )  # fmt: skip
-    named = checks.checks(settings, evidence)
+    known = checks.roster(settings, evidence)
     if evidence.trip is not None:
-        return _failed(evidence.trip, named, evidence, settings, gate)
-    found = [*_doubts(named, evidence, settings), *readings.doubts(evidence, settings)]
+        return _failed(evidence.trip, known.checks, evidence, settings, gate)
+    found = [*_doubts(known, evidence, settings), *readings.doubts(evidence, settings)]
     found += [*blind.lacking(evidence, settings, now, alone=alone), *unseen]
     found += [*readings.unread(evidence, settings, now, proven=gate.proven)]
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]
@@ -170,7 +174,7 @@ def judge(
             evidence, settings, gate, Outcome.HOLD, tuple(found), check=found[0].check, level=level
         )
     passed = _passed(evidence, level, settings)
-    _, deciding = checks.composite(named, evidence)
+    deciding = checks.deciding(known, evidence)
     return _verdict(
         evidence, settings, gate, Outcome.PASS, (passed,), check=deciding.name, level=level
     )
@@ -201,8 +205,8 @@ def _verdict(
         check=check,
         canary=evidence.window.canary,
         stable=evidence.window.stable,
-        log10_evidence=level / math.log(10),
-        log10_needed=settings.log_needed / math.log(10),
+        log10_evidence=level / LOG_10,
+        log10_needed=settings.log_needed / LOG_10,
         evidence_seconds=evidence.window.seconds,
         window_at=evidence.window.at,
         data_at=evidence.last_at if math.isfinite(evidence.last_at) else None,
@@ -262,25 +266,26 @@ def _stated(trip: Trip, words: str, settings: Settings) -> Reason:
     return Reason(check=trip.check, code=code, message=f"{words}; evidence {weight}")
 
 
-def _doubts(named: Sequence[Check], evidence: Evidence, settings: Settings) -> Iterator[Reason]:
+def _doubts(known: Roster, evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """What speaks against the canary or its surroundings without being proof."""
     window = evidence.window
-    limits = checks.limits(named)
-    shared = checks.broken_by_stable(limits, evidence, settings)
-    for check in limits:
-        canary = check.figures(window.canary) or (0, 0)
+    shared = None
+    for check in known.limits:
+        canary = check.figures(window.canary) or NOBODY
+        stable = check.figures(window.stable) or NOBODY
+        if shared is None and checks.broken_by_stable(check, stable, evidence, settings):
+            shared = check
         # Two limits may be one check, where they meet at one bound of the histogram.
         also = check == shared
         if also or canary[0] > check.limit * canary[1]:
-            stable = check.figures(window.stable) or (0, 0)
             code = Code.STABLE_VIOLATES_LIMIT if also else Code.ABOVE_LIMIT
             yield _limit(check, canary, stable, code)
     level = evidence.level
     if level >= settings.log_doubt:
-        _, deciding = checks.composite(named, evidence)
+        deciding = checks.deciding(known, evidence)
         deciding = deciding.told(window.canary, window.stable)
-        canary = deciding.figures(window.canary) or (0, 0)
-        stable = deciding.figures(window.stable) or (0, 0)
+        canary = deciding.figures(window.canary) or NOBODY
+        stable = deciding.figures(window.stable) or NOBODY
         told = f"canary {counted(*canary, deciding.what)} against stable {counted(*stable, '')}"
         if deciding.measured:
             told = readings.broken(evidence, settings, deciding.name)

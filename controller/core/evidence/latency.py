@@ -19,6 +19,7 @@ hung; so the bet learns from one histogram of the past and needs no model of it.
 
 import functools
 import math
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -59,7 +60,8 @@ class Family:
     Attributes:
         size: How many alternatives there are.
         columns: For each cell that one of them is about: its index, the natural logarithm of each
-            alternative's ratio there, and the ratios less 1.
+            alternative's ratio there, and the ratios less 1. The latter end with the last one that
+            is about the cell: alternatives on the tail alone come last, and cells before are many.
     """
 
     size: int
@@ -85,14 +87,17 @@ def thinned(bounds: Sequence[float], past: Iterable[tuple[float, int]] = ()) -> 
     return tuple(bounds[round(place * last / (MOST_CELLS - 1))] for place in range(MOST_CELLS))
 
 
-def cells(buckets: Iterable[tuple[float, int]], bounds: Sequence[float]) -> tuple[int, ...] | None:
+def cells(buckets: Sequence[tuple[float, int]], bounds: Sequence[float]) -> tuple[int, ...] | None:
     """Requests of each cell, from cumulative counts; None if a bound is not among the buckets."""
-    known = dict(buckets)
-    try:
-        counts = [0, *[known[bound] for bound in bounds]]
-    except KeyError:
-        return None
-    return tuple([late - early if late > early else 0 for early, late in pairwise(counts)])
+    uppers, counts = zip(*buckets, strict=True) if buckets else ((), ())
+    if uppers != bounds:
+        known = dict(buckets)
+        if not all(bound in known for bound in bounds):
+            return None
+        counts = tuple([known[bound] for bound in bounds])
+    inside = tuple(map(operator.sub, counts, (0, *counts)))
+    # Counts that fall from bound to bound are no histogram, and say nothing there.
+    return inside if min(inside, default=0) >= 0 else tuple([max(count, 0) for count in inside])
 
 
 @functools.lru_cache(maxsize=1024)  # One for each run that is under way.
@@ -118,10 +123,10 @@ def family(bounds: tuple[float, ...], past: tuple[int, ...], tolerance: float) -
         (
             place,
             tuple(math.log(ratio) for ratio in ratios),
-            tuple(ratio - 1.0 for ratio in ratios),
+            tuple(ratio - 1.0 for ratio in ratios[:concerned]),
         )
         for place, ratios in enumerate(rows)
-        if any(ratio != 1.0 for ratio in ratios)
+        if (concerned := max((at for at, ratio in enumerate(ratios, 1) if ratio != 1.0), default=0))
     )
     return Family(size=len(vectors), columns=columns)
 
@@ -138,9 +143,9 @@ def scores(
     for place, logs, gains in bets.columns:
         in_c = canary[place]
         if both := in_c + stable[place]:
-            found = [
+            found[: len(gains)] = [
                 known + in_c * worth - both * log(1.0 + weight * gain)
-                for known, worth, gain in zip(found, logs, gains, strict=True)
+                for known, worth, gain in zip(found, logs, gains, strict=False)
             ]
     return found
 

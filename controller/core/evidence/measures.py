@@ -118,18 +118,18 @@ class Gauge:
         The second is what a comparison cannot see: a pool that both tracks share and that the new
         version drains.
         """
-        if canary > BEYOND * self.usual + self.floor:
+        usual, floor = self.usual, self.floor
+        if canary > BEYOND * usual + floor:
             return True
-        others = self.usual if stable is None else max(stable, self.usual)
-        if self.ends and canary >= FULL > others:
+        if self.ends and canary >= FULL > (usual if stable is None else max(stable, usual)):
             return True
-        return stable is not None and canary > max(BEYOND * stable + self.floor, DRIFT * self.usual)
+        return stable is not None and canary > DRIFT * usual and canary > BEYOND * stable + floor
 
     def shared(self, canary: float | None, stable: float | None) -> bool:
         """Whether both have nothing left, as never before: it is not known whose doing it is."""
-        if canary is None or stable is None or self.exhausted(canary, stable):
+        if canary is None or stable is None or not self.ends:
             return False
-        return self.ends and min(canary, stable) >= FULL > self.usual
+        return min(canary, stable) >= FULL > self.usual and not self.exhausted(canary, stable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

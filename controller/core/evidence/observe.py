@@ -94,8 +94,8 @@ def _timely(evidence: Evidence, interval: Interval, eta: float) -> tuple[Timely,
         return evidence.timely
     canary, found = interval.canary, []
     for known in evidence.timely:
-        slow = canary.slower_than(known.seconds)
-        found.append(known if slow is None else known.settled(slow, canary.timed, eta))
+        slow = canary.slow(known.seconds)
+        found.append(known if slow is None else known.settled(*slow, eta))
     return tuple(found)
 
 
@@ -110,22 +110,25 @@ def _settled(
     """
     cold = interval.begins < evidence.warm_until
     tolerance = settings.tolerance * (settings.cold_tolerance if cold else 1.0)
-    rate, fast, settled = settings.restart_rate, evidence.fast, []
+    rate, fast, settled = settings.restart_rate, evidence.fast, [*evidence.processes]
     before = evidence.window.stable
-    for check, process in zip(checks.checks(settings, evidence), evidence.processes, strict=True):
-        timed, paid = check.timed, None
-        scores = None if cold and timed else check.scores(interval, settings, tolerance, before)
-        if scores is not None:
-            paid = eprocess.payout(scores, worth.latency if timed else worth.errors)
-        settled.append(process if paid is None else eprocess.advance(process, paid, rate))
-        if check.kind is Kind.ERRORS:
-            if cold:
-                scores = check.scores(interval, settings, settings.tolerance, before)
-                paid = None if scores is None else eprocess.payout(scores, worth.errors)
-            if paid is not None:
-                # Until something is capped, or pods are cold, the two are one and the same.
-                same = not cold and fast == process
-                fast = settled[-1] if same else eprocess.advance(fast, paid, rate)
+    for place, check in checks.roster(settings, evidence).counted:
+        if cold and check.timed:
+            continue
+        scores = check.scores(interval, settings, tolerance, before)
+        if scores is None:
+            continue
+        process = evidence.processes[place]
+        paid = eprocess.payout(scores, worth.latency if check.timed else worth.errors)
+        settled[place] = eprocess.advance(process, paid, rate)
+        if check.kind is not Kind.ERRORS:
+            continue
+        if cold:
+            scores = check.scores(interval, settings, settings.tolerance, before) or scores
+            paid = eprocess.payout(scores, worth.errors)
+        # Until something is capped, or pods are cold, the two are one and the same.
+        same = not cold and fast == process
+        fast = settled[place] if same else eprocess.advance(fast, paid, rate)
     return tuple(settled), fast
 
 
@@ -138,25 +141,24 @@ def capped(evidence: Evidence, settings: Settings, most: float) -> Evidence:
     part of it: what one scrape of many errors has won stands nearly all on large regressions, and
     the bets on small ones would be left with nothing.
     """
-    named = checks.checks(settings, evidence)
-    level, _ = checks.composite(named, evidence)
+    known = checks.roster(settings, evidence)
+    level = checks.composite(known, evidence)
     # What a healthy past has lost is no further cap: from 1 on it takes k scrapes, and not more.
     ceiling = max(evidence.level, 0.0) + most
     if level <= ceiling:
         return replace(evidence, level=level)
-    weighed = list(zip(named, evidence.processes, strict=True))
-    bets = eprocess.log_sum(math.log(check.weight) + process.at_stake for check, process in weighed)
-    waiting = checks.waiting_weight(named)
+    weighed = list(zip(known.weights, evidence.processes, strict=True))
+    bets = eprocess.log_sum(math.log(weight) + process.at_stake for weight, process in weighed)
     spared = eprocess.log_sum(
-        [math.log(check.weight) + process.cash for check, process in weighed]
-        + ([math.log(waiting)] if waiting > 0 else [])
+        [math.log(weight) + process.cash for weight, process in weighed]
+        + ([math.log(known.waiting)] if known.waiting else [])
     )
     # The reserve only ever shrinks, so it fits under the ceiling but for rounding.
     room = ceiling + math.log(max(-math.expm1(spared - ceiling), 1e-12))
-    purses = [math.log(check.weight) + one for check, p in weighed for one in eprocess.money(p)]
+    purses = [math.log(weight) + one for weight, p in weighed for one in eprocess.money(p)]
     most, factor = eprocess.highest(purses, room), room - bets
     processes = tuple(
-        eprocess.cut(process, factor, most - math.log(check.weight)) for check, process in weighed
+        eprocess.cut(process, factor, most - math.log(weight)) for weight, process in weighed
     )
     return replace(evidence, processes=processes, level=ceiling)
 
@@ -203,7 +205,7 @@ def _faded(
 def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | None:
     """Whether the evidence suffices, by the fast way or by the composite."""
     fast = eprocess.value(evidence.fast)
-    if fast >= math.log(settings.fast_evidence) and _collapsed(evidence, settings):
+    if fast >= settings.log_fast and _collapsed(evidence, settings):
         return _tripped(Check(kind=Kind.ERRORS, weight=1.0), evidence, interval, fast, fast=True)
     return sufficed(evidence, settings, interval)
 
@@ -212,8 +214,8 @@ def sufficed(evidence: Evidence, settings: Settings, interval: Interval) -> Trip
     """The trip of the composite, if it is large enough."""
     if evidence.level < settings.log_needed:
         return None
-    _, deciding = checks.composite(checks.checks(settings, evidence), evidence)
     # Summed up anew a capped composite is a rounding error away from its level.
+    deciding = checks.deciding(checks.roster(settings, evidence), evidence)
     return _tripped(deciding, evidence, interval, evidence.level)
 
 

@@ -2,20 +2,19 @@
 """Taking one reading of assertions or gauges into the evidence, and what it says to a verdict."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from msgspec.structs import replace
 
 from controller.core.evidence import checks, eprocess
-from controller.core.evidence.checks import Kind
 from controller.core.evidence.measures import (
-    GAUGE_SECONDS,
     LEAST_READINGS,
     REBET,
     Assertion,
-    Gauge,
     Noted,
     Reading,
+    Value,
     scores,
 )
 from controller.core.evidence.observe import capped, sufficed
@@ -37,82 +36,65 @@ def read(evidence: Evidence, settings: Settings, reading: Reading) -> Evidence:
     """
     if evidence.trip is not None:
         return evidence
-    known = latest(evidence, settings)
-    fresh: dict[str, bool | None] = {}
-    for assertion in settings.assertions:
-        noted, bad = _asserted(assertion, reading)
-        if noted is not None and reading.at > known[assertion.title].at:
-            known[assertion.title] = noted
-            fresh[assertion.title] = None if _cold(evidence, assertion, reading) else bad
-    said = []
-    for gauge, noted in _gauged(evidence, settings, reading):
-        if reading.at > known[gauge.name].at:
-            known[gauge.name] = noted
-            said += [] if gauge.shared(noted.canary, noted.stable) else [noted.bad]
-    if said:
-        fresh[SATURATION] = any(said)
-    evidence = replace(evidence, noted=tuple(known.values()))
-    return _bet(evidence, settings, reading.at, fresh)
-
-
-def _asserted(assertion: Assertion, reading: Reading) -> tuple[Noted | None, bool | None]:
-    """The reading of one assertion, and whether it counts as failed; None: it says nothing."""
+    noted, fresh, exhausted = [*evidence.noted], dict[int, bool](), list[bool]()
+    teams = len(settings.assertions)
     for value in reading.values:
-        if value.name != assertion.title:
+        place = settings.places.get(value.name)
+        if place is None or reading.at <= noted[place].at:
             continue
-        bad = value.canary is not None and not assertion.holds(value.canary)
-        noted = Noted(at=reading.at, canary=value.canary, stable=value.stable, bad=bad)
-        shared = value.stable is not None and not assertion.holds(value.stable)
-        return noted, None if shared or value.canary is None else bad
-    return None, None
+        if place < teams:
+            assertion = settings.assertions[place]
+            noted[place], bad = _asserted(assertion, reading.at, value)
+            if bad is not None and not _cold(evidence, assertion, reading.at):
+                fresh[place] = bad
+            continue
+        gauge = settings.gauges[place - teams]
+        # Where there is none of the canary the one before stands, and grows old; and cold pods use
+        # much of everything.
+        if value.canary is None or reading.at < evidence.warm_until + gauge.patience_seconds:
+            continue
+        bad = gauge.exhausted(value.canary, value.stable)
+        shared = not bad and gauge.shared(value.canary, value.stable)
+        noted[place] = _noted(reading.at, value, bad=bad or shared)
+        exhausted += [] if shared else [bad]
+    if exhausted:
+        fresh[teams] = any(exhausted)
+    return _bet(replace(evidence, noted=tuple(noted)), settings, reading.at, fresh)
 
 
-def _cold(evidence: Evidence, assertion: Assertion, reading: Reading) -> bool:
+def _asserted(assertion: Assertion, at: float, value: Value) -> tuple[Noted, bool | None]:
+    """The reading of one assertion, and whether it counts as failed; None: it says nothing."""
+    bad = value.canary is not None and not assertion.holds(value.canary)
+    shared = value.stable is not None and not assertion.holds(value.stable)
+    return _noted(at, value, bad=bad), None if shared or value.canary is None else bad
+
+
+def _noted(at: float, value: Value, *, bad: bool) -> Noted:
+    return Noted(at=at, canary=value.canary, stable=value.stable, bad=bad)
+
+
+def _cold(evidence: Evidence, assertion: Assertion, at: float) -> bool:
     """Whether the value is about cold pods too, which are slow and fail whatever their version."""
     opened = evidence.window.at
     if opened is not None and evidence.warm_until <= opened:
         return False  # No pods were started for this weight.
-    return reading.at - assertion.window_seconds < evidence.warm_until
+    return at - assertion.window_seconds < evidence.warm_until
 
 
-def _gauged(
-    evidence: Evidence, settings: Settings, reading: Reading
-) -> Iterator[tuple[Gauge, Noted]]:
-    """The readings of all gauges that may speak: cold pods use much of everything.
-
-    Where there is none of the canary the one before stands, and grows old.
-    """
-    values = {value.name: value for value in reading.values}
-    for gauge in settings.gauges:
-        value = values.get(gauge.name)
-        if value is None or value.canary is None:
-            continue
-        if reading.at < evidence.warm_until + gauge.patience_seconds:
-            continue
-        bad = gauge.exhausted(value.canary, value.stable)
-        bad = bad or gauge.shared(value.canary, value.stable)
-        noted = Noted(at=reading.at, canary=value.canary, stable=value.stable, bad=bad)
-        yield gauge, noted
+_PAID: Final = {bad: eprocess.payout(scores(bad=bad), 1.0) for bad in (False, True)}
+"""What a trial makes of the bets."""
 
 
-def _bet(
-    evidence: Evidence, settings: Settings, at: float, fresh: dict[str, bool | None]
-) -> Evidence:
-    """Settle the bets on those checks of which this is a new trial."""
-    spans = [*(item.window_seconds for item in settings.assertions), GAUGE_SECONDS]
-    processes, trials = list(evidence.processes), list(evidence.trials)
-    number = 0
-    for index, check in enumerate(checks.checks(settings, evidence)):
-        if check.kind is not Kind.MEASURED:
-            continue
-        bad = fresh.get(check.measured)
-        if bad is not None and at - trials[number] >= spans[number]:
-            paid = eprocess.payout(scores(bad=bad), 1.0)
-            processes[index] = eprocess.advance(processes[index], paid, REBET)
-            trials[number] = at
-        number += 1
-    if trials == list(evidence.trials):
+def _bet(evidence: Evidence, settings: Settings, at: float, fresh: Mapping[int, bool]) -> Evidence:
+    """Settle the bets on those checks of which this is a new trial, by their numbers."""
+    spans, trials = settings.spans, [*evidence.trials]
+    due = [number for number in fresh if at - trials[number] >= spans[number]]
+    if not due:
         return evidence
+    processes, measured = [*evidence.processes], checks.roster(settings, evidence).measured
+    for number in due:
+        place, trials[number] = measured[number], at
+        processes[place] = eprocess.advance(processes[place], _PAID[fresh[number]], REBET)
     grown = replace(evidence, processes=tuple(processes), trials=tuple(trials))
     grown = capped(grown, settings, settings.log_needed / LEAST_READINGS)
     silent = Interval(at=at, seconds=0.0, canary=UNREPORTED, stable=UNREPORTED)
@@ -121,25 +103,26 @@ def _bet(
 
 def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """What was read last and is on the wrong side, without being proof."""
-    if not evidence.noted:
-        return
-    known = latest(evidence, settings)
-    for assertion in settings.assertions:
-        name, noted = assertion.title, known[assertion.title]
+    teams = len(settings.assertions)
+    for place, noted in enumerate(evidence.noted):
         if not noted.bad:
             continue
-        must = f"must be {assertion.comparison.value} {assertion.limit:g}"
-        if noted.stable is not None and not assertion.holds(noted.stable):
-            words = f"{must}, which stable breaks as well: a shared cause, waiting"
-            yield _reason(name, Code.STABLE_VIOLATES_LIMIT, noted, words)
-        else:
-            yield _reason(name, Code.CHECK_BROKEN, noted, f"{must}: not yet proven")
-    for gauge in settings.gauges:
-        noted = known[gauge.name]
-        if noted.bad:
-            also = gauge.shared(noted.canary, noted.stable)
-            words = "runs out on both: a shared cause, waiting" if also else "runs out"
-            yield _reason(SATURATION, Code.SATURATED, noted, f"{gauge.name} {words}")
+        if place < teams:
+            yield _asserts(settings.assertions[place], noted)
+            continue
+        gauge = settings.gauges[place - teams]
+        also = gauge.shared(noted.canary, noted.stable)
+        words = "runs out on both: a shared cause, waiting" if also else "runs out"
+        yield _reason(SATURATION, Code.SATURATED, noted, f"{gauge.name} {words}")
+
+
+def _asserts(assertion: Assertion, noted: Noted) -> Reason:
+    """What one assertion has against the canary, or against both."""
+    must = f"must be {assertion.comparison.value} {assertion.limit:g}"
+    if noted.stable is not None and not assertion.holds(noted.stable):
+        words = f"{must}, which stable breaks as well: a shared cause, waiting"
+        return _reason(assertion.title, Code.STABLE_VIOLATES_LIMIT, noted, words)
+    return _reason(assertion.title, Code.CHECK_BROKEN, noted, f"{must}: not yet proven")
 
 
 def _reason(check: str, code: Code, noted: Noted, words: str) -> Reason:
@@ -162,13 +145,10 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
         now: The metrics store's own time.
         proven: Whether all requests come next: then what can run out must have been looked at.
     """
-    if not (settings.assertions or settings.gauges):
-        return
-    known = latest(evidence, settings)
     opened = evidence.window.at if evidence.window.at is not None else math.inf
     oldest = max(opened, now - 2 * READ_SECONDS - settings.max_age_seconds)
-    for assertion in settings.assertions:
-        noted = known[assertion.title]
+    teams = len(settings.assertions)
+    for assertion, noted in zip(settings.assertions, evidence.noted[:teams], strict=True):
         if noted.canary is None or noted.at < oldest:
             yield Reason(
                 check=assertion.title,
@@ -177,17 +157,26 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
                 "`switchgear checks test` tells why",
                 expected=f"asked for every {READ_SECONDS:g} s, {UNKNOWN}",
             )
-    if not proven:
-        return
-    silent = unmeasured(evidence, settings)
-    for gauge in settings.gauges:
+    if proven:
+        yield from _silent(evidence, settings, now, opened, oldest)
+
+
+def _silent(
+    evidence: Evidence, settings: Settings, now: float, opened: float, oldest: float
+) -> Iterator[Reason]:
+    """Gauges that were never measured on the canary, or since `oldest` not any more."""
+    noted = evidence.noted[len(settings.assertions) :]
+    for gauge, known in zip(settings.gauges, noted, strict=True):
+        never = known.canary is None
+        if not never and known.at >= oldest:
+            continue
         # A version may have no such thing any more; one of which nothing is seen is not looked at.
         due = max(opened, evidence.warm_until + gauge.patience_seconds)
-        never, wait = gauge.name in silent, due + 2 * READ_SECONDS - now
-        if never and (wait > 0 or len(silent) == len(settings.gauges)):
+        wait = due + 2 * READ_SECONDS - now
+        if never and (wait > 0 or all(one.canary is None for one in noted)):
             message = f"{gauge.name} was measured on stable and not on the canary yet"
-        elif not never and known[gauge.name].at < oldest and now >= due:
-            ago = seconds(now - known[gauge.name].at)
+        elif not never and now >= due:
+            ago = seconds(now - known.at)
             message = f"{gauge.name} of the canary is silent, last measured {ago} ago"
         else:
             continue
@@ -201,15 +190,14 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
 
 def unmeasured(evidence: Evidence, settings: Settings) -> tuple[str, ...]:
     """The gauges that stable had before the run and the canary did not have in it."""
-    known = latest(evidence, settings)
-    return tuple(gauge.name for gauge in settings.gauges if known[gauge.name].canary is None)
+    noted = evidence.noted[len(settings.assertions) :]
+    pairs = zip(settings.gauges, noted, strict=True)
+    return tuple(gauge.name for gauge, known in pairs if known.canary is None)
 
 
 def latest(evidence: Evidence, settings: Settings) -> dict[str, Noted]:
     """The newest reading of each assertion and gauge by its name."""
-    names = [item.title for item in settings.assertions]
-    names += [gauge.name for gauge in settings.gauges]
-    return dict(zip(names, evidence.noted, strict=True))
+    return dict(zip(settings.places, evidence.noted, strict=True))
 
 
 def broken(evidence: Evidence, settings: Settings, check: str) -> str:

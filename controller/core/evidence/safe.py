@@ -79,11 +79,11 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     def log_evidence(self, margin: float) -> float:
         """Natural logarithm of the evidence that the canary is within `margin` of stable."""
-        return _mean(_parts(self.sums, self.requests, margin, _TERMS))
+        return _mean(self._parts(margin))
 
     def proves(self, margin: float, needed: float) -> bool:
         """Whether that evidence is as much as needed, a natural logarithm."""
-        return _suffices(_parts(self.sums, self.requests, margin, _TERMS), needed)
+        return _suffices(self._parts(margin), needed)
 
     def bound(self, beta: float) -> float:
         """How much larger than stable's the canary's share of errors is at most: 0..1.
@@ -91,6 +91,11 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         Wrong at any look of a run with probability `beta` at most.
         """
         return _bound(self.sums, self.requests, beta, _TERMS)
+
+    def _parts(self, margin: float) -> Sequence[float]:
+        """What each bet says at this margin, as natural logarithms."""
+        owed = self.requests * margin
+        return [known + owed * left for known, (_, left) in zip(self.sums, _TERMS, strict=True)]
 
 
 class Timely(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -108,23 +113,28 @@ class Timely(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     def settled(self, slow: int, timed: int, eta: float) -> "Timely":
         """After one more interval with so many slow ones of so many answers; `eta` is 1/phi."""
-        return replace(self, slow=self.slow + eta * slow, requests=self.requests + eta * timed)
+        return Timely(
+            seconds=self.seconds,
+            slow=self.slow + eta * slow,
+            requests=self.requests + eta * timed,
+        )
 
     def log_evidence(self, share: float) -> float:
         """Natural logarithm of the evidence that no more than this share is slow."""
-        return _mean(_parts(self._sums, self.requests, share, _SLOW_TERMS))
+        return _mean(self._parts(share))
 
     def proves(self, share: float, needed: float) -> bool:
         """Whether that evidence is as much as needed, a natural logarithm."""
-        return _suffices(_parts(self._sums, self.requests, share, _SLOW_TERMS), needed)
+        return _suffices(self._parts(share), needed)
 
     def bound(self, beta: float) -> float:
         """How large the share of slow answers is at most, wrong with probability `beta` at most."""
-        return _bound(self._sums, self.requests, beta, _SLOW_TERMS)
+        sums = [self.slow * log_bet for log_bet, _ in _SLOW_TERMS]
+        return _bound(sums, self.requests, beta, _SLOW_TERMS)
 
-    @property
-    def _sums(self) -> Sequence[float]:
-        return [self.slow * log_bet for log_bet, _ in _SLOW_TERMS]
+    def _parts(self, share: float) -> Sequence[float]:
+        slow, owed = self.slow, self.requests * share
+        return [slow * log_bet + owed * left for log_bet, left in _SLOW_TERMS]
 
 
 _Terms = tuple[tuple[float, float], ...]
@@ -139,12 +149,6 @@ _SLOW_TERMS: Final = _terms(SLOW_BETS)
 
 NOTHING: Final = Proof()
 """Before the first request."""
-
-
-def _parts(sums: Sequence[float], requests: float, margin: float, terms: _Terms) -> Sequence[float]:
-    """What each bet says at this margin, as natural logarithms."""
-    owed = requests * margin
-    return [known + owed * left for known, (_, left) in zip(sums, terms, strict=True)]
 
 
 def _mean(parts: Sequence[float]) -> float:

@@ -5,11 +5,13 @@ The promise (at most `alpha` false rollbacks per run) holds because everything h
 the first count arrives; a setting tuned on the data that it judges would void it.
 """
 
+import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Final
 
-from controller.core.evidence.measures import Assertion, Gauge
+from controller.core.evidence.measures import GAUGE_SECONDS, Assertion, Gauge
 
 SATURATION: Final = "saturation"
 """Name of the check on all gauges together."""
@@ -51,9 +53,11 @@ class Limits:
             raise ValueError(f"at most {MOST_LATENCY_LIMITS} latency limits")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How strict the judge is. The defaults are those of the simulations in tests/bench.
+
+    What follows from them is found once, since every look of a run asks for it.
 
     Attributes:
         alpha: Largest probability of a false rollback in one run, over all checks and looks.
@@ -144,6 +148,14 @@ class Settings:
             if not fits:
                 raise ValueError(f"{name} is out of its range")
 
+    def __hash__(self) -> int:
+        """Of all fields, like equality."""
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+
     def slow_ruled_out(self, allowed: float) -> float:
         """The share of slow answers that a promotion must have ruled out, where so many may be.
 
@@ -152,25 +164,47 @@ class Settings:
         """
         return min(allowed + max(allowed / 2, self.slow_margin), (1 + allowed) / 2)
 
-    @property
+    @functools.cached_property
     def log_needed(self) -> float:
         """Natural logarithm of the evidence that means rollback: 1/alpha."""
         return -math.log(self.alpha)
 
-    @property
+    @functools.cached_property
     def log_cap(self) -> float:
         """How much the composite may grow in one scrape, as a natural logarithm."""
         return self.log_needed / self.cap_scrapes
 
-    @property
+    @functools.cached_property
     def log_proven(self) -> float:
         """Natural logarithm of the evidence that proves a canary good enough: 1/beta."""
         return -math.log(self.beta)
 
-    @property
+    @functools.cached_property
     def log_doubt(self) -> float:
         """Evidence from which on nothing passes any more: 1/sqrt(alpha)."""
         return self.log_needed / 2
+
+    @functools.cached_property
+    def log_fast(self) -> float:
+        """Natural logarithm of the evidence that the fast trip needs."""
+        return math.log(self.fast_evidence)
+
+    @functools.cached_property
+    def slow_margins(self) -> tuple[float, ...]:
+        """The share of slow answers that must be ruled out, for each latency limit."""
+        return tuple(self.slow_ruled_out(allowed) for _, allowed in self.limits.latency)
+
+    @functools.cached_property
+    def places(self) -> Mapping[str, int]:
+        """Where each assertion, and then each gauge, stands among what is noted, by its name."""
+        names = [item.title for item in self.assertions] + [item.name for item in self.gauges]
+        return {name: place for place, name in enumerate(names)}
+
+    @functools.cached_property
+    def spans(self) -> tuple[float, ...]:
+        """Seconds that one trial of each assertion is about, and then of all gauges."""
+        gauged = (GAUGE_SECONDS,) if self.gauges else ()
+        return (*(item.window_seconds for item in self.assertions), *gauged)
 
 
 def oldest(scrape_seconds: float) -> float:

@@ -5,6 +5,9 @@ A ratio forgets how many requests stand behind it, and 0/0 would have to be read
 Counts do neither: no requests are simply no evidence.
 """
 
+import operator
+from bisect import bisect_left
+
 import msgspec
 
 INFINITE = float("inf")
@@ -40,10 +43,17 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     def slower_than(self, bound: float) -> int | None:
         """Requests slower than `bound` seconds; None if that is no bound of the histogram."""
-        for upper, count in self.buckets:
-            if upper == bound:
-                return max(self.timed - count, 0)
-        return None
+        found = self.slow(bound)
+        return None if found is None else found[0]
+
+    def slow(self, bound: float) -> tuple[int, int] | None:
+        """(slower ones, timed requests) at a bound; None if the histogram has no such bound."""
+        buckets = self.buckets
+        place = bisect_left(buckets, (bound,))
+        if place == len(buckets) or buckets[place][0] != bound:
+            return None
+        timed = buckets[-1][1]
+        return max(timed - buckets[place][1], 0), timed
 
     def plus(self, other: "Tally") -> "Tally":
         """Both together. Bounds that only one side knows are dropped, unless one side has none."""
@@ -92,5 +102,9 @@ def _merged(
 ) -> tuple[tuple[float, int], ...]:
     if not left or not right:
         return left or right
+    bounds, counts = zip(*left, strict=True)
+    also, more = zip(*right, strict=True)
+    if bounds == also:
+        return tuple(zip(bounds, map(operator.add, counts, more), strict=True))
     known = dict(right)
     return tuple([(bound, count + known[bound]) for bound, count in left if bound in known])

@@ -178,6 +178,7 @@ def _beside(theirs: Harm) -> str:
 
 
 def _cost(_: int) -> Iterator[str]:
+    figures = cost.figures()
     yield rows(
         (
             "asked for",
@@ -185,6 +186,8 @@ def _cost(_: int) -> Iterator[str]:
             "with a verdict",
             "in the bake",
             "readings, us",
+            "all told",
+            "of the goal",
             "state, bytes",
         ),
         [
@@ -194,10 +197,19 @@ def _cost(_: int) -> Iterator[str]:
                 f"{found.step:.0f}",
                 f"{found.bake:.0f}",
                 f"{found.reading:.0f}" if found.reading else "-",
+                f"{found.whole:.0f}",
+                f"{found.whole / cost.GOAL:.0%}",
                 f"{found.size:,}",
             )
-            for name, found in cost.figures().items()
+            for name, found in figures.items()
         ],
+    )
+    whole = figures["everything"].whole
+    share = 1000 / cost.SCRAPE_SECONDS * whole / 1e6
+    yield (
+        f"Everything in the bake, readings included, per {cost.SCRAPE_SECONDS:g} s scrape: "
+        f"{whole:.0f} us, {whole / cost.GOAL:.2f} times the goal of\n{cost.GOAL:g} us. "
+        f"A thousand such runs take {share:.1%} of a core."
     )
 
 
