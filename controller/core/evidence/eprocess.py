@@ -112,7 +112,7 @@ def mixed(weights: Sequence[float], processes: Sequence[Process], waiting: float
         waiting: Weight of those that have not begun, whose money is 1.
     """
     exp = math.exp
-    unit = max([max(process.scale, process.cash) for process in processes])
+    unit = max([process.scale for process in processes] + [process.cash for process in processes])
     total = 0.0
     if waiting:
         unit = max(unit, 0.0)
