@@ -73,10 +73,6 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         return self.scale + math.log(total) if total else -math.inf
 
 
-RICHEST_GIVE = 0.1
-"""Of what the cap leaves: the part for which the richest alternatives give first. For the rest all
-give alike, by which the richest keeps what makes the next scrape decide."""
-
 LEAST_UNIT = 1e-150
 """Money that has shrunk so far is counted in another unit before it gets lost."""
 
@@ -211,41 +207,9 @@ def edge(sums: Sequence[float], slopes: Sequence[float], needed: float) -> float
     return margin
 
 
-def money(process: Process) -> list[float]:
-    """Logarithm of what each alternative has."""
-    return [process.scale + math.log(bet) if bet else -math.inf for bet in process.bets]
-
-
-def highest(purses: Iterable[float], room: float) -> float:
-    """What the richest may keep, if all together may have `room` and the others keep all of theirs.
-
-    All are logarithms, and together the purses have more.
-    """
-    sorted_up = sorted(purses)
-    kept, left = 0.0, len(sorted_up)
-    for purse in sorted_up[:-1]:
-        part = math.exp(min(purse - room, 1.0))
-        if kept + left * part >= 1:
-            break
-        kept, left = kept + part, left - 1
-    return room + math.log((1 - kept) / left)
-
-
-def cut(process: Process, factor: float, most: float) -> Process:
-    """Give money on bets away; the reserve stays. Losing money never breaks the promise.
-
-    Args:
-        process: Who has too much, or others whose money counts together with its own.
-        factor: Natural logarithm of what all bets of all of them would have to be multiplied with.
-        most: Natural logarithm of what none may have more than, if only the richest gave.
-    """
-    scale = min(process.scale, most)  # Such that what is left has numbers.
-    bets = [
-        (1 - RICHEST_GIVE) * math.exp(purse + factor - scale)
-        + RICHEST_GIVE * math.exp(min(purse, most) - scale)
-        for purse in money(process)
-    ]
-    return Process(bets=tuple(bets), scale=scale, cash=process.cash)
+def shrunk(process: Process, log_factor: float) -> Process:
+    """Give money on bets away; the reserve stays. Losing money never breaks the promise."""
+    return Process(bets=process.bets, scale=process.scale + log_factor, cash=process.cash)
 
 
 _LOGS = tuple(math.log(ratio) for ratio in RATIOS)

@@ -137,9 +137,7 @@ def capped(evidence: Evidence, settings: Settings, most: float) -> Evidence:
 
     Money beyond it is taken from the bets alone. The specification takes it from the reserve too;
     sparing that keeps the composite as large and the promise as valid, and a single mad scrape
-    does not take away the means to see a real regression later. The richest bets give first for a
-    part of it: what one scrape of many errors has won stands nearly all on large regressions, and
-    the bets on small ones would be left with nothing.
+    does not take away the means to see a real regression later.
     """
     known = checks.roster(settings, evidence)
     level = checks.composite(known, evidence)
@@ -155,11 +153,8 @@ def capped(evidence: Evidence, settings: Settings, most: float) -> Evidence:
     )
     # The reserve only ever shrinks, so it fits under the ceiling but for rounding.
     room = ceiling + math.log(max(-math.expm1(spared - ceiling), 1e-12))
-    purses = [math.log(weight) + one for weight, p in weighed for one in eprocess.money(p)]
-    most, factor = eprocess.highest(purses, room), room - bets
-    processes = tuple(
-        eprocess.cut(process, factor, most - math.log(weight)) for weight, process in weighed
-    )
+    factor = room - bets
+    processes = tuple(eprocess.shrunk(process, factor) for process in evidence.processes)
     return replace(evidence, processes=processes, level=ceiling)
 
 

@@ -2,7 +2,8 @@
 """How soon a small regression is found if one scrape of it was very bad.
 
 1,000 requests of each version in a scrape, 1 % errors of stable's and 1.8 % of the canary's, but
-for one scrape. What the cap takes of that is what nobody bets with afterwards.
+for one scrape. The cap takes from all bets alike what is too much of that, and leaves those on
+small regressions with little.
 """
 
 import random

@@ -113,9 +113,9 @@ def test_fewer_bad_answers_than_by_the_peers_rules(rate: float, fewer: float) ->
             assert found[peer.name].times.value >= fewer, (per_second, share, peer)
 
 
-def test_one_very_bad_scrape_makes_a_small_regression_hardly_later() -> None:
-    """And none is found later than it takes without that scrape, by more than a third."""
+def test_a_small_regression_is_found_behind_one_very_bad_scrape() -> None:
+    """What the cap takes makes it later, and costs no more than as long again."""
     calm, *others = bursts.cells(40, (bursts.CANARY_BAD, 0.10, 0.30))
     for name in bursts.CONFIGURATIONS:
         for cell in others:
-            assert cell.taken[name].value < 1.35 * calm.taken[name].value
+            assert cell.taken[name].value < 2.2 * calm.taken[name].value

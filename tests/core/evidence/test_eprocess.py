@@ -232,38 +232,10 @@ def test_no_interval_takes_the_means_to_see_the_next_one(
     for each in scores:
         process = eprocess.advance(process, eprocess.payout(each, 1.0), 1 / 256)
         if capped and process.at_stake > 1.5:
-            most = eprocess.highest(eprocess.money(process), 1.5)
-            process = eprocess.cut(process, 1.5 - process.at_stake, most)
+            process = eprocess.shrunk(process, 1.5 - process.at_stake)
     for _ in range(40):
         process = eprocess.advance(process, eprocess.payout((-5.0, 5.0), 1.0), 1 / 256)
     assert eprocess.value(process) > 150
-
-
-@given(
-    st.lists(st.lists(st.floats(-300.0, 0.0), min_size=1, max_size=12), min_size=1, max_size=4),
-    st.lists(st.sampled_from([-500.0, -3.0, 0.0, 40.0, 5000.0]), min_size=4, max_size=4),
-    st.sampled_from([1e-9, 0.1, 3.0, 50.0, 2000.0]),
-)
-def test_what_is_cut_leaves_exactly_the_room_and_nobody_richer(
-    purses: list[list[float]], scales: list[float], excess: float
-) -> None:
-    """Nobody may gain by the cap, or the promise would be gone; and all that fits is left."""
-    processes = [
-        eprocess.Process(bets=tuple(map(math.exp, logs)), scale=scale, cash=-1.0)
-        for logs, scale in zip(purses, scales, strict=False)
-    ]
-    total = eprocess.log_sum(process.at_stake for process in processes)
-    room = total - excess
-    before = [eprocess.money(process) for process in processes]
-    most = eprocess.highest(itertools.chain.from_iterable(before), room)
-    after = [eprocess.cut(process, room - total, most) for process in processes]
-    assert eprocess.log_sum(process.at_stake for process in after) == pytest.approx(room, abs=1e-9)
-    for process, had in zip(after, before, strict=True):
-        assert process.cash == -1.0
-        for now, then in zip(eprocess.money(process), had, strict=True):
-            assert now <= then + 1e-9
-            # Who has less than a fair share keeps a tenth of it at least, however large the cut.
-            assert now >= min(then, most) + math.log(eprocess.RICHEST_GIVE) - 1e-9
 
 
 def test_a_process_that_an_earlier_version_left_without_bets_begins_anew() -> None:
