@@ -8,6 +8,7 @@ import pytest
 from controller.cli import COMMANDS
 from controller.core.policy.keys import POLICY_KEYS
 from controller.core.policy.model import PRESETS, Policy, Preset
+from tests.support.runbook import block
 from tests.tidy.tree import ROOT, sources
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,6 +52,11 @@ def test_every_command_that_is_shown_exists() -> None:
     shown = set(re.findall(r"^\s*switchgear (\w+)", README, re.MULTILINE))
     assert shown
     assert shown <= set(COMMANDS)
+
+
+def test_it_installs_by_the_commands_that_are_tested() -> None:
+    shown = re.sub(r" +#.*", "", README)
+    assert block("install", "kubernetes.md") in shown
 
 
 def test_every_file_that_is_linked_exists() -> None:
