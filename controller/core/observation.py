@@ -244,7 +244,10 @@ class Preflight:
     pods_left: int | None = None
     """How many more pods the namespace's quota admits; None: no quota on pods."""
     uncovered: tuple[str, ...] = ()
-    """Policies and grants attached to a Service by name that the canary twin would escape."""
+    """Policies attached to a Service by name that the canary twin would escape."""
+    ungranted: tuple[str, ...] = ()
+    """What no ReferenceGrant lets a route of another namespace do, as `HTTPRoute edge/checkout lead
+    to the Service shop/checkout-canary`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.routes import GROUP
 from controller.core.errors import Forbidden, Missing
 from controller.core.observation import Preflight, View
-from controller.core.values import RouteKind, TargetRef, canary_name
+from controller.core.values import RouteKind, RouteRef, TargetRef, canary_name
 
 Json: TypeAlias = dict[str, Any]
 
@@ -31,7 +31,10 @@ OTHER_PATHS: Final = (
 Each costs a right to list, so the list is of what leads HTTP requests to a Service in practice."""
 
 POLICIES: Final = ((GROUP, "v1", "backendtlspolicies", "BackendTLSPolicy"),)
-GRANTS: Final = (GROUP, "v1beta1", "referencegrants", "ReferenceGrant")
+GRANTS: Final = tuple(
+    (GROUP, version, "referencegrants", "ReferenceGrant") for version in ("v1beta1", "v1")
+)
+"""The same objects, in whichever version the cluster serves."""
 
 LIST_LIMIT: Final = "500"
 """One page: a namespace with more of one of these kinds does not exist in practice."""
@@ -41,9 +44,10 @@ async def ask(calls: Calls, cache: Cache, target: TargetRef, view: View) -> Pref
     """Everything at once. Raises `Forbidden` if a kind of the core may not be read."""
     services = [service.name for service in view.services]
     claims = view.deployment.claims if view.deployment else ()
-    unweighable, uncovered, once, autoscaler, quota = await asyncio.gather(
+    unweighable, uncovered, ungranted, once, autoscaler, quota = await asyncio.gather(
         _unweighable(calls, target, services),
-        _uncovered(calls, target, view, services),
+        _uncovered(calls, target, services),
+        _ungranted(calls, target, view, services),
         _once_claims(calls, target, claims),
         _autoscaler(calls, target),
         _pods_left(calls, target),
@@ -58,6 +62,7 @@ async def ask(calls: Calls, cache: Cache, target: TargetRef, view: View) -> Pref
         autoscaler_max=autoscaler[1],
         pods_left=quota,
         uncovered=uncovered,
+        ungranted=ungranted,
     )
 
 
@@ -153,10 +158,8 @@ def _ambiguous(cache: Cache, target: TargetRef, services: Collection[str]) -> It
             yield f"{held.value.ref} (it also names a namesake in another namespace)"
 
 
-async def _uncovered(
-    calls: Calls, target: TargetRef, view: View, services: Collection[str]
-) -> tuple[str, ...]:
-    """Policies and grants that name a Service and not its twin."""
+async def _uncovered(calls: Calls, target: TargetRef, services: Collection[str]) -> tuple[str, ...]:
+    """Policies that name a Service and not its twin."""
     lists = await asyncio.gather(
         *(_list(calls, _kind_path(kind, target.namespace), optional=True) for kind in POLICIES)
     )
@@ -166,14 +169,45 @@ async def _uncovered(
         for item in items
         if _escapes((item.get("spec") or {}).get("targetRefs") or (), services)
     ]
-    if any(route.ref.namespace != target.namespace for route in view.routes):
-        grants = await _list(calls, _kind_path(GRANTS, target.namespace), optional=True)
-        found.extend(
-            f"ReferenceGrant {target.namespace}/{item['metadata']['name']}"
-            for item in grants
-            if _escapes((item.get("spec") or {}).get("to") or (), services)
-        )
     return tuple(sorted(found))
+
+
+async def _ungranted(
+    calls: Calls, target: TargetRef, view: View, services: Collection[str]
+) -> tuple[str, ...]:
+    """Routes of other namespaces, each with a twin that no grant lets it lead to.
+
+    A gateway answers for such a backend with an error of its own. A grant that cannot be read is
+    none: what it would say is not known.
+    """
+    wanted = {
+        (route.ref, canary_name(name))
+        for route in view.routes
+        for name in services
+        if route.ref.namespace != target.namespace and route.names(name)
+    }
+    if not wanted:
+        return ()
+    lists = await asyncio.gather(
+        *(_list(calls, _kind_path(kind, target.namespace), optional=True) for kind in GRANTS)
+    )
+    specs = [item.get("spec") or {} for items in lists for item in items]
+    return tuple(
+        sorted(
+            f"{route} lead to the Service {target.namespace}/{twin}"
+            for route, twin in wanted
+            if not any(_lets(spec, route, twin) for spec in specs)
+        )
+    )
+
+
+def _lets(grant: Json, route: RouteRef, service: str) -> bool:
+    """Whether a grant's spec lets a route lead to a Service of the grant's namespace."""
+    whose = {"group": GROUP, "kind": route.kind, "namespace": route.namespace}
+    return whose in (grant.get("from") or ()) and any(
+        (to.get("group"), to.get("kind")) == ("", "Service") and to.get("name") in {None, service}
+        for to in grant.get("to") or ()
+    )
 
 
 def _escapes(refs: Collection[Json], services: Collection[str]) -> bool:

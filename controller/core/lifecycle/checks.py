@@ -238,6 +238,12 @@ def _asked_once(situation: Situation, _run: Run, policy: Policy) -> Iterator[Ref
         )
     for path in facts.uncovered if routed else ():
         yield Refusal(code="NotCovered", message=f"{path} does not cover the canary Service")
+    for what in facts.ungranted if routed else ():
+        yield Refusal(
+            code="NotGranted",
+            message=f"no ReferenceGrant lets {what}; name that Service in one beside the other, or "
+            "leave the name out",
+        )
     if facts.autoscaler_problem and shifted:
         yield Refusal(
             code="AutoscalerUnfit",

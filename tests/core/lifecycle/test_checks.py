@@ -100,6 +100,7 @@ CASES = {
     "AutoscalerUnfit": facts(autoscaler_problem="the autoscaler follows memory"),
     "QuotaTooSmall": facts(pods_left=2),
     "NotCovered": facts(uncovered=("BackendTLSPolicy shop/checkout",)),
+    "NotGranted": facts(ungranted=("HTTPRoute edge/x lead to the Service shop/checkout-canary",)),
 }
 
 
