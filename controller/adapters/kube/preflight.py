@@ -7,6 +7,7 @@ the run does not begin; kinds that a cluster may not have are looked at where we
 
 import asyncio
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from controller.adapters.kube import paths
@@ -58,8 +59,9 @@ async def ask(calls: Calls, cache: Cache, target: TargetRef, view: View) -> Pref
     return Preflight(
         unweighable=tuple(sorted({*unweighable, *mesh})),
         once_claims=once,
-        autoscaler_problem=autoscaler[0],
-        autoscaler_max=autoscaler[1],
+        autoscaler_runs_away=autoscaler.runs_away,
+        autoscaler_starves=autoscaler.starves,
+        autoscaler_max=autoscaler.most,
         pods_left=quota,
         uncovered=uncovered,
         ungranted=ungranted,
@@ -228,34 +230,64 @@ async def _once_claims(calls: Calls, target: TargetRef, claims: Collection[str])
     return tuple(name for name, alone in zip(claims, answers, strict=True) if alone)
 
 
-async def _autoscaler(calls: Calls, target: TargetRef) -> tuple[str, int | None]:
-    """Why the autoscaler does not go with a shift (empty: it does), and its maximum."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Autoscaler:
+    """The one of the target; the texts as in `Preflight`."""
+
+    runs_away: str = ""
+    starves: str = ""
+    most: int | None = None
+
+
+async def _autoscaler(calls: Calls, target: TargetRef) -> _Autoscaler:
     path = paths.grouped("autoscaling", "v2", target.namespace, "horizontalpodautoscalers")
     for item in await _list(calls, path):
         spec = item.get("spec") or {}
         aim = spec.get("scaleTargetRef") or {}
-        if (aim.get("kind"), aim.get("name")) == ("Deployment", target.name):
-            name = item["metadata"]["name"]
-            problems = [_unfit(metric, name) for metric in spec.get("metrics") or ()]
-            return next((text for text in problems if text), ""), spec.get("maxReplicas")
-    return "", None
+        if (aim.get("kind"), aim.get("name")) != ("Deployment", target.name):
+            continue
+        most = spec.get("maxReplicas")
+        if spec.get("minReplicas", 1) == most:
+            # It moves nothing, whatever it measures.
+            return _Autoscaler(most=most)
+        metrics, name = spec.get("metrics") or (), item["metadata"]["name"]
+        services = [found for metric in metrics if (found := _service_of(metric))]
+        return _Autoscaler(
+            runs_away=_runs_away(name, most) if any(map(_on_memory, metrics)) else "",
+            starves=_starves(name, services[0]) if services else "",
+            most=most,
+        )
+    return _Autoscaler()
 
 
-def _unfit(metric: Json, name: str) -> str:
+_FIXED: Final = "or set minReplicas to maxReplicas while a run lasts"
+
+
+def _on_memory(metric: Json) -> bool:
     resource = metric.get("resource") or metric.get("containerResource") or {}
-    if resource.get("name") == "memory":
-        return (
-            f"the HorizontalPodAutoscaler {name!r} scales on memory, which does not fall with "
-            "more pods: with canary pods beside it would run away; scale on CPU"
-        )
+    return bool(resource.get("name") == "memory")
+
+
+def _runs_away(name: str, most: object) -> str:
+    return (
+        f"the HorizontalPodAutoscaler {name!r} scales on memory, which does not fall with more "
+        "pods, and counts the canary's among its own: it would run away, to its maxReplicas of "
+        f"{most}; scale on CPU, {_FIXED}"
+    )
+
+
+def _service_of(metric: Json) -> str:
+    """The Service whose load alone is measured, or nothing."""
     described = (metric.get("object") or {}).get("describedObject") or {}
-    if described.get("kind") == "Service":
-        return (
-            f"the HorizontalPodAutoscaler {name!r} scales on the load of the Service "
-            f"{described.get('name')!r} alone, which falls while the canary takes a share: stable "
-            "would be starved; scale on CPU or on the load of both"
-        )
-    return ""
+    return str(described.get("name")) if described.get("kind") == "Service" else ""
+
+
+def _starves(name: str, service: str) -> str:
+    return (
+        f"the HorizontalPodAutoscaler {name!r} scales on the load of the Service {service!r} "
+        "alone, which falls while the canary takes a share of it: stable would be starved, and "
+        f"too small when everything comes back; scale on CPU or on the load of both, {_FIXED}"
+    )
 
 
 async def _pods_left(calls: Calls, target: TargetRef) -> int | None:

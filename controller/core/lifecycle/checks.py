@@ -229,7 +229,6 @@ def _asked_once(situation: Situation, _run: Run, policy: Policy) -> Iterator[Ref
     if facts is None or deployment is None:
         return
     routed = traffic(situation) is Traffic.GATEWAY
-    shifted = promotion(situation) is Promotion.SHIFT
     for path in facts.unweighable if routed else ():
         yield Refusal(
             code="PathNotWeighable",
@@ -244,11 +243,9 @@ def _asked_once(situation: Situation, _run: Run, policy: Policy) -> Iterator[Ref
             message=f"no ReferenceGrant lets {what}; name that Service in one beside the other, or "
             "leave the name out",
         )
-    if facts.autoscaler_problem and shifted:
-        yield Refusal(
-            code="AutoscalerUnfit",
-            message=f"{facts.autoscaler_problem}, or write {PREFIX}promotion: roll",
-        )
+    for why in (facts.autoscaler_runs_away, facts.autoscaler_starves if routed else ""):
+        if why:
+            yield Refusal(code="AutoscalerUnfit", message=why)
     needed, what = _room(situation, policy, deployment)
     if facts.pods_left is not None and facts.pods_left < needed:
         yield Refusal(
