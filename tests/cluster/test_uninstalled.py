@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.cluster.conftest import QUICK, Lab, Space
-from tests.cluster.installed import SYSTEM, installed, without_pods
+from tests.cluster.installed import SYSTEM, installed, unguarded, without_pods
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, until
 from tests.cluster.lab.traffic import Traffic
@@ -37,6 +37,7 @@ WAITING = {**SHIFT, "steps": "50@10m"}
 ENV = {"DRAIN_SECONDS": "4"}
 """Under a native roll only pods that drain fail nothing, whoever is there or not."""
 
+IMAGE_2 = "registry.example/app:v2"
 BLOCK_SECONDS = 240.0
 
 Typist = Callable[..., Awaitable[None]]
@@ -210,6 +211,39 @@ async def test_pods_of_the_controller_are_uninstalled_as_it_is_printed(
         assert await shop.of_git() == before
         await load.until_answered(100)
         assert load.failures == {}
+
+
+async def test_at_rest_the_team_keeps_its_objects_alone(lab: Lab, app: Callable[..., App]) -> None:
+    """After a promotion; whoever uninstalls has taken the policy away, as it is printed."""
+    shop, cluster = app(), lab.cluster
+    await shop.start(annotations=SHIFT, env=ENV, replicas=2)
+    before = await shop.of_git()
+    async with printed(cluster, lab.folder, "install") as checkout:
+        await shop.adopted(lambda: log(cluster))
+        load = await lab.load(shop)
+        await shop.deploy("v2", ENV)
+        await records.ended(lab.api, SYSTEM, "promoted", lambda: log(cluster))
+        away = ("annotate", "deployment", shop.name, "-n", shop.namespace, f"{PREFIX}policy-")
+        await asyncio.to_thread(cluster.kubectl, *away)
+        await until(lambda: _let_go(shop), 60.0, lambda: log(cluster))
+        await checkout.types("uninstall")
+        assert pods(cluster) == []
+        named = ("-A", "-l", "app.kubernetes.io/name=switchgear", "-o", "name")
+        kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,namespaces"
+        assert cluster.kubectl("get", kinds, *named, "--ignore-not-found") == ""
+        before["deployments"]["spec"]["template"]["spec"]["containers"][0]["image"] = IMAGE_2
+        del before["deployments"]["metadata"]["annotations"][PREFIX + "policy"]
+        assert await shop.of_git() == before
+        await unguarded(cluster)
+        # Nobody holds it any more.
+        await shop.deploy("v3", ENV)
+        await shop.complete()
+        assert await shop.ready() == {"v3": 2}
+        assert load.failures == {}
+
+
+async def _let_go(shop: App) -> bool:
+    return await shop.annotation("managed") is None
 
 
 async def _no_pods(cluster: Cluster) -> bool:
