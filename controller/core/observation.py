@@ -238,13 +238,18 @@ class Preflight:
     """Paths to the target's Services that cannot be weighed, as `Ingress shop/checkout`."""
     once_claims: tuple[str, ...] = ()
     """PersistentVolumeClaims of the target that only one node may mount (ReadWriteOnce)."""
-    autoscaler_problem: str = ""
-    """Why the HorizontalPodAutoscaler does not go with promotion by shift; empty: it does."""
+    autoscaler_runs_away: str = ""
+    """Why the HorizontalPodAutoscaler does not go with any canary; empty: it does."""
+    autoscaler_starves: str = ""
+    """Why it does not go with a canary that a route leads to; empty: it does."""
     autoscaler_max: int | None = None
     pods_left: int | None = None
     """How many more pods the namespace's quota admits; None: no quota on pods."""
     uncovered: tuple[str, ...] = ()
-    """Policies and grants attached to a Service by name that the canary twin would escape."""
+    """Policies attached to a Service by name that the canary twin would escape."""
+    ungranted: tuple[str, ...] = ()
+    """What no ReferenceGrant lets a route of another namespace do, as `HTTPRoute edge/checkout lead
+    to the Service shop/checkout-canary`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

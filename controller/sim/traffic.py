@@ -311,7 +311,8 @@ class Traffic:
                 for at, backend in enumerate(backends):
                     weights[at] = float(backend.weight)
                     label = self.label(client.route, client.rule, backend)
-                    pools[at] = self._pool(client, label, backend.addresses, exists=backend.exists)
+                    there = backend.exists and backend.granted
+                    pools[at] = self._pool(client, label, backend.addresses, exists=there)
             flows.append((client, weights, pools))
         self._flows = flows
         return flows

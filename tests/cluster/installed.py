@@ -111,21 +111,26 @@ async def installed(
         found = Installed(cluster=cluster, controller=path)
         names = {item["metadata"]["name"] for item in objects}
         if "switchgear-guard-kill" in names:
-            await _obeyed(cluster, mutating="switchgear-hold" in names)
+            await obeyed(cluster, mutating="switchgear-hold" in names)
         yield found
     finally:
-        # Policies first: they would forbid the end of what they guard.
-        policies = [item for item in objects if "AdmissionPolicy" in item["kind"]]
-        rest = [item for item in objects if "AdmissionPolicy" not in item["kind"]]
-        for part in (policies, rest):
-            if part:
-                await asyncio.to_thread(
-                    cluster.kubectl,
-                    *("delete", "--ignore-not-found", "--wait=true", "-f", "-"),
-                    stdin=yaml.safe_dump_all(part),
-                )
-        if policies:
-            await unguarded(cluster)
+        await taken_off(cluster, objects)
+
+
+async def taken_off(cluster: Cluster, objects: Sequence[Json]) -> None:
+    """Delete what is there of these, and wait until none of the policies is obeyed any more."""
+    # Policies first: they would forbid the end of what they guard.
+    policies = [item for item in objects if "AdmissionPolicy" in item["kind"]]
+    rest = [item for item in objects if "AdmissionPolicy" not in item["kind"]]
+    for part in (policies, rest):
+        if part:
+            await asyncio.to_thread(
+                cluster.kubectl,
+                *("delete", "--ignore-not-found", "--wait=true", "-f", "-"),
+                stdin=yaml.safe_dump_all(part),
+            )
+    if policies:
+        await unguarded(cluster)
 
 
 async def unguarded(cluster: Cluster) -> None:
@@ -133,7 +138,7 @@ async def unguarded(cluster: Cluster) -> None:
     await until(lambda: _free(cluster), ACTIVE_SECONDS, "the policies are gone")
 
 
-async def _obeyed(cluster: Cluster, *, mutating: bool) -> None:
+async def obeyed(cluster: Cluster, *, mutating: bool) -> None:
     """Both kinds of policy are in force: what they forbid or change is tried as a dry run."""
     await until(lambda: _refused(cluster), ACTIVE_SECONDS, "the validating policies are obeyed")
     if mutating:

@@ -3,7 +3,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -12,11 +12,13 @@ from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, deployment, until
-from tests.cluster.scenes import shipped
+from tests.cluster.scenes import followed, shipped
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 POLICY = {"policy": "fast", "steps": "5@4s,50@20s", "bake": "20s"}
+ROLL = {**POLICY, "promotion": "roll"}
+PODS = {"policy": "fast", "traffic": "replicas", "steps": "50@4s", "bake": "20s"}
 ENV = {"CPU_MS": "10", "MEMORY_MB": "70"}
 DRAINS = {**ENV, "DRAIN_SECONDS": "4"}
 """Pods that an autoscaler takes away under traffic fail nothing only if they answer a while yet."""
@@ -120,35 +122,90 @@ async def test_cpu_up_and_down_in_mid_run(
     assert more.failures == {}
 
 
-async def test_memory_and_one_service_alone_are_refused_for_a_shift(
+async def test_cpu_under_a_roll_has_no_more_than_the_roll_takes(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
-    """Each with its reason; stable serves on, and no canary was made."""
+    """The canary's pods are counted as well, and have their part of the load: the number stays."""
+    shop = app()
     daemon, own = await shipped(gate, lab, space)
-    apps = [app("greedy"), app("starved")]
-    for shop, metric in zip(apps, (MEMORY, per_service("starved")), strict=True):
-        await shop.start(annotations=POLICY, env={"MEMORY_MB": "80"}, replicas=1)
-        await shop.create("horizontalpodautoscalers", autoscaler(shop.name, metric, 1, 2))
+    await shop.start(annotations=ROLL, env=DRAINS, replicas=4)
     await daemon.start()
-    for shop in apps:
+    await shop.adopted(daemon.log)
+    # 1.4 CPUs are three and a half pods, so that neither three nor five are wanted.
+    load = await lab.load(shop, rate=140.0, direct_rate=1.0)
+    await load.until_answered(700)
+    await shop.create("horizontalpodautoscalers", autoscaler(shop.name, CPU, 1, 20))
+    await _measured(shop, 4)
+    sizes: set[int] = set()
+    most = 0
+
+    def look(pods: Collection[Object]) -> None:
+        nonlocal most
+        most = max(most, sum("deletionTimestamp" not in pod["metadata"] for pod in pods))
+
+    async def over() -> bool:
+        sizes.add(await _replicas(shop))
+        (run,) = await records.runs(lab.api, own.system) or [{"phase": ""}]
+        return run["phase"] in records.AT_REST
+
+    async with followed(shop, look):
+        await shop.deploy("v2", DRAINS)
+        await until(over, records.RUN_SECONDS, daemon.log)
+    await records.ended(lab.api, own.system, "promoted", daemon.log)
+    await shop.complete()
+    sys.stderr.write(f"sizes {sizes}, {most} pods at most\n")
+    assert sizes == {4}
+    # Four, half as many beside them in the last step, and one more while they are rolled.
+    assert most == 4 + 2 + 1
+    assert (await shop.ready()).keys() == {"v2"}
+    assert load.failures == {}
+
+
+async def test_memory_and_one_service_alone_are_refused_in_every_way(
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """Each with its reason; stable serves on, and no canary was made. But one that cannot move."""
+    daemon, own = await shipped(gate, lab, space)
+    wanted: dict[str, tuple[dict[str, str], Object, int]] = {
+        "greedy": (POLICY, MEMORY, 1),
+        "greedy-roll": (ROLL, MEMORY, 1),
+        "greedy-pods": (PODS, MEMORY, 1),
+        "starved": (POLICY, per_service("starved"), 1),
+        "starved-roll": (ROLL, per_service("starved-roll"), 1),
+        "fixed": (ROLL, MEMORY, 2),
+    }
+    apps = {name: app(name) for name in wanted}
+    for name, (policy, metric, least) in wanted.items():
+        await apps[name].start(annotations=policy, env={"MEMORY_MB": "80"}, replicas=1)
+        made = autoscaler(name, metric, least, 2)
+        await apps[name].create("horizontalpodautoscalers", made)
+    await daemon.start()
+    for shop in apps.values():
         await shop.adopted(daemon.log)
         await shop.deploy("v2")
     reasons: dict[str, str] = {}
+    others: set[str] = set()
 
-    async def both() -> bool:
+    async def every() -> bool:
         for run in await records.runs(lab.api, own.system):
             if run["phase"] == "Held":
                 reasons[run["target"]["name"]] = run["reason"]
-        return len(reasons) == 2
+            elif run["phase"] == "Judging":
+                others.add(run["target"]["name"])
+        return len(reasons) == 5 and others == {"fixed"}
 
-    await until(both, 60.0, daemon.log())
-    assert "scales on memory" in reasons["greedy"]
-    assert "scales on the load of the Service 'starved' alone" in reasons["starved"]
-    assert all(f"{PREFIX}promotion: roll" in text for text in reasons.values())
-    for shop in apps:
-        names = {d["metadata"]["name"] for d in await shop.every("deployments")}
-        assert names == {"greedy", "starved"}
-        assert "v2" not in await shop.ready()
+    await until(every, 60.0, lambda: f"{reasons}, {others}: {daemon.log()}")
+    for name, why in reasons.items():
+        kind, _, way = name.partition("-")
+        told = {
+            "greedy": "scales on memory",
+            "starved": f"scales on the load of the Service {name!r} alone",
+        }
+        assert told[kind] in why, way
+        assert "minReplicas" in why, way
+    found = {item["metadata"]["name"] for item in await apps["fixed"].every("deployments")}
+    assert found == {*wanted, "fixed-canary"}
+    assert (await apps["fixed"].ready())["v2"] == 1, "the fixed one's canary"
 
 
 async def test_on_memory_pods_beside_the_deployment_run_away(

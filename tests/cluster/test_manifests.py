@@ -16,13 +16,13 @@ from tests.cluster.lab import records
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.people import enter
+from tests.cluster.replicas import READY_SECONDS, available, leader, log, pods
 from tests.manifests.rendered import kustomized
 
 pytestmark = pytest.mark.timeout(600)
 
 Object = dict[str, Any]
 POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
-READY_SECONDS = 60.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -32,35 +32,6 @@ async def central(cluster: Cluster) -> AsyncIterator[Installed]:
         secret = ("create", "secret", "generic", "switchgear-doors", "--from-literal=token=t0ken")
         await asyncio.to_thread(cluster.kubectl, *secret, "-n", SYSTEM)
         yield found
-
-
-def _pods(cluster: Cluster, *selector: str) -> list[Object]:
-    told = cluster.kubectl("get", "pods", "-n", SYSTEM, "-o", "json", *selector)
-    return list(json.loads(told)["items"])
-
-
-def _log(cluster: Cluster) -> str:
-    """What the pods of the controller said last."""
-    found = sorted((cluster.folder / "pods").rglob("*switchgear*.log"))
-    return "\n".join(path.read_text()[-3000:] for path in found)
-
-
-async def _available(cluster: Cluster, replicas: int = 2) -> None:
-    async def look() -> bool:
-        told = cluster.kubectl("get", "deployment", "switchgear", "-n", SYSTEM, "-o", "json")
-        return bool(json.loads(told)["status"].get("availableReplicas") == replicas)
-
-    await until(look, READY_SECONDS, f"{replicas} replicas are available: {_log(cluster)}")
-
-
-def _leader(cluster: Cluster) -> str:
-    """Name of the pod that leads, or nothing."""
-    try:
-        told = cluster.kubectl("get", "lease", "switchgear", "-n", SYSTEM, "-o", "json")
-    except Refusal:
-        return ""
-    holder = json.loads(told)["spec"].get("holderIdentity") or ""
-    return str(holder).rpartition("_")[0]
 
 
 async def test_everything_is_valid_by_a_server_side_dry_run(cluster: Cluster) -> None:
@@ -93,15 +64,15 @@ async def test_the_monitoring_is_what_the_prometheus_operator_takes(cluster: Clu
 
 async def test_two_replicas_run_and_one_leads(central: Installed, cluster: Cluster) -> None:
     """Both are ready, so that both obey a kill; the lease names one of them."""
-    await _available(cluster)
+    await available(cluster)
 
     async def led() -> bool:
-        return bool(_leader(cluster))
+        return bool(leader(cluster))
 
-    await until(led, READY_SECONDS, f"somebody leads: {_log(cluster)}")
-    names = {pod["metadata"]["name"] for pod in _pods(cluster)}
+    await until(led, READY_SECONDS, f"somebody leads: {log(cluster)}")
+    names = {pod["metadata"]["name"] for pod in pods(cluster)}
     assert len(names) == 2
-    assert _leader(cluster) in names
+    assert leader(cluster) in names
     assert central.controller.exists()
 
 
@@ -110,17 +81,17 @@ async def test_a_run_from_the_manifests_and_its_maker(
     central: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """Held by admission, judged by the pod that leads, promoted; the journal names who made it."""
-    await _available(lab.cluster)
+    await available(lab.cluster)
     shop = app()
     await shop.start(annotations=POLICY)
     alice, _ = enter(lab.cluster, space.name)
-    await shop.adopted(lambda: _log(lab.cluster), READY_SECONDS)
+    await shop.adopted(lambda: log(lab.cluster), READY_SECONDS)
     load = await lab.load(shop)
     lab.cluster.kubectl(
         *("-n", space.name, "set", "image", "deployment/checkout", "app=registry.example/app:v2"),
         kubeconfig=alice,
     )
-    await records.ended(lab.api, SYSTEM, "promoted", lambda: _log(lab.cluster))
+    await records.ended(lab.api, SYSTEM, "promoted", lambda: log(lab.cluster))
     assert load.failures == {}
     await shop.complete()
     assert await shop.ready() == {"v2": 4}
@@ -132,15 +103,15 @@ async def test_a_run_from_the_manifests_and_its_maker(
 
 async def test_the_leader_is_replaced(central: Installed, cluster: Cluster) -> None:
     """A pod that is deleted gives the lease back, and the other one takes it."""
-    await _available(cluster)
-    before = _leader(cluster)
+    await available(cluster)
+    before = leader(cluster)
     await asyncio.to_thread(cluster.kubectl, "delete", "pod", before, "-n", SYSTEM)
 
     async def other() -> bool:
-        return _leader(cluster) not in {"", before}
+        return leader(cluster) not in {"", before}
 
-    await until(other, 15.0, f"the other replica leads: {_log(cluster)}")
-    await _available(cluster)
+    await until(other, 15.0, f"the other replica leads: {log(cluster)}")
+    await available(cluster)
     assert central.controller.exists()
 
 
@@ -160,12 +131,12 @@ async def test_only_restricted_pods_are_let_into_the_namespace(
 
 async def test_a_drain_leaves_one_replica(central: Installed, cluster: Cluster) -> None:
     """The budget lets one pod be evicted, and not the other before it is replaced."""
-    await _available(cluster)
-    first, second = (pod["metadata"]["name"] for pod in _pods(cluster))
+    await available(cluster)
+    first, second = (pod["metadata"]["name"] for pod in pods(cluster))
     await asyncio.to_thread(_evict, cluster, first)
     with pytest.raises(Refusal, match="disruption budget"):
         await asyncio.to_thread(_evict, cluster, second)
-    await _available(cluster)
+    await available(cluster)
     assert central.controller.exists()
 
 

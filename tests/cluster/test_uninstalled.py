@@ -4,6 +4,10 @@
 They are typed word for word, with the admission policies still there or not. While the shipped
 roles are there too, the way back is taken by somebody who has no other rights than these; whatever
 comes after the uninstallation, which takes them along, is an administrator's.
+
+Once it is a process that is killed at the worst moment, and once pods that are uninstalled by the
+commands that `docs/kubernetes.md` prints: that takes seconds, in which the controller still acts
+while its documents, its rights and its lease go one by one.
 """
 
 import asyncio
@@ -14,11 +18,12 @@ import pytest
 import yaml
 
 from tests.cluster.conftest import QUICK, Lab, Space
-from tests.cluster.installed import SYSTEM, installed, without_pods
+from tests.cluster.installed import SYSTEM, installed, unguarded, without_pods
 from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, until
 from tests.cluster.lab.traffic import Traffic
 from tests.cluster.lab.worker import Cluster
+from tests.cluster.replicas import log, pods, printed
 from tests.manifests.rendered import kustomized
 from tests.support.realtime import Daemon
 from tests.support.runbook import blocks, typed
@@ -28,10 +33,15 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 SHIFT = {"policy": "fast", "steps": "50@3s", "bake": "3s"}
 ROLL = {**SHIFT, "promotion": "roll"}
 LASTING = {**ROLL, "bake": "10m"}
+WAITING = {**SHIFT, "steps": "50@10m"}
 ENV = {"DRAIN_SECONDS": "4"}
 """Under a native roll only pods that drain fail nothing, whoever is there or not."""
 
+IMAGE_2 = "registry.example/app:v2"
 BLOCK_SECONDS = 240.0
+
+Typist = Callable[..., Awaitable[None]]
+"""Is given names of blocks, and a kubeconfig."""
 
 
 def uninstall(cluster: Cluster, *, policies: bool) -> None:
@@ -96,16 +106,7 @@ async def test_a_person_ends_the_run_by_the_runbook(
     policies_go: bool,
 ) -> None:
     shop, cluster = app(), lab.cluster
-    names = {
-        "NS": space.name,
-        **dict.fromkeys("DSR", shop.name),
-        "K": "httproute",
-        "APP": f"app={shop.name}",
-    }
-
-    async def type_in(*names_of_blocks: str, user: Path = cluster.kubeconfig) -> None:
-        await typed(blocks(*names_of_blocks), user, names, BLOCK_SECONDS)
-
+    type_in = typist(cluster, shop)
     async with installed(cluster, "base", "admission") as gate:
         own = Space(name=space.name, system=SYSTEM)
         daemon = lab.daemon(own, kubeconfig=gate.controller, options=QUICK)
@@ -123,18 +124,131 @@ async def test_a_person_ends_the_run_by_the_runbook(
         weights = await shop.weights()
         await load.until_answered(300)
         assert await shop.weights() == weights, "traffic stays where it was"
-        await type_in(way, user=user)
+        await type_in(way, user)
         if not policies_go:
             await asyncio.to_thread(uninstall, cluster, policies=False)
         assert (await shop.ready())["v1"] == 2
         await until(lambda: _stands_still(load), 30.0, "nobody is sent to the new version")
-        await type_in("detach", "restore")
+        await type_in("detach restore")
         await asyncio.to_thread(uninstall, cluster, policies=True)
         await until(lambda: _forgotten(type_in, shop), 60.0, "no mark of ours is left")
     assert await shop.ready() == {"v1": 2}
     assert await shop.of_git() == before
     await load.until_answered(100)
     assert load.failures == {}
+
+
+def typist(cluster: Cluster, shop: App) -> Typist:
+    """Types blocks of the runbook about an application, by default as an administrator."""
+    names = {
+        "NS": shop.namespace,
+        **dict.fromkeys("DSR", shop.name),
+        "K": "httproute",
+        "APP": f"app={shop.name}",
+    }
+
+    async def type_in(names_of_blocks: str, user: Path = cluster.kubeconfig) -> None:
+        await typed(blocks(*names_of_blocks.split()), user, names, BLOCK_SECONDS)
+
+    return type_in
+
+
+BY_HELM = ("install-by-helm", "uninstall-by-helm")
+BY_KUBECTL = ("install", "uninstall-in-mid-run")
+
+
+@pytest.mark.parametrize(
+    ("commands", "phase", "way", "policy"),
+    [
+        pytest.param(BY_KUBECTL, "Judging", "before", WAITING, id="kubectl-judging"),
+        pytest.param(BY_KUBECTL, "Rolling", "after", SHIFT, id="kubectl-rolling"),
+        pytest.param(BY_HELM, "Baking", "roll", LASTING, id="helm-baking"),
+        pytest.param(BY_HELM, "Rolling", "after", SHIFT, id="helm-rolling", marks=pytest.mark.deep),
+        pytest.param(
+            BY_KUBECTL, "RollingOut", "roll", ROLL, id="kubectl-out", marks=pytest.mark.deep
+        ),
+    ],
+)
+async def test_pods_of_the_controller_are_uninstalled_as_it_is_printed(
+    *,
+    lab: Lab,
+    app: Callable[..., App],
+    commands: tuple[str, str],
+    phase: str,
+    way: str,
+    policy: dict[str, str],
+) -> None:
+    shop, cluster = app(), lab.cluster
+    type_in = typist(cluster, shop)
+
+    def told() -> str:
+        return log(cluster)
+
+    # So many pods that their roll takes longer than the uninstallation.
+    await shop.start(annotations=policy, env=ENV, replicas=4)
+    before = await shop.of_git()
+    async with printed(cluster, lab.folder, commands[0]) as checkout:
+        await shop.adopted(told)
+        load = await lab.load(shop)
+        await shop.deploy("v2", ENV)
+        await records.reached(lab.api, SYSTEM, phase, log=told)
+        if phase in {"Rolling", "RollingOut"}:
+            await until(lambda: _rolls(shop), 60.0, told)
+        share = await shop.weights()
+        await checkout.types(commands[1])
+        await until(lambda: _no_pods(cluster), 40.0, told)
+        assert await shop.weights() == share, "the last capped weight"
+        if phase in {"Rolling", "RollingOut"}:
+            await until(lambda: _replaced(shop), 60.0, "all pods are new")
+        await load.until_answered(300)
+        assert await shop.weights() == share, "nobody is left to change it"
+        await type_in(way)
+        assert (await shop.ready())["v1"] == 4
+        await until(lambda: _stands_still(load), 30.0, "nobody is sent to the new version")
+        await type_in("detach restore")
+        await until(lambda: _forgotten(type_in, shop), 60.0, "no mark of ours is left")
+        assert await shop.ready() == {"v1": 4}
+        assert await shop.of_git() == before
+        await load.until_answered(100)
+        assert load.failures == {}
+
+
+async def test_at_rest_the_team_keeps_its_objects_alone(lab: Lab, app: Callable[..., App]) -> None:
+    """After a promotion; whoever uninstalls has taken the policy away, as it is printed."""
+    shop, cluster = app(), lab.cluster
+    await shop.start(annotations=SHIFT, env=ENV, replicas=2)
+    before = await shop.of_git()
+    async with printed(cluster, lab.folder, "install") as checkout:
+        await shop.adopted(lambda: log(cluster))
+        load = await lab.load(shop)
+        await shop.deploy("v2", ENV)
+        await records.ended(lab.api, SYSTEM, "promoted", lambda: log(cluster))
+        away = ("annotate", "deployment", shop.name, "-n", shop.namespace, f"{PREFIX}policy-")
+        await asyncio.to_thread(cluster.kubectl, *away)
+        await until(lambda: _let_go(shop), 60.0, lambda: log(cluster))
+        await checkout.types("uninstall")
+        assert pods(cluster) == []
+        named = ("-A", "-l", "app.kubernetes.io/name=switchgear", "-o", "name")
+        kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,namespaces"
+        assert cluster.kubectl("get", kinds, *named, "--ignore-not-found") == ""
+        before["deployments"]["spec"]["template"]["spec"]["containers"][0]["image"] = IMAGE_2
+        del before["deployments"]["metadata"]["annotations"][PREFIX + "policy"]
+        assert await shop.of_git() == before
+        await unguarded(cluster)
+        # Nobody holds it any more.
+        await shop.deploy("v3", ENV)
+        await shop.complete()
+        assert await shop.ready() == {"v3": 2}
+        assert load.failures == {}
+
+
+async def _let_go(shop: App) -> bool:
+    return await shop.annotation("managed") is None
+
+
+async def _no_pods(cluster: Cluster) -> bool:
+    """Helm does not wait for them."""
+    return not pods(cluster)
 
 
 async def _stands_still(load: Traffic) -> bool:
@@ -144,7 +258,7 @@ async def _stands_still(load: Traffic) -> bool:
     return load.answers("v2").total == answered
 
 
-async def _forgotten(type_in: Callable[[str], Awaitable[None]], shop: App) -> bool:
+async def _forgotten(type_in: Typist, shop: App) -> bool:
     """The policies may be obeyed for a moment after they are gone: who is refused types again."""
     try:
         await type_in("forget")

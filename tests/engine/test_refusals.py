@@ -160,6 +160,11 @@ def _foreign_service(world: World) -> None:
     world.create(manifests.service("shop", "checkout-canary", selector={"app": "else"}))
 
 
+def _memory_autoscaler_of_a_roll(world: World) -> None:
+    world.annotate("shop", "checkout", {"switchgear.dev/promotion": "roll"})
+    _memory_autoscaler(world)
+
+
 CASES: dict[str, tuple[Callable[[World], None], str]] = {
     "no Service": (_no_service, "NoService"),
     "Service without selector": (_no_selector, "NoService"),
@@ -171,6 +176,7 @@ CASES: dict[str, tuple[Callable[[World], None], str]] = {
     "Ingress": (_ingress, "PathNotWeighable"),
     "TCPRoute": (_tcp_route, "PathNotWeighable"),
     "HPA on memory": (_memory_autoscaler, "AutoscalerUnfit"),
+    "HPA on memory, and a roll": (_memory_autoscaler_of_a_roll, "AutoscalerUnfit"),
     "quota": (_quota, "QuotaTooSmall"),
     "foreign Deployment": (_foreign, "ForeignName"),
     "foreign Service": (_foreign_service, "ForeignName"),

@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every effect once, in the order of a run, judged by the world that it leaves behind."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-
 import pytest
 
-from controller.adapters.clock import LoopClock
-from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.cluster import KubeCluster
 from controller.core import effects
 from controller.core.effects import SplitRef
@@ -17,26 +11,7 @@ from controller.core.observation import View
 from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, TargetRef
 from controller.sim import clock
 from controller.sim.world import World
-from tests.support.simwire import SimWire
-
-TARGET = TargetRef("shop", "checkout")
-POLICY = {"switchgear.dev/policy": "standard"}
-
-
-@contextlib.asynccontextmanager
-async def scene() -> AsyncIterator[tuple[World, KubeCluster, SimWire]]:
-    """The usual shop with a cluster adapter in step with it."""
-    async with World() as world:
-        await world.shop(annotations=POLICY)
-        wire = SimWire(world.api)
-        cluster = KubeCluster(Calls(wire, LoopClock()))
-        running = asyncio.create_task(cluster.run())
-        await world.until(lambda: cluster.synced, within=30)
-        try:
-            yield world, cluster, wire
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+from tests.kube.scene import TARGET, scene
 
 
 def splits(view: View) -> tuple[SplitRef, ...]:
@@ -348,52 +323,5 @@ def test_events_and_annotations_arrive() -> None:
             with pytest.raises(Conflict):
                 await cluster.perform(again)
             assert (await cluster.read_annotations(TARGET))["status"] == "at rest"
-
-    clock.run(story(), limit=900)
-
-
-def test_preflight_finds_what_stands_in_the_way() -> None:
-    async def story() -> None:
-        async with scene() as (world, cluster, _):
-            clear = await cluster.preflight(TARGET)
-            assert (clear.unweighable, clear.uncovered, clear.autoscaler_max) == ((), (), None)
-            world.create(
-                {
-                    "apiVersion": "networking.k8s.io/v1",
-                    "kind": "Ingress",
-                    "metadata": {"name": "old", "namespace": "shop"},
-                    "spec": {
-                        "defaultBackend": {"service": {"name": "checkout", "port": {"number": 80}}}
-                    },
-                }
-            )
-            world.create(
-                {
-                    "apiVersion": "autoscaling/v2",
-                    "kind": "HorizontalPodAutoscaler",
-                    "metadata": {"name": "checkout", "namespace": "shop"},
-                    "spec": {
-                        "scaleTargetRef": {
-                            "apiVersion": "apps/v1",
-                            "kind": "Deployment",
-                            "name": "checkout",
-                        },
-                        "maxReplicas": 7,
-                        "metrics": [
-                            {
-                                "type": "Resource",
-                                "resource": {
-                                    "name": "memory",
-                                    "target": {"type": "Utilization", "averageUtilization": 70},
-                                },
-                            }
-                        ],
-                    },
-                }
-            )
-            found = await cluster.preflight(TARGET)
-            assert found.unweighable == ("Ingress shop/old",)
-            assert "memory" in found.autoscaler_problem
-            assert found.autoscaler_max == 7
 
     clock.run(story(), limit=900)

@@ -8,6 +8,7 @@ import pytest
 from controller.cli import COMMANDS
 from controller.core.policy.keys import POLICY_KEYS
 from controller.core.policy.model import PRESETS, Policy, Preset
+from tests.support.runbook import block
 from tests.tidy.tree import ROOT, sources
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -80,6 +81,11 @@ def test_what_the_judge_promises_is_one_page() -> None:
     page, figures = (ROOT / "docs" / "evidence.md").read_text().split("\n## The figures\n")
     assert sum(bool(line.strip()) for line in page.splitlines()) <= 60
     assert "make bench-evidence" in figures
+
+
+def test_it_installs_by_the_commands_that_are_tested() -> None:
+    shown = re.sub(r" +#.*", "", README)
+    assert block("install", "kubernetes.md") in shown
 
 
 def test_every_file_that_is_linked_exists() -> None:

@@ -7,6 +7,7 @@ the run does not begin; kinds that a cluster may not have are looked at where we
 
 import asyncio
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from controller.adapters.kube import paths
@@ -15,7 +16,7 @@ from controller.adapters.kube.calls import Calls
 from controller.adapters.kube.routes import GROUP
 from controller.core.errors import Forbidden, Missing
 from controller.core.observation import Preflight, View
-from controller.core.values import RouteKind, TargetRef, canary_name
+from controller.core.values import RouteKind, RouteRef, TargetRef, canary_name
 
 Json: TypeAlias = dict[str, Any]
 
@@ -31,7 +32,10 @@ OTHER_PATHS: Final = (
 Each costs a right to list, so the list is of what leads HTTP requests to a Service in practice."""
 
 POLICIES: Final = ((GROUP, "v1", "backendtlspolicies", "BackendTLSPolicy"),)
-GRANTS: Final = (GROUP, "v1beta1", "referencegrants", "ReferenceGrant")
+GRANTS: Final = tuple(
+    (GROUP, version, "referencegrants", "ReferenceGrant") for version in ("v1beta1", "v1")
+)
+"""The same objects, in whichever version the cluster serves."""
 
 LIST_LIMIT: Final = "500"
 """One page: a namespace with more of one of these kinds does not exist in practice."""
@@ -41,9 +45,10 @@ async def ask(calls: Calls, cache: Cache, target: TargetRef, view: View) -> Pref
     """Everything at once. Raises `Forbidden` if a kind of the core may not be read."""
     services = [service.name for service in view.services]
     claims = view.deployment.claims if view.deployment else ()
-    unweighable, uncovered, once, autoscaler, quota = await asyncio.gather(
+    unweighable, uncovered, ungranted, once, autoscaler, quota = await asyncio.gather(
         _unweighable(calls, target, services),
-        _uncovered(calls, target, view, services),
+        _uncovered(calls, target, services),
+        _ungranted(calls, target, view, services),
         _once_claims(calls, target, claims),
         _autoscaler(calls, target),
         _pods_left(calls, target),
@@ -54,10 +59,12 @@ async def ask(calls: Calls, cache: Cache, target: TargetRef, view: View) -> Pref
     return Preflight(
         unweighable=tuple(sorted({*unweighable, *mesh})),
         once_claims=once,
-        autoscaler_problem=autoscaler[0],
-        autoscaler_max=autoscaler[1],
+        autoscaler_runs_away=autoscaler.runs_away,
+        autoscaler_starves=autoscaler.starves,
+        autoscaler_max=autoscaler.most,
         pods_left=quota,
         uncovered=uncovered,
+        ungranted=ungranted,
     )
 
 
@@ -153,10 +160,8 @@ def _ambiguous(cache: Cache, target: TargetRef, services: Collection[str]) -> It
             yield f"{held.value.ref} (it also names a namesake in another namespace)"
 
 
-async def _uncovered(
-    calls: Calls, target: TargetRef, view: View, services: Collection[str]
-) -> tuple[str, ...]:
-    """Policies and grants that name a Service and not its twin."""
+async def _uncovered(calls: Calls, target: TargetRef, services: Collection[str]) -> tuple[str, ...]:
+    """Policies that name a Service and not its twin."""
     lists = await asyncio.gather(
         *(_list(calls, _kind_path(kind, target.namespace), optional=True) for kind in POLICIES)
     )
@@ -166,14 +171,45 @@ async def _uncovered(
         for item in items
         if _escapes((item.get("spec") or {}).get("targetRefs") or (), services)
     ]
-    if any(route.ref.namespace != target.namespace for route in view.routes):
-        grants = await _list(calls, _kind_path(GRANTS, target.namespace), optional=True)
-        found.extend(
-            f"ReferenceGrant {target.namespace}/{item['metadata']['name']}"
-            for item in grants
-            if _escapes((item.get("spec") or {}).get("to") or (), services)
-        )
     return tuple(sorted(found))
+
+
+async def _ungranted(
+    calls: Calls, target: TargetRef, view: View, services: Collection[str]
+) -> tuple[str, ...]:
+    """Routes of other namespaces, each with a twin that no grant lets it lead to.
+
+    A gateway answers for such a backend with an error of its own. A grant that cannot be read is
+    none: what it would say is not known.
+    """
+    wanted = {
+        (route.ref, canary_name(name))
+        for route in view.routes
+        for name in services
+        if route.ref.namespace != target.namespace and route.names(name)
+    }
+    if not wanted:
+        return ()
+    lists = await asyncio.gather(
+        *(_list(calls, _kind_path(kind, target.namespace), optional=True) for kind in GRANTS)
+    )
+    specs = [item.get("spec") or {} for items in lists for item in items]
+    return tuple(
+        sorted(
+            f"{route} lead to the Service {target.namespace}/{twin}"
+            for route, twin in wanted
+            if not any(_lets(spec, route, twin) for spec in specs)
+        )
+    )
+
+
+def _lets(grant: Json, route: RouteRef, service: str) -> bool:
+    """Whether a grant's spec lets a route lead to a Service of the grant's namespace."""
+    whose = {"group": GROUP, "kind": route.kind, "namespace": route.namespace}
+    return whose in (grant.get("from") or ()) and any(
+        (to.get("group"), to.get("kind")) == ("", "Service") and to.get("name") in {None, service}
+        for to in grant.get("to") or ()
+    )
 
 
 def _escapes(refs: Collection[Json], services: Collection[str]) -> bool:
@@ -194,34 +230,64 @@ async def _once_claims(calls: Calls, target: TargetRef, claims: Collection[str])
     return tuple(name for name, alone in zip(claims, answers, strict=True) if alone)
 
 
-async def _autoscaler(calls: Calls, target: TargetRef) -> tuple[str, int | None]:
-    """Why the autoscaler does not go with a shift (empty: it does), and its maximum."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Autoscaler:
+    """The one of the target; the texts as in `Preflight`."""
+
+    runs_away: str = ""
+    starves: str = ""
+    most: int | None = None
+
+
+async def _autoscaler(calls: Calls, target: TargetRef) -> _Autoscaler:
     path = paths.grouped("autoscaling", "v2", target.namespace, "horizontalpodautoscalers")
     for item in await _list(calls, path):
         spec = item.get("spec") or {}
         aim = spec.get("scaleTargetRef") or {}
-        if (aim.get("kind"), aim.get("name")) == ("Deployment", target.name):
-            name = item["metadata"]["name"]
-            problems = [_unfit(metric, name) for metric in spec.get("metrics") or ()]
-            return next((text for text in problems if text), ""), spec.get("maxReplicas")
-    return "", None
+        if (aim.get("kind"), aim.get("name")) != ("Deployment", target.name):
+            continue
+        most = spec.get("maxReplicas")
+        if spec.get("minReplicas", 1) == most:
+            # It moves nothing, whatever it measures.
+            return _Autoscaler(most=most)
+        metrics, name = spec.get("metrics") or (), item["metadata"]["name"]
+        services = [found for metric in metrics if (found := _service_of(metric))]
+        return _Autoscaler(
+            runs_away=_runs_away(name, most) if any(map(_on_memory, metrics)) else "",
+            starves=_starves(name, services[0]) if services else "",
+            most=most,
+        )
+    return _Autoscaler()
 
 
-def _unfit(metric: Json, name: str) -> str:
+_FIXED: Final = "or set minReplicas to maxReplicas while a run lasts"
+
+
+def _on_memory(metric: Json) -> bool:
     resource = metric.get("resource") or metric.get("containerResource") or {}
-    if resource.get("name") == "memory":
-        return (
-            f"the HorizontalPodAutoscaler {name!r} scales on memory, which does not fall with "
-            "more pods: with canary pods beside it would run away; scale on CPU"
-        )
+    return bool(resource.get("name") == "memory")
+
+
+def _runs_away(name: str, most: object) -> str:
+    return (
+        f"the HorizontalPodAutoscaler {name!r} scales on memory, which does not fall with more "
+        "pods, and counts the canary's among its own: it would run away, to its maxReplicas of "
+        f"{most}; scale on CPU, {_FIXED}"
+    )
+
+
+def _service_of(metric: Json) -> str:
+    """The Service whose load alone is measured, or nothing."""
     described = (metric.get("object") or {}).get("describedObject") or {}
-    if described.get("kind") == "Service":
-        return (
-            f"the HorizontalPodAutoscaler {name!r} scales on the load of the Service "
-            f"{described.get('name')!r} alone, which falls while the canary takes a share: stable "
-            "would be starved; scale on CPU or on the load of both"
-        )
-    return ""
+    return str(described.get("name")) if described.get("kind") == "Service" else ""
+
+
+def _starves(name: str, service: str) -> str:
+    return (
+        f"the HorizontalPodAutoscaler {name!r} scales on the load of the Service {service!r} "
+        "alone, which falls while the canary takes a share of it: stable would be starved, and "
+        f"too small when everything comes back; scale on CPU or on the load of both, {_FIXED}"
+    )
 
 
 async def _pods_left(calls: Calls, target: TargetRef) -> int | None:

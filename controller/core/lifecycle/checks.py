@@ -229,7 +229,6 @@ def _asked_once(situation: Situation, _run: Run, policy: Policy) -> Iterator[Ref
     if facts is None or deployment is None:
         return
     routed = traffic(situation) is Traffic.GATEWAY
-    shifted = promotion(situation) is Promotion.SHIFT
     for path in facts.unweighable if routed else ():
         yield Refusal(
             code="PathNotWeighable",
@@ -238,11 +237,15 @@ def _asked_once(situation: Situation, _run: Run, policy: Policy) -> Iterator[Ref
         )
     for path in facts.uncovered if routed else ():
         yield Refusal(code="NotCovered", message=f"{path} does not cover the canary Service")
-    if facts.autoscaler_problem and shifted:
+    for what in facts.ungranted if routed else ():
         yield Refusal(
-            code="AutoscalerUnfit",
-            message=f"{facts.autoscaler_problem}, or write {PREFIX}promotion: roll",
+            code="NotGranted",
+            message=f"no ReferenceGrant lets {what}; name that Service in one beside the other, or "
+            "leave the name out",
         )
+    for why in (facts.autoscaler_runs_away, facts.autoscaler_starves if routed else ""):
+        if why:
+            yield Refusal(code="AutoscalerUnfit", message=why)
     needed, what = _room(situation, policy, deployment)
     if facts.pods_left is not None and facts.pods_left < needed:
         yield Refusal(

@@ -178,10 +178,10 @@ def _adopt(
 
 def _released(deployment: Deployment, target: TargetRef) -> Rest:
     """The policy annotation was removed at rest: take our marks off, unpause what we paused."""
-    ours = {
-        key: None for key in ("managed", "status", "hold", "epoch") if key in deployment.annotations
-    }
-    if not ours:
+    marks = ("managed", "status", "hold", "epoch", "maker")
+    ours = {key: None for key in marks if key in deployment.annotations}
+    if not ours.keys() - {"maker"}:
+        # Who made a change is told of targets alone; by itself it makes nothing a target.
         return Rest(why="not a target")
     if deployment.paused and "hold" in deployment.annotations:
         return Rest(why="held without a policy; put the annotation `policy` back")

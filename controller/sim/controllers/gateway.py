@@ -39,6 +39,8 @@ class Backend:
     index: int
     port: int
     exists: bool
+    granted: bool
+    """A Service of another namespace wants a ReferenceGrant; without it is as one that is not."""
     addresses: tuple[str, ...]
 
 
@@ -97,7 +99,9 @@ class Gateway(Controller[RouteKey]):
                 self._program_later()
         elif plural == "endpointslices":
             self._program_later()
-        elif plural in {"gateways", "services"} and event.type != "MODIFIED":
+        elif plural == "referencegrants" or (
+            plural in {"gateways", "services"} and event.type != "MODIFIED"
+        ):
             self._program_later()
             for key in self._all():
                 self.enqueue(key)
@@ -132,17 +136,12 @@ class Gateway(Controller[RouteKey]):
         self, key: RouteKey, route: JsonObject, ref: JsonObject, before: list[JsonObject]
     ) -> JsonObject:
         refusal = self.refused.get(key)
-        missing = self._missing(route)
+        bad = self._unresolved(route)
         generation = route["metadata"].get("generation", 1)
         old = next((item for item in before if item["parentRef"] == ref), {})
         conditions = [
             ("Accepted", refusal is None, refusal or "Accepted", ""),
-            (
-                "ResolvedRefs",
-                not missing,
-                "BackendNotFound" if missing else "ResolvedRefs",
-                f"Cannot load HTTPBackendRef {missing}: service not found" if missing else "",
-            ),
+            ("ResolvedRefs", bad is None, *_told(bad)),
         ]
         return {
             "parentRef": clone(ref),
@@ -170,13 +169,10 @@ class Gateway(Controller[RouteKey]):
             "message": message,
         }
 
-    def _missing(self, route: JsonObject) -> str:
-        """The first backend of a route that does not exist, as ``namespace/name``."""
-        for rule in self._rules(route):
-            for backend in rule:
-                if not backend.exists:
-                    return f"{backend.namespace}/{backend.name}"
-        return ""
+    def _unresolved(self, route: JsonObject) -> Backend | None:
+        """The first backend of a route that does not exist, or that it may not lead to."""
+        backends = (backend for rule in self._rules(route) for backend in rule)
+        return next((one for one in backends if not (one.exists and one.granted)), None)
 
     # --- data plane -------------------------------------------------------------------------------
 
@@ -209,16 +205,21 @@ class Gateway(Controller[RouteKey]):
             tell(state)
 
     def _rules(self, route: JsonObject) -> Rules:
-        space = key_of(route)[0]
         return tuple(
             tuple(
-                self._backend(ref, ref.get("namespace", space), index)
+                self._backend(route, ref, index)
                 for index, ref in enumerate(rule.get("backendRefs") or ())
             )
             for rule in (route.get("spec") or {}).get("rules") or ()
         )
 
-    def _backend(self, ref: JsonObject, namespace: str, index: int) -> Backend:
+    def _backend(self, route: JsonObject, ref: JsonObject, index: int) -> Backend:
+        own = key_of(route)[0]
+        namespace = ref.get("namespace", own)
+        granted = namespace == own or any(
+            _lets(grant["spec"], route, ref["name"])
+            for grant in self.store.scan("referencegrants", namespace)
+        )
         return Backend(
             namespace=namespace,
             name=ref["name"],
@@ -226,8 +227,30 @@ class Gateway(Controller[RouteKey]):
             index=index,
             port=int(ref.get("port") or 0),
             exists=self.store.peek("services", namespace, ref["name"]) is not None,
+            granted=granted,
             addresses=ready_addresses(self.store, (namespace, ref["name"])),
         )
+
+
+def _told(bad: Backend | None) -> tuple[str, str]:
+    """Reason and message of the condition that says whether all backends can be had."""
+    if bad is None:
+        return "ResolvedRefs", ""
+    where = f"Cannot load HTTPBackendRef {bad.namespace}/{bad.name}"
+    if bad.granted:
+        return "BackendNotFound", f"{where}: service not found"
+    return "RefNotPermitted", f"{where}: no ReferenceGrant permits it"
+
+
+def _lets(grant: JsonObject, route: JsonObject, service: str) -> bool:
+    """Whether a grant's spec lets a route lead to a Service beside it."""
+    kind, space = route["kind"], route["metadata"]["namespace"]
+    return any(item["kind"] == kind and item["namespace"] == space for item in grant["from"]) and (
+        any(
+            item["kind"] == "Service" and item.get("name", service) == service
+            for item in grant["to"]
+        )
+    )
 
 
 def _moved(before: JsonObject | None, after: JsonObject) -> bool:

@@ -12,7 +12,7 @@ from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.table import Phase
 from controller.core.observation import Preflight, View
 from controller.core.policy import parse, promql
-from controller.core.policy.model import Policy, UserCheck
+from controller.core.policy.model import Policy, Promotion, Traffic, UserCheck
 from controller.core.values import PREFIX, TargetRef
 from tests.core.lifecycle.paper import LABELS, TARGET, Paper, begun
 
@@ -97,9 +97,10 @@ CASES = {
     "StrategyNotRolling": of_deployment(strategy="Recreate"),
     "NoHistory": of_deployment(history=0),
     "PathNotWeighable": facts(unweighable=("Ingress shop/checkout",)),
-    "AutoscalerUnfit": facts(autoscaler_problem="the autoscaler follows memory"),
+    "AutoscalerUnfit": facts(autoscaler_runs_away="the autoscaler follows memory"),
     "QuotaTooSmall": facts(pods_left=2),
     "NotCovered": facts(uncovered=("BackendTLSPolicy shop/checkout",)),
+    "NotGranted": facts(ungranted=("HTTPRoute edge/x lead to the Service shop/checkout-canary",)),
 }
 
 
@@ -113,6 +114,29 @@ def test_refused_with_its_reason_and_nothing_touched(code: str) -> None:
     assert codes == [code]
     assert set(paper.writes) <= {"Pause", "FreezeReplicaSet"}
     assert paper.selector == LABELS
+
+
+@pytest.mark.parametrize("way", ["promotion", "traffic"])
+def test_an_autoscaler_that_runs_away_is_refused_whatever_the_way(way: str) -> None:
+    """Canary pods are counted with stable's, in every way; only a route takes a Service's load."""
+    situation = Paper().situation(begun(Paper()))
+    run = begun(Paper()).run
+    assert not isinstance(situation.policy, tuple)
+    changed = {
+        "promotion": replace(situation.policy, promotion=Promotion.ROLL),
+        "traffic": replace(situation.policy, traffic=Traffic.REPLICAS),
+    }[way]
+    situation = replace(situation, policy=changed)
+
+    def codes(**found: str) -> list[str]:
+        facts_found = replace(situation, preflight=Preflight(**found))  # type: ignore[arg-type]
+        refusals = checks.refusals(facts_found, run)
+        return [one.code for one in refusals if one.code == "AutoscalerUnfit"]
+
+    assert codes(autoscaler_runs_away="it follows memory") == ["AutoscalerUnfit"]
+    starved = codes(autoscaler_starves="it follows one Service")
+    assert starved == (["AutoscalerUnfit"] if way == "promotion" else [])
+    assert codes() == []
 
 
 def test_a_singleton_with_its_volume_is_refused() -> None:

@@ -170,12 +170,21 @@ def test_without_a_policy_our_marks_go() -> None:
     """The team removed the annotation: it is a plain Deployment again, and that is reported."""
     paper = Paper(digest=OLD)
     marked(paper)
+    paper.annotations |= {"status": "Ended", "epoch": "1", "maker": "alice"}
     del paper.annotations["policy"]
     found = rest.look(paper.situation(), TARGET)
     for effect in found.effects:
         paper.apply(effect)
-    assert "managed" not in paper.annotations
+    assert paper.annotations.keys().isdisjoint({"managed", "status", "hold", "epoch", "maker"})
     assert [notice.reason for notice in found.notices] == ["Released"]
+
+
+def test_who_made_a_change_makes_no_target() -> None:
+    """A Deployment with that mark alone is not ours to write."""
+    paper = Paper(digest=OLD)
+    paper.annotations = {"maker": "alice"}
+    found = rest.look(paper.situation(), TARGET)
+    assert (found.effects, found.notices) == ((), ())
 
 
 def test_observe_holds_nothing() -> None:
