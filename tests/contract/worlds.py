@@ -20,6 +20,7 @@ with a deadline in the time of the world. Pods become ready by themselves.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -38,6 +39,7 @@ from controller.sim.apiserver.reviews import Access
 from controller.sim.apiserver.serve import serving
 from controller.sim.apiserver.server import ApiServer
 from controller.sim.apiserver.store import Store
+from tests.cluster.lab import addresses
 from tests.contract.port import Answer, InProcess, OverHttp, Port, http_client, real_client
 
 SIMULATED = ("sim", "http")
@@ -60,6 +62,10 @@ Contract = Callable[[str, pytest.FixtureRequest], None]
 _serial = itertools.count()
 
 
+async def _nothing() -> None:
+    """Forget nothing."""
+
+
 @dataclass(slots=True, kw_only=True)
 class World:
     """An API server and a namespace in it."""
@@ -67,6 +73,8 @@ class World:
     kind: str
     port: Port
     namespace: str
+    forget: Callable[[], Awaitable[None]] = _nothing
+    """Let the server forget how things were until now, as it does every five minutes."""
 
     def path(self, plural: str, name: str = "", sub: str = "") -> str:
         """Return the path of a collection, an object or a subresource in this namespace."""
@@ -208,13 +216,20 @@ async def _simulated(kind: str, *, controllers: bool) -> AsyncIterator[World]:
         if kind == "http":
             url = await stack.enter_async_context(serving(api))
             port = OverHttp(await stack.enter_async_context(http_client(url)))
-        yield await _fresh(kind, port)
+        world = await _fresh(kind, port)
+
+        async def forget() -> None:
+            api.store.compact()
+
+        world.forget = forget
+        yield world
 
 
 @contextlib.asynccontextmanager
 async def _real(kubeconfig: Path) -> AsyncIterator[World]:
     async with real_client(kubeconfig) as client:
         world = await _fresh(REAL, OverHttp(client))
+        world.forget = lambda: _compacted(world)
         # Pods may not be made before the namespace's default service account exists.
         account = world.path("serviceaccounts", "default")
 
@@ -226,6 +241,16 @@ async def _real(kubeconfig: Path) -> AsyncIterator[World]:
             yield world
         finally:
             await emptied(world.port, world.namespace)
+
+
+async def _compacted(world: World) -> None:
+    """Compact etcd, and note it where an API server looks for what another one has compacted."""
+    at = (await world.get("configmaps")).version
+    name, value = (base64.b64encode(text.encode()).decode() for text in ("compact_rev_key", at))
+    async with http_client(addresses.ETCD) as etcd:
+        done = await etcd.post("/v3/kv/compaction", json={"revision": at, "physical": True})
+        noted = await etcd.post("/v3/kv/put", json={"key": name, "value": value})
+    assert (done.status_code, noted.status_code) == (200, 200), (done.text, noted.text)
 
 
 RUNNING = ("horizontalpodautoscalers", "deployments", "replicasets", "jobs", "pods")
