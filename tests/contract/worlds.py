@@ -20,7 +20,6 @@ with a deadline in the time of the world. Pods become ready by themselves.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import itertools
 import json
@@ -39,7 +38,7 @@ from controller.sim.apiserver.reviews import Access
 from controller.sim.apiserver.serve import serving
 from controller.sim.apiserver.server import ApiServer
 from controller.sim.apiserver.store import Store
-from tests.cluster.lab import addresses
+from tests.cluster.lab import store as etcd
 from tests.contract.port import Answer, InProcess, OverHttp, Port, http_client, real_client
 
 SIMULATED = ("sim", "http")
@@ -229,7 +228,11 @@ async def _simulated(kind: str, *, controllers: bool) -> AsyncIterator[World]:
 async def _real(kubeconfig: Path) -> AsyncIterator[World]:
     async with real_client(kubeconfig) as client:
         world = await _fresh(REAL, OverHttp(client))
-        world.forget = lambda: _compacted(world)
+
+        async def forget() -> None:
+            await etcd.forget((await world.get("configmaps")).version)
+
+        world.forget = forget
         # Pods may not be made before the namespace's default service account exists.
         account = world.path("serviceaccounts", "default")
 
@@ -241,16 +244,6 @@ async def _real(kubeconfig: Path) -> AsyncIterator[World]:
             yield world
         finally:
             await emptied(world.port, world.namespace)
-
-
-async def _compacted(world: World) -> None:
-    """Compact etcd, and note it where an API server looks for what another one has compacted."""
-    at = (await world.get("configmaps")).version
-    name, value = (base64.b64encode(text.encode()).decode() for text in ("compact_rev_key", at))
-    async with http_client(addresses.ETCD) as etcd:
-        done = await etcd.post("/v3/kv/compaction", json={"revision": at, "physical": True})
-        noted = await etcd.post("/v3/kv/put", json={"key": name, "value": value})
-    assert (done.status_code, noted.status_code) == (200, 200), (done.text, noted.text)
 
 
 RUNNING = ("horizontalpodautoscalers", "deployments", "replicasets", "jobs", "pods")

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.lab import build
 from tests.support.realtime import ROOT
 
 pytestmark = pytest.mark.slow
 
 ONE = "tests/cluster/test_lab.py::test_pods_become_ready_and_answer"
+CONTRACT = (
+    "tests/contract/test_api_lists.py::test_a_list_is_sorted_by_name_and_has_one_version[real]"
+)
 FLAKY = """
 from pathlib import Path
 
@@ -28,10 +32,26 @@ def test_fails_once() -> None:
 """
 
 
+REFUSED = """
+import ctypes, os, sys
+
+PR_CAPBSET_DROP, CAP_SYS_ADMIN = 24, 21
+ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""A Python to which no network namespace is given, also where it is root."""
+
+NO_NETWORK = "no network namespace (Operation not permitted). Run as root, or where user namespaces"
+
+
 async def _python(*args: str, folder: Path = ROOT, **environment: str) -> tuple[int, str]:
     """Exit status and words of a program of this environment that finds no lab in the cache."""
+    return await _run("-m", *args, folder=folder, **environment)
+
+
+async def _run(*args: str, folder: Path = ROOT, **environment: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", *args),
+        *(sys.executable, *args),
         cwd=folder,
         # What these tests run in may be a lane itself.
         env={**os.environ, "CI": "", "PYTEST_ADDOPTS": "", "PYTHONPATH": str(ROOT), **environment},
@@ -56,6 +76,58 @@ async def test_without_a_lab_the_tests_are_left_out_loudly_and_fail_in_ci(tmp_pa
     status, said = await _python(*run, XDG_CACHE_HOME=cache, CI="true")
     assert status == 1, said
     assert "NOT TESTED ON A REAL CONTROL PLANE" in said
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A cache with what looks like a lab that has been built."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for path in (build.controlplane(), build.definitions()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("ci", [False, True])
+async def test_without_a_network_the_tests_are_left_out_loudly_and_fail_in_ci(
+    built: str, *, ci: bool
+) -> None:
+    run = ("-m", "pytest", "-p", "no:cacheprovider", "--lab", ONE, CONTRACT)
+    told = "true" if ci else ""
+    status, said = await _run("-c", REFUSED, *run, XDG_CACHE_HOME=built, CI=told)
+    if ci:
+        assert status == 1, said
+        assert "1 failed, 1 error" in said
+        assert f"NOT TESTED ON A REAL CONTROL PLANE: {NO_NETWORK}" in said
+        return
+    assert status == 0, said
+    assert "2 skipped" in said
+    assert "the cluster's tests did not run" in said
+    assert "2 tests of tests/cluster/test_lab.py, tests/contract/test_api_lists.py" in said
+    assert f"because: {NO_NETWORK}" in said
+
+
+async def test_the_lab_by_hand_says_in_one_line_why_it_cannot_be(built: str) -> None:
+    up = ("-m", "tests.cluster.lab", "up", f"{built}/folder")
+    status, said = await _run("-c", REFUSED, *up, XDG_CACHE_HOME=built)
+    assert status == 1
+    assert said.startswith(NO_NETWORK)
+    assert said.count("\n") == 1, said
+
+
+async def test_without_a_toolchain_nothing_is_built_and_it_is_said(tmp_path: Path) -> None:
+    """Neither Go nor a registry that has it."""
+    status, said = await _python(
+        *("tests.cluster.lab", "build"),
+        XDG_CACHE_HOME=str(tmp_path),
+        PATH="/nowhere",
+        PIP_INDEX_URL="http://127.0.0.1:9/",
+        PIP_EXTRA_INDEX_URL="",
+        PIP_RETRIES="0",
+    )
+    assert status == 1
+    assert "controlplane: no Go toolchain: put Go " in said
+    assert "Traceback" not in said
 
 
 async def test_without_a_lab_the_bench_has_not_measured(tmp_path: Path) -> None:
