@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import Lab, Space
+from tests.cluster.lab import leftovers
 from tests.cluster.lab.application import App, deployment, until
 from tests.cluster.lab.kubelet.nodes import NODES
 from tests.cluster.lab.worker import Cluster
+from tests.contract.worlds import REAL, World
 from tests.support.realtime import ROOT
 
 SERIES = {
@@ -193,6 +195,19 @@ async def test_people_and_service_accounts_have_names_and_limits(lab: Lab, space
         lambda event: event.get("objectRef", {}).get("namespace") == space.name, user="alice"
     )
     assert {event["responseStatus"]["code"] for event in refused} == {403}
+
+
+async def test_what_a_controller_leaves_in_a_space_is_taken_away(lab: Lab, space: Space) -> None:
+    """Nothing else is: a test may look at what is a team's own until its end."""
+    world = World(kind=REAL, port=lab.api, namespace=space.name)
+    for plural in ("leases", "configmaps"):
+        labels = {"app.kubernetes.io/managed-by": "switchgear"}
+        await world.made(plural, {"metadata": {"name": "ours", "labels": labels}})
+        await world.made(plural, {"metadata": {"name": "theirs"}})
+    await leftovers.gone(lab.api, space.name)
+    for plural in ("leases", "configmaps"):
+        assert await world.names(plural, fieldSelector="metadata.name=ours") == []
+        assert await world.names(plural, fieldSelector="metadata.name=theirs") == ["theirs"]
 
 
 @pytest.mark.parametrize(
