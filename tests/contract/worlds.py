@@ -39,7 +39,8 @@ from controller.sim.apiserver.serve import serving
 from controller.sim.apiserver.server import ApiServer
 from controller.sim.apiserver.store import Store
 from tests.cluster.lab import store as etcd
-from tests.contract.port import Answer, InProcess, OverHttp, Port, http_client, real_client
+from tests.contract.port import SECONDS, Answer, InProcess, OverHttp, Port, real_client
+from tests.support.realtime import plain
 
 SIMULATED = ("sim", "http")
 REAL = "real"
@@ -214,7 +215,7 @@ async def _simulated(kind: str, *, controllers: bool) -> AsyncIterator[World]:
         port: Port = InProcess(api)
         if kind == "http":
             url = await stack.enter_async_context(serving(api))
-            port = OverHttp(await stack.enter_async_context(http_client(url)))
+            port = OverHttp(await stack.enter_async_context(plain(url, SECONDS)))
         world = await _fresh(kind, port)
 
         async def forget() -> None:

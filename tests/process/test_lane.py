@@ -2,14 +2,16 @@
 """What the lane with a cluster does when there is none, and when something was lost in it once."""
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.lab import build
-from tests.support.realtime import ROOT
+from tests.support.realtime import ROOT, until
 
 pytestmark = pytest.mark.slow
 
@@ -151,3 +153,49 @@ async def test_a_second_try_mends_nothing_that_was_lost(
     assert second == status, said
     assert "1 passed" in said
     assert ("LOST requests or records, in one of two tries" in said) is bool(status)
+
+
+LASTING = """#!/bin/sh
+case "$*" in *build*) exit 0 ;; esac
+echo $$ >> {seen}
+exec sleep 600
+"""
+"""Stands for pytest, which would take half an hour."""
+
+
+async def test_both_lanes_end_with_make(tmp_path: Path) -> None:
+    """TERM goes to make alone, as from a supervisor; to a group it goes from a terminal."""
+    seen, program = tmp_path / "seen", tmp_path / "python"
+    # In a folder of its own: the recipe's log may be somebody's whose lanes are these.
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    for name in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / name).touch()
+    program.write_text(LASTING.format(seen=seen))
+    program.chmod(0o755)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    process = await asyncio.create_subprocess_exec(
+        *("make", "test", f"BIN={tmp_path}", f"READY={program}"),
+        cwd=tmp_path,
+        env={**environment, "MFLAGS": ""},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    pids: list[int] = []
+
+    def both() -> bool:
+        pids[:] = [int(line) for line in seen.read_text().split()] if seen.exists() else []
+        return len(pids) == 2
+
+    try:
+        await until(both, 30.0, "both lanes")
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 20.0) != 0
+        await until(lambda: not any(_lives(pid) for pid in pids), 10.0, "both lanes end")
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
