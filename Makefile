@@ -63,13 +63,16 @@ demo: $(READY)
 
 # Tests that live in real time wait for most of it, and those that have a time of their own take what
 # is left of the processors meanwhile, as the least important of all that runs. A failure of either
-# lane is one of the whole. What the second one has to say is told when the first has ended.
+# lane is one of the whole. What the second one has to say is told when the first has ended. Both
+# are waited for, since a shell hears no signal while something else is in front of it, and TERM
+# may be sent to make alone.
 test: $(READY)
 	@mkdir -p .cache; status=0; \
 	  nice -n 19 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 600 $(SOME) \
 	    $(REALTIME:%=--ignore=%) $(ARGS) > .cache/test.log 2>&1 & beside=$$!; \
-	  trap "kill $$beside" INT TERM; \
-	  $(MAKE) --no-print-directory test-cluster ALSO="$(REALTIME)" || status=$$?; \
+	  $(MAKE) --no-print-directory test-cluster ALSO="$(REALTIME)" & front=$$!; \
+	  trap "kill $$beside $$front; wait; exit 1" INT TERM; \
+	  wait $$front || status=$$?; \
 	  wait $$beside || beside=failed; cat .cache/test.log; \
 	  [ $$status = 0 ] || echo "FAILED in real time, see above: make test-cluster ended with $$status"; \
 	  [ "$$beside" != failed ] || status=1; exit $$status
@@ -89,12 +92,12 @@ test-cluster: $(READY)
 	    inside="unshare --user --map-root-user"; fi; \
 	  set -- -o cache_dir=.cache/test-cluster --dist worksteal --timeout 300 --lab $(SOME) \
 	    tests/cluster $(ALSO) tests/contract $(ARGS); \
-	  status=0; \
-	  $$inside $(BIN)/python -m pytest -n $(CLUSTERS) --cache-clear "$$@" || status=$$?; \
+	  try() { $$inside $(BIN)/python -m pytest "$$@" & tried=$$!; wait $$tried; }; \
+	  status=0; tried=; trap 'kill $$tried; wait; exit 1' INT TERM; \
+	  try -n $(CLUSTERS) --cache-clear "$$@" || status=$$?; \
 	  if [ $$status = 1 ]; then status=0; \
 	    echo "what failed is tried once more, without a second cluster beside it"; \
-	    $$inside $(BIN)/python -m pytest -n 1 --last-failed --last-failed-no-failures none -rap "$$@" \
-	      || status=$$?; \
+	    try -n 1 --last-failed --last-failed-no-failures none -rap "$$@" || status=$$?; \
 	    echo "SECOND TRY: what this last summary calls PASSED had failed before; find out why"; \
 	  fi; exit $$status
 

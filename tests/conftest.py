@@ -5,6 +5,7 @@ And the one fixture that two rooms share: the cluster of the lane `make test-clu
 """
 
 import os
+import signal
 import subprocess
 import zlib
 from collections.abc import Iterator
@@ -40,6 +41,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help=f"of the tests marked deep run one in {DEEP_PARTS}, chosen by the commit",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Whoever is told to end by TERM ends as by Ctrl-C: with a summary, and with its workers.
+
+    What a shell starts beside itself does not hear Ctrl-C at all.
+    """
+    if not hasattr(config, "workerinput"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _part() -> int:

@@ -37,10 +37,11 @@ class Fault(StrEnum):
     TRUNCATED = "a watch ends in the middle of a frame"
     SILENT = "a watch that says nothing more, and does not end"
     GONE = "410 as the first event of a watch"
+    LATE = "a watch that tells of everything some time after it happened"
 
 
-_ON_WATCH = frozenset({Fault.TRUNCATED, Fault.SILENT, Fault.GONE})
-_AFTER = frozenset({Fault.HANG_AFTER, Fault.NO_REPLY, Fault.TRUNCATED, Fault.SILENT})
+_ON_WATCH = frozenset({Fault.TRUNCATED, Fault.SILENT, Fault.GONE, Fault.LATE})
+_AFTER = frozenset({Fault.HANG_AFTER, Fault.NO_REPLY, Fault.TRUNCATED, Fault.SILENT, Fault.LATE})
 
 
 class Point(StrEnum):
@@ -76,7 +77,8 @@ class Rule:
     end: float = float("inf")
     """Loop times between which it holds."""
     delay: float = 0.0
-    """Seconds for which a watch works before it is truncated or falls silent."""
+    """Seconds for which a watch works before it is truncated or falls silent, or by which it is
+    late."""
     spoiled: int = 0
 
     def fits(self, request: Request, now: float) -> bool:
@@ -243,6 +245,8 @@ async def _spoil(rule: Rule, response: Response) -> None:
             response.body = _truncated(response.body, begin)
         case Fault.SILENT:
             response.body = _silent(response.body, begin)
+        case Fault.LATE:
+            response.body = _late(response.body, rule.delay)
         case _:
             raise ConnectionResetError(104, "Connection reset by peer")
 
@@ -276,3 +280,22 @@ async def _silent(body: AsyncIterator[bytes], begin: float) -> AsyncIterator[byt
     async for chunk in body:
         if asyncio.get_running_loop().time() < begin:
             yield chunk
+
+
+async def _late(body: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    told: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue()
+
+    async def listen() -> None:
+        async for chunk in body:
+            told.put_nowait((loop.time() + seconds, chunk))
+        told.put_nowait(None)
+
+    listening = asyncio.create_task(listen())
+    try:
+        while (item := await told.get()) is not None:
+            due, chunk = item
+            await asyncio.sleep(due - loop.time())
+            yield chunk
+    finally:
+        listening.cancel()

@@ -25,6 +25,7 @@ from controller.sim.controllers.deployment import DeploymentController
 from controller.sim.controllers.endpoints import EndpointSliceController
 from controller.sim.controllers.garbage import GarbageCollector
 from controller.sim.controllers.gateway import PROGRAM_LAG, Gateway
+from controller.sim.controllers.job import JobController
 from controller.sim.controllers.kubelet import Kubelet
 from controller.sim.controllers.namespaces import NamespaceController
 from controller.sim.controllers.objects import deleting, pod_ready
@@ -44,6 +45,7 @@ _MOVING = frozenset(
 _KINDS: tuple[type[Controller[Any]], ...] = (
     DeploymentController,
     ReplicaSetController,
+    JobController,
     EndpointSliceController,
     GarbageCollector,
     NamespaceController,

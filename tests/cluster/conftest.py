@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.cluster.installed import Installed, installed, operated
-from tests.cluster.lab import traffic
+from tests.cluster.lab import leftovers, traffic
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.trail import Trail
 from tests.cluster.lab.worker import Cluster
@@ -225,9 +225,13 @@ async def space(lab: Lab) -> AsyncIterator[Space]:
     try:
         yield found
     finally:
+        # Whatever the test started would write again what is taken away here.
+        await lab.stack.aclose()
         for namespace in (found.name, found.system):
             # Routes would be in every new configuration of the data planes.
-            await emptied(lab.api, namespace, "httproutes")
+            await emptied(lab.api, namespace, "httproutes", "grpcroutes")
+        for namespace in (found.name, found.system):
+            await leftovers.gone(lab.api, namespace)
 
 
 @pytest.fixture

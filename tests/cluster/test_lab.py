@@ -2,14 +2,22 @@
 """The lab itself: what its pods, its data plane and its Prometheus do is what a cluster does."""
 
 import asyncio
+import json
+import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import Lab, Space
+from tests.cluster.lab import leftovers
 from tests.cluster.lab.application import App, deployment, until
 from tests.cluster.lab.kubelet.nodes import NODES
+from tests.cluster.lab.worker import Cluster
+from tests.contract.worlds import REAL, World
+from tests.support.realtime import ROOT
 
 SERIES = {
     "traefik": 'traefik_service_requests_total{{service=~".*{}-checkout.*"}} > 50',
@@ -187,3 +195,58 @@ async def test_people_and_service_accounts_have_names_and_limits(lab: Lab, space
         lambda event: event.get("objectRef", {}).get("namespace") == space.name, user="alice"
     )
     assert {event["responseStatus"]["code"] for event in refused} == {403}
+
+
+async def test_what_a_controller_leaves_in_a_space_is_taken_away(lab: Lab, space: Space) -> None:
+    """Nothing else is: a test may look at what is a team's own until its end."""
+    world = World(kind=REAL, port=lab.api, namespace=space.name)
+    for plural in ("leases", "configmaps"):
+        labels = {"app.kubernetes.io/managed-by": "switchgear"}
+        await world.made(plural, {"metadata": {"name": "ours", "labels": labels}})
+        await world.made(plural, {"metadata": {"name": "theirs"}})
+    await leftovers.gone(lab.api, space.name)
+    for plural in ("leases", "configmaps"):
+        assert await world.names(plural, fieldSelector="metadata.name=ours") == []
+        assert await world.names(plural, fieldSelector="metadata.name=theirs") == ["theirs"]
+
+
+@pytest.mark.parametrize(
+    ("how", "ends"),
+    [((), "signal"), (("unshare", "--user", "--map-root-user"), "end of input")],
+    ids=["as it is", "in a user namespace"],
+)
+async def test_a_lab_by_hand(
+    cluster: Cluster, tmp_path: Path, how: tuple[str, ...], ends: str
+) -> None:
+    """It lasts until a signal where nobody is at its standard input, and until that has an end."""
+    if how and shutil.which(how[0]) is None:
+        pytest.skip("no `unshare`; the Makefile does without it as well")
+    nobody = ends == "signal"
+    process = await asyncio.create_subprocess_exec(
+        *(*how, sys.executable, "-m", "tests.cluster.lab", "up", str(tmp_path / "lab")),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL if nobody else asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        parts = json.loads(await asyncio.wait_for(process.stdout.readline(), 120.0))[
+            "pids"
+        ].values()
+        # In another network, since the ports are the same.
+        assert set(parts).isdisjoint(cluster.pids.values())
+        if nobody:
+            process.terminate()
+        elif process.stdin is not None:
+            process.stdin.close()
+        _, complaints = await asyncio.wait_for(process.communicate(), 60.0)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert (process.returncode, complaints.decode()) == (0, "")
+    assert not any(_lives(pid) for pid in parts)
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

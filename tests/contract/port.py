@@ -22,6 +22,7 @@ import httpx
 import yaml
 
 from controller.sim.apiserver.server import ApiServer
+from tests.support.realtime import plain
 
 AGENT = "contract/1.0"
 # A watch of these tests lasts at most a few seconds; whatever takes longer hangs.
@@ -120,27 +121,21 @@ class OverHttp:
         body: bytes,
     ) -> Answer:
         response = await self._client.request(
-            method, path, params=dict(query), headers=dict(headers), content=body
+            method,
+            path,
+            params=dict(query),
+            headers={"User-Agent": AGENT, **headers},
+            content=body,
         )
         named = {key.lower(): value for key, value in response.headers.items()}
         return Answer(status=response.status_code, headers=named, content=response.content)
 
     @contextlib.asynccontextmanager
     async def lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[str]]:
-        async with self._client.stream("GET", path, params=dict(query)) as response:
+        own = {"User-Agent": AGENT}
+        async with self._client.stream("GET", path, params=dict(query), headers=own) as response:
             assert response.status_code == 200, await response.aread()
             yield response.aiter_lines()
-
-
-def http_client(url: str, *, verify: ssl.SSLContext | bool = False) -> httpx.AsyncClient:
-    """Return a client that trusts nothing of the environment (proxies, netrc).
-
-    Without TLS nothing has to be verified, and loading the certificates would cost every test.
-    """
-    headers = {"User-Agent": AGENT}
-    return httpx.AsyncClient(
-        base_url=url, verify=verify, headers=headers, timeout=SECONDS, trust_env=False
-    )
 
 
 def real_client(kubeconfig: Path) -> httpx.AsyncClient:
@@ -157,7 +152,7 @@ def real_client(kubeconfig: Path) -> httpx.AsyncClient:
             for file, text in zip(pair, (certificate, key), strict=True):
                 file.write_text(text, encoding="utf-8")
             context.load_cert_chain(str(pair[0]), str(pair[1]))
-    client = http_client(cluster["server"], verify=context)
+    client = plain(cluster["server"], SECONDS, verify=context)
     if "token" in user:
         client.headers["Authorization"] = f"Bearer {user['token']}"
     return client

@@ -60,3 +60,9 @@ def pod(name: str) -> Object:
         "metadata": {"name": name, "labels": {"app": name}},
         "spec": {"containers": [{"name": "app", "image": "lab/pause:1"}]},
     }
+
+
+def job(name: str, **spec: Any) -> Object:
+    container = {"name": "app", "image": "lab/pause:1"}
+    template = {"spec": {"containers": [container], "restartPolicy": "Never"}}
+    return {"metadata": {"name": name}, "spec": {"template": template, **spec}}

@@ -57,6 +57,17 @@ async def test_who_is_taken_out_of_the_managed_fields_owns_nothing(world: World)
 
 
 @contract
+async def test_the_only_record_of_an_owner_cannot_be_taken_out(world: World) -> None:
+    made = await world.made("httproutes", route("r"))
+    (entry,) = made["metadata"]["managedFields"]
+    operations = [{"op": "remove", "path": "/metadata/managedFields/0"}]
+    answer = await world.patch("httproutes", "r", operations, "json")
+    assert answer.status == 200, answer.content
+    assert answer.json["metadata"]["managedFields"] == [entry]
+    assert answer.version == made["metadata"]["resourceVersion"]
+
+
+@contract
 async def test_apply_creates_what_is_not_there(world: World) -> None:
     answer = await _apply(world, "configmaps", config_map("a", k="1"), "one")
     assert answer.status == 201

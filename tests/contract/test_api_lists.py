@@ -123,6 +123,30 @@ async def test_later_pages_show_the_version_of_the_first(world: World) -> None:
 
 
 @contract
+async def test_a_token_from_before_what_was_forgotten_is_a_410_with_another_one(
+    world: World,
+) -> None:
+    await _five(world)
+    first = await world.get("configmaps", limit="2", labelSelector=MARK)
+    await world.delete("configmaps", "c3")
+    await world.forget()
+    old = {"continue": first.json["metadata"]["continue"]}
+    last: list[Answer] = []
+
+    async def refused() -> bool:
+        """A real server looks every few seconds whether the store was compacted."""
+        last[:] = [await world.get("configmaps", limit="2", labelSelector=MARK, **old)]
+        return last[0].status != 200
+
+    await world.eventually(refused)
+    assert (last[0].status, last[0].json["reason"]) == (410, "Expired")
+    other = {"continue": last[0].json["metadata"]["continue"]}
+    rest = await world.get("configmaps", limit="2", labelSelector=MARK, **other)
+    assert [item["metadata"]["name"] for item in rest.json["items"]] == ["c2", "c4"]
+    assert int(rest.version) > int(first.version)
+
+
+@contract
 async def test_a_token_that_cannot_be_read_is_a_400(world: World) -> None:
     assert (await world.get("configmaps", limit="2", **{"continue": "zzz"})).status == 400
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.contract.samples import config_map, labelled, route
@@ -138,6 +139,37 @@ async def test_a_watch_ends_by_itself_when_its_time_is_over(world: World) -> Non
         world.path("httproutes"), resourceVersion=version, timeoutSeconds="1"
     )
     assert frames == []
+
+
+@contract
+async def test_a_quiet_watch_tells_at_its_end_how_far_it_has_come(world: World) -> None:
+    """As it does once a minute, two seconds before its time is over."""
+    version = (await world.get("configmaps")).version
+
+    async def watched(**query: str) -> list[dict[str, Any]]:
+        answer = world.watched(
+            world.path("configmaps"),
+            resourceVersion=version,
+            labelSelector=MARK,
+            timeoutSeconds="5",
+            **query,  # type: ignore[arg-type]
+        )
+        return await answer
+
+    async def elsewhere() -> int:
+        await asyncio.sleep(1.0)
+        made = await world.made("configmaps", labelled("a", suite="other"))
+        return int(made["metadata"]["resourceVersion"])
+
+    told, untold, written = await asyncio.gather(
+        watched(allowWatchBookmarks="true"), watched(), elsewhere()
+    )
+    assert untold == [], "nobody asked for any"
+    # A real server may say so again in its last second.
+    assert {frame["type"] for frame in told} == {"BOOKMARK"}
+    mark = told[-1]
+    assert mark["object"].keys() == {"kind", "apiVersion", "metadata"}
+    assert int(mark["object"]["metadata"]["resourceVersion"]) >= written
 
 
 @contract

@@ -3,37 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tests.contract import acts, samples
+from tests.contract import acts, samples, slices
 from tests.contract.worlds import World, contract
 
-SERVICE = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
-
-
-async def _slice(world: World, service: str = "web") -> dict[str, Any]:
-    answer = await world.get("endpointslices", labelSelector=f"{SERVICE}={service}")
-    found = answer.json["items"]
-    return dict(found[0]) if found else {}
-
-
-async def _endpoints(world: World, count: int, *, ready: bool = True) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-
-    async def look() -> bool:
-        found[:] = (await _slice(world)).get("endpoints") or []
-        return [item["conditions"]["ready"] for item in found] == [ready] * count
-
-    await world.eventually(look, what=f"{count} endpoints, seen {found}")
-    return found
 
 
 @contract(controllers=True)
 async def test_ready_pods_are_endpoints(world: World) -> None:
     service = await world.made("services", samples.service("web"))
     await acts.started(world, "web", 2)
-    found = await _endpoints(world, 2)
+    found = await slices.ready(world, 2)
     pods = {pod["metadata"]["name"]: pod for pod in await acts.pods(world)}
     for endpoint in found:
         pod = pods[endpoint["targetRef"]["name"]]
@@ -45,7 +25,7 @@ async def test_ready_pods_are_endpoints(world: World) -> None:
             "namespace": world.namespace,
             "uid": pod["metadata"]["uid"],
         }
-    made = await _slice(world)
+    made = await slices.of(world)
     assert made["addressType"] == "IPv4"
     assert made["ports"] == [{"name": "", "port": 8080, "protocol": "TCP"}]
     assert made["metadata"]["labels"][MANAGED_BY] == "endpointslice-controller.k8s.io"
@@ -58,10 +38,10 @@ async def test_a_service_without_pods_has_an_empty_slice(world: World) -> None:
     await world.made("services", samples.service("web"))
 
     async def there() -> bool:
-        return bool(await _slice(world))
+        return bool(await slices.of(world))
 
     await world.eventually(there)
-    found = await _slice(world)
+    found = await slices.of(world)
     assert (found["endpoints"], found["ports"]) == (None, None)
 
 
@@ -71,7 +51,7 @@ async def test_pods_that_are_not_ready_are_listed_as_such(world: World) -> None:
     made = samples.deployment("web", replicas=1)
     made["spec"]["template"]["spec"]["containers"][0]["env"] = acts.NEVER_READY
     await world.made("deployments", made)
-    (endpoint,) = await _endpoints(world, 1, ready=False)
+    (endpoint,) = await slices.ready(world, 1, ready=False)
     assert endpoint["conditions"]["serving"] is False
 
 
@@ -84,7 +64,7 @@ async def test_a_pod_that_is_going_is_not_ready_but_listed(world: World) -> None
     container["env"] = [{"name": "DRAIN_SECONDS", "value": "15"}]
     await world.made("deployments", wanted)
     await acts.complete(world, "web")
-    await _endpoints(world, 1)
+    await slices.ready(world, 1)
     (pod,) = await acts.pods(world)
     # A finalizer keeps it, where time is virtual and nobody looks while they end.
     stays = {"metadata": {"finalizers": ["contract.test/stays"]}}
@@ -92,7 +72,7 @@ async def test_a_pod_that_is_going_is_not_ready_but_listed(world: World) -> None
     await world.delete("pods", pod["metadata"]["name"])
 
     async def terminating() -> bool:
-        for item in (await _slice(world)).get("endpoints") or []:
+        for item in (await slices.of(world)).get("endpoints") or []:
             if item["targetRef"]["name"] == pod["metadata"]["name"]:
                 conditions = item["conditions"]
                 return bool(conditions["terminating"]) and not conditions["ready"]
@@ -107,8 +87,8 @@ async def test_a_pod_that_is_going_is_not_ready_but_listed(world: World) -> None
 async def test_pinning_to_the_pods_it_selects_anyway_changes_no_slice(world: World) -> None:
     await world.made("services", samples.service("web"))
     await acts.started(world, "web", 2)
-    await _endpoints(world, 2)
-    before = (await _slice(world))["metadata"]["resourceVersion"]
+    await slices.ready(world, 2)
+    before = (await slices.of(world))["metadata"]["resourceVersion"]
     (rs,) = await acts.sets(world)
     digest = rs["metadata"]["labels"][acts.HASH]
     await acts.change(world, "web", {"spec": {"selector": {acts.HASH: digest}}}, "services")
@@ -118,17 +98,17 @@ async def test_pinning_to_the_pods_it_selects_anyway_changes_no_slice(world: Wor
         return next(looks, None) is None
 
     await world.eventually(a_second)
-    assert (await _slice(world))["metadata"]["resourceVersion"] == before
+    assert (await slices.of(world))["metadata"]["resourceVersion"] == before
 
 
 @contract(controllers=True)
 async def test_pinning_to_another_hash_empties_the_slice(world: World) -> None:
     await world.made("services", samples.service("web"))
     await acts.started(world, "web", 2)
-    await _endpoints(world, 2)
+    await slices.ready(world, 2)
     await acts.change(world, "web", {"spec": {"selector": {acts.HASH: "other"}}}, "services")
-    await _endpoints(world, 0)
-    found = await _slice(world)
+    await slices.ready(world, 0)
+    found = await slices.of(world)
     assert (found["endpoints"], found["ports"]) == (None, None)
 
 
@@ -140,7 +120,7 @@ async def test_two_deployments_behind_one_selector_share_the_slice(world: World)
     other["spec"]["selector"] = {"matchLabels": {"app": "web", "track": "canary"}}
     other["spec"]["template"]["metadata"]["labels"] = {"app": "web", "track": "canary"}
     await world.made("deployments", other)
-    await _endpoints(world, 2)
+    await slices.ready(world, 2)
 
 
 @contract(controllers=True)
@@ -150,7 +130,7 @@ async def test_labels_of_the_service_are_mirrored(world: World) -> None:
     await world.made("services", service)
 
     async def labelled(value: str) -> bool:
-        have = (await _slice(world)).get("metadata", {}).get("labels", {})
+        have = (await slices.of(world)).get("metadata", {}).get("labels", {})
         return bool(have.get("team") == value)
 
     await world.eventually(lambda: labelled("shop"))
@@ -163,7 +143,7 @@ async def test_a_headless_service_marks_its_slice(world: World) -> None:
     await world.made("services", samples.service("web", clusterIP="None"))
 
     async def marked() -> bool:
-        have = (await _slice(world)).get("metadata", {}).get("labels", {})
+        have = (await slices.of(world)).get("metadata", {}).get("labels", {})
         return "service.kubernetes.io/headless" in have
 
     await world.eventually(marked)
@@ -177,14 +157,14 @@ async def test_named_ports_are_resolved_by_the_pod(world: World) -> None:
     container = made["spec"]["template"]["spec"]["containers"][0]
     container["ports"] = [{"name": "http", "containerPort": 9090}]
     await world.made("deployments", made)
-    await _endpoints(world, 1)
-    assert (await _slice(world))["ports"] == [{"name": "web", "port": 9090, "protocol": "TCP"}]
+    await slices.ready(world, 1)
+    assert (await slices.of(world))["ports"] == [{"name": "web", "port": 9090, "protocol": "TCP"}]
 
 
 @contract(controllers=True)
 async def test_a_deleted_service_takes_its_slice_along(world: World) -> None:
     await world.made("services", samples.service("web"))
     await acts.started(world, "web", 1)
-    await _endpoints(world, 1)
+    await slices.ready(world, 1)
     await world.delete("services", "web")
     await acts.gone(world, "endpointslices")

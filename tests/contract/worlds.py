@@ -38,7 +38,9 @@ from controller.sim.apiserver.reviews import Access
 from controller.sim.apiserver.serve import serving
 from controller.sim.apiserver.server import ApiServer
 from controller.sim.apiserver.store import Store
-from tests.contract.port import Answer, InProcess, OverHttp, Port, http_client, real_client
+from tests.cluster.lab import store as etcd
+from tests.contract.port import SECONDS, Answer, InProcess, OverHttp, Port, real_client
+from tests.support.realtime import plain
 
 SIMULATED = ("sim", "http")
 REAL = "real"
@@ -60,6 +62,10 @@ Contract = Callable[[str, pytest.FixtureRequest], None]
 _serial = itertools.count()
 
 
+async def _nothing() -> None:
+    """Forget nothing."""
+
+
 @dataclass(slots=True, kw_only=True)
 class World:
     """An API server and a namespace in it."""
@@ -67,6 +73,8 @@ class World:
     kind: str
     port: Port
     namespace: str
+    forget: Callable[[], Awaitable[None]] = _nothing
+    """Let the server forget how things were until now, as it does every five minutes."""
 
     def path(self, plural: str, name: str = "", sub: str = "") -> str:
         """Return the path of a collection, an object or a subresource in this namespace."""
@@ -207,14 +215,25 @@ async def _simulated(kind: str, *, controllers: bool) -> AsyncIterator[World]:
         port: Port = InProcess(api)
         if kind == "http":
             url = await stack.enter_async_context(serving(api))
-            port = OverHttp(await stack.enter_async_context(http_client(url)))
-        yield await _fresh(kind, port)
+            port = OverHttp(await stack.enter_async_context(plain(url, SECONDS)))
+        world = await _fresh(kind, port)
+
+        async def forget() -> None:
+            api.store.compact()
+
+        world.forget = forget
+        yield world
 
 
 @contextlib.asynccontextmanager
 async def _real(kubeconfig: Path) -> AsyncIterator[World]:
     async with real_client(kubeconfig) as client:
         world = await _fresh(REAL, OverHttp(client))
+
+        async def forget() -> None:
+            await etcd.forget((await world.get("configmaps")).version)
+
+        world.forget = forget
         # Pods may not be made before the namespace's default service account exists.
         account = world.path("serviceaccounts", "default")
 

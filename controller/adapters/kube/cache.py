@@ -9,7 +9,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+
+import msgspec
 
 from controller.adapters.kube import objects, pods, routes
 from controller.adapters.kube.calls import Calls
@@ -22,7 +24,7 @@ from controller.adapters.kube.index import (
     is_target,
     services_of,
 )
-from controller.adapters.kube.objects import Held
+from controller.adapters.kube.objects import Held, Meta
 from controller.adapters.kube.pods import Slice
 from controller.adapters.kube.reflector import Reflector, Settings, Source
 from controller.adapters.kube.routes import RouteSeen
@@ -35,6 +37,17 @@ T = TypeVar("T")
 
 CANARIES: Final = f"{TRACK_LABEL}={CANARY_TRACK}"
 SUFFIX: Final = "-canary"
+
+
+class _Details(msgspec.Struct, frozen=True, gc=False):
+    uid: str = ""
+
+
+class _Answer(msgspec.Struct, frozen=True, gc=False):
+    """An object, or the Status of a deletion."""
+
+    metadata: Meta = Meta()
+    details: _Details = _Details()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +217,26 @@ class Cache:
             return [watched.source(namespace) for namespace in namespaces or ("",)]
         namespace = self.only.target.namespace
         return [watched.source(namespace, name) for name in self.only.names(watched.plural)]
+
+    def written(self, method: str, path: str, answer: bytes) -> None:
+        """Take in at once what a write of ours did, of whatever is watched whole."""
+        prefix, _, rest = path.partition("/namespaces/")
+        namespace, plural, name = ([unquote(part) for part in rest.split("/")] + [""] * 3)[:3]
+        try:
+            found = msgspec.json.decode(answer, type=_Answer)
+        except msgspec.MsgspecError:
+            return
+        name = name or found.metadata.name
+        collections = {f"{prefix}/namespaces/{quote(namespace)}/{plural}", f"{prefix}/{plural}"}
+        for reflector in self.reflectors:
+            source = reflector.source
+            if source.path not in collections or source.selector or source.name not in {"", name}:
+                continue
+            if method != "DELETE" or found.metadata.deletion_timestamp:
+                reflector.wrote(answer)
+            else:
+                # The object as it was, or a Status that names it: nothing holds it up any more.
+                reflector.removed((namespace, name), found.metadata.uid or found.details.uid)
 
     @property
     def synced(self) -> bool:

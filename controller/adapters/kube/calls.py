@@ -7,9 +7,9 @@ plain text or the HTML of a load balancer; only the first is looked into.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -46,6 +46,8 @@ stay below a tenth of the load when the server is down for all."""
 
 T = TypeVar("T")
 Query = Sequence[tuple[str, str]]
+Heard: TypeAlias = Callable[[str, str, bytes], None]
+"""Method and path of a write that was accepted, and the answer to it."""
 
 
 class Expired(Unavailable):
@@ -157,6 +159,11 @@ class Calls:
         self.wire = wire
         self.clock = clock
         self.budget = budget or Budget()
+        self._heard: list[Heard] = []
+
+    def listen(self, heard: Heard) -> None:
+        """Call `heard` with each write that was accepted, before whoever sent it goes on."""
+        self._heard.append(heard)
 
     async def once(self, request: Request, limit: int = BODY_LIMIT) -> bytes:
         """One try: the body of a 2xx answer, or an error of ours."""
@@ -252,6 +259,8 @@ class Calls:
         answer = await self.once(request)
         if call is not None:
             call.writes += 1
+        for heard in self._heard:
+            heard(method, path, answer)
         return answer
 
 

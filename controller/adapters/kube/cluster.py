@@ -52,6 +52,7 @@ class KubeCluster:
         self._services = PinnedServices(calls)
         self._routing = Routing(calls)
         self.cache = cache or Cache()
+        calls.listen(self.cache.written)
 
     async def run(self, settings: Settings | None = None) -> None:
         """Keep the caches in step until cancelled."""

@@ -20,8 +20,10 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from controller.adapters.kube.ahead import Ahead, number
 from controller.adapters.kube.calls import JSON, Calls, Expired, TooLarge, classify, read_all
 from controller.adapters.kube.frames import Frame, Page, frames, page_of
+from controller.adapters.kube.objects import Peek
 from controller.adapters.kube.store import Key, Store, key_of
 from controller.adapters.kube.wire import Request
 from controller.core.errors import Forbidden, Missing, SwitchgearError, Unavailable
@@ -116,6 +118,7 @@ class Reflector(Generic[T]):
         self._store = store
         self._settings = settings or Settings()
         self._at = _Progress()
+        self._ahead = Ahead(self._clock)
         self._listing = asyncio.Lock()
         self.source = source
         self.counters = Counters()
@@ -176,11 +179,34 @@ class Reflector(Generic[T]):
             self._at.absent = True
             self.synced.set()
 
+    # --- our own writes ------------------------------------------------------------------------
+
+    def wrote(self, raw: bytes) -> None:
+        """Take in what the answer to a write of ours shows, unless we are that far already."""
+        meta = msgspec.json.decode(raw, type=Peek).metadata
+        version, at = number(meta.resource_version), number(self._at.version)
+        if version is None or at is None or version <= at:
+            return
+        key = (meta.namespace, meta.name)
+        held = self._store.get(*key)
+        if held is not None and (number(held.version) or 0) >= version:
+            return  # The list beside the watch was quicker than the answer.
+        self._ahead.wrote(key, meta.uid, version)
+        self._store.offer(raw)
+
+    def removed(self, key: Key, uid: str) -> None:
+        """Take out what we deleted, if that is what we still have."""
+        held = self._store.get(*key)
+        if held is not None and held.uid == uid:
+            self._ahead.removed(key, uid)
+            self._store.drop(*key)
+
     # --- lists ---------------------------------------------------------------------------------
 
     async def _list_all(self) -> None:
         """The first list and every one after a 410: a quorum read, page by page."""
         async with self._listing:
+            self._ahead.clear()
             self._at.version = await self._list("")
         self._at.absent = False
         self.synced.set()
@@ -198,7 +224,7 @@ class Reflector(Generic[T]):
             token = page.token
             if not token:
                 break
-        self._prune(kept | (self._at.touched or set()))
+        self._prune(kept | (self._at.touched or set()) | self._ahead.missing_from(version))
         return version
 
     def _prune(self, kept: set[Key]) -> None:
@@ -212,7 +238,7 @@ class Reflector(Generic[T]):
         """The watch has the last word on what it touched since the list began."""
         key = key_of(raw) if self._at.touched else None
         if key is None or key not in (self._at.touched or ()):
-            key = self._store.offer(raw)
+            key = key_of(raw) if self._ahead.outdates(raw) else self._store.offer(raw)
         if key is not None:
             kept.add(key)
 
@@ -297,9 +323,15 @@ class Reflector(Generic[T]):
             self._at.version = frame.version
         if frame.type == "BOOKMARK":
             self.counters.bookmarks += 1
+            self._ahead.reached(frame.version)
             return
         self.counters.events += 1
-        take = self._store.remove if frame.type == "DELETED" else self._store.offer
+        deleted = frame.type == "DELETED"
+        outdated = self._ahead.outdates(frame.object, deleted=deleted)
+        self._ahead.reached(frame.version)
+        if outdated:
+            return
+        take = self._store.remove if deleted else self._store.offer
         key = take(frame.object)
         if key is not None and self._at.touched is not None:
             self._at.touched.add(key)

@@ -313,9 +313,11 @@ def disown(route: Json) -> Ops:
 
     Restoring a list of rules makes us its owner, since the API server compares lists that have no
     keys as a whole, with the defaults that nobody writes. An unforced server-side apply of the very
-    same rules would be refused from then on.
+    same rules would be refused from then on. The only entry stays: an API server keeps the record
+    as it is rather than none.
     """
-    for number, entry in enumerate(route["metadata"].get("managedFields") or []):
+    entries = route["metadata"].get("managedFields") or []
+    for number, entry in enumerate(entries if len(entries) > 1 else []):
         ours = (entry.get("manager"), entry.get("operation")) == (FIELD_MANAGER, "Update")
         if ours and not entry.get("subresource"):
             path = f"/metadata/managedFields/{number}"

@@ -43,19 +43,22 @@ class ApiError(Exception):
         reason: str,
         message: str,
         details: Mapping[str, Any] | None = None,
+        token: str = "",
     ) -> None:
+        """`token` is where a list may go on all the same."""
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
         self.message = message
         self.details = dict(details or {})
+        self.token = token
 
     def render(self) -> JsonObject:
         """Return the `Status` object that a client reads."""
         out: JsonObject = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.token} if self.token else {},
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
@@ -136,9 +139,9 @@ def forbidden(plural: str, group: str, name: str, why: str) -> ApiError:
     return ApiError(403, "Forbidden", text, _details(plural, group, name))
 
 
-def expired(message: str) -> ApiError:
+def expired(message: str, token: str = "") -> ApiError:
     """Return the 410 for a resourceVersion that lies before the kept history."""
-    return ApiError(410, "Expired", message)
+    return ApiError(410, "Expired", message, token=token)
 
 
 def method_not_allowed() -> ApiError:

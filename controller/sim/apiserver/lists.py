@@ -2,7 +2,8 @@
 """Lists: selectors, pages, and the state at an earlier version.
 
 A page token names the version of its first page; later pages show that version, rebuilt from the
-history, as the real server reads old revisions from etcd. When the history is gone: 410.
+history, as the real server reads old revisions from etcd. When the history is gone: 410, with a
+token that goes on with what is there by then.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from controller.sim.apiserver.store import EventType, Store
 from controller.sim.apiserver.watch import FRESHNESS_SECONDS, check_options, too_large
 
 Key = tuple[str, str]
+
+_NOW = -1
+"""The version in a token that shows whatever is there when it is used."""
 
 
 def _key(obj: JsonObject) -> Key:
@@ -94,9 +98,10 @@ async def list_objects(
             text = "specifying resource version is not allowed when using continue"
             raise errors.bad_request(text)
         version, start = _read_token(token)
+        version = store.version if version == _NOW else version
     else:
         version = await _wanted_version(store, request)
-    objects = _at(store, served, version, token=bool(token))
+    objects = _at(store, served, version, start if token else None)
     if start != ("", ""):
         objects = [obj for obj in objects if _key(obj) > start]
     if namespace:
@@ -112,14 +117,21 @@ async def list_objects(
     return meta, objects
 
 
-def _at(store: Store, served: Resource, version: int, *, token: bool) -> list[JsonObject]:
+def _at(store: Store, served: Resource, version: int, start: Key | None) -> list[JsonObject]:
     if version == store.version:
         return list(store.scan(served))
     try:
         return list(state_at(store, served, version).values())
     except ApiError as error:
-        if token:
-            text = "The provided continue parameter is too old to display a consistent list result."
+        if start is None:
+            text = "The resourceVersion for the provided list is too old."
             raise errors.expired(text) from error
-        text = "The resourceVersion for the provided list is too old."
-        raise errors.expired(text) from error
+        text = (
+            "The provided continue parameter is too old to display a consistent list result. You"
+            " can start a new list without the continue parameter, or use the continue token in"
+            " this response to retrieve the remainder of the results. Continuing with the provided"
+            " token results in an inconsistent list - objects that were created, modified, or"
+            " deleted between the time the first chunk was returned and now may show up in the"
+            " list."
+        )
+        raise errors.expired(text, _token(_NOW, start)) from error

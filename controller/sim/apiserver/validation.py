@@ -149,6 +149,38 @@ def _replica_set(new: JsonObject, old: JsonObject | None) -> list[Cause]:
     return found + _immutable_selector(new, old)
 
 
+_SCHEDULING = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
+"""Of a Job's template: where its pods may run, which a queue decides while it holds the Job."""
+
+
+def _job(new: JsonObject, old: JsonObject | None) -> list[Cause]:
+    spec = new["spec"]
+    pod = (spec.get("template") or {}).get("spec") or {}
+    found = _pod_spec(pod, "spec.template.spec")
+    policy = pod.get("restartPolicy")
+    if policy not in ("OnFailure", "Never"):
+        where = "spec.template.spec.restartPolicy"
+        found.append(missing(where, 'valid values: "OnFailure", "Never"'))
+    if old is None:
+        return found
+    before = old["spec"]
+    for name in ("completions", "selector", "completionMode"):
+        if spec.get(name) != before.get(name):
+            found.append(bad(f"spec.{name}", spec.get(name), "field is immutable"))
+    waits = bool(before.get("suspend")) and "startTime" not in (old.get("status") or {})
+    open_fields = _SCHEDULING if waits else ()
+    if _held(spec["template"], open_fields) != _held(before["template"], open_fields):
+        where = "spec.template.spec" if waits else "spec.template"
+        found.append(bad(where, spec["template"], "field is immutable"))
+    return found
+
+
+def _held(template: JsonObject, open_fields: tuple[str, ...]) -> JsonObject:
+    """A template without what may change now."""
+    spec = {key: value for key, value in template["spec"].items() if key not in open_fields}
+    return {"spec": spec} if open_fields else {**template, "spec": spec}
+
+
 _POD_MUTABLE = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds")
 
 
@@ -306,6 +338,7 @@ def _route(new: JsonObject, _old: JsonObject | None) -> list[Cause]:
 _CHECKS: dict[str, Check] = {
     "deployments.apps": _deployment,
     "replicasets.apps": _replica_set,
+    "jobs.batch": _job,
     "pods": _pod,
     "services": _service,
     "configmaps": _config_map,

@@ -27,6 +27,9 @@ BUFFER = 10_000
 """Frames that a watch may lag behind: far more than one burst of a test, still bounded."""
 
 BOOKMARK_SECONDS = 60.0
+LAST_SECONDS = 2.0
+"""So long before its end a watch tells how far it has come, if anything happened since it began."""
+
 DEFAULT_SECONDS = 1800.0
 """How long a watch lives that asked for nothing; the real server draws 30 to 60 minutes."""
 
@@ -80,6 +83,8 @@ class Watch:
     frames: deque[bytes]
     buffer: int
     wake: asyncio.Event
+    since: int = 0
+    """The server's version when it began."""
     closed: bool = False
 
     def offer(self, event: Event) -> None:
@@ -183,6 +188,7 @@ class WatchHub:
 
     def _start(self, watch: Watch, version: int, initial: str) -> AsyncIterator[bytes]:
         store = self._store
+        watch.since = store.version
         listing = initial in ("true", "1") or (not initial and version == 0)
         if initial and version > store.version:
             return self._stale(version)
@@ -208,7 +214,7 @@ class WatchHub:
 
     async def _frames(self, watch: Watch) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
-        next_bookmark = loop.time() + BOOKMARK_SECONDS
+        next_bookmark = _bookmark_after(watch, loop.time())
         try:
             while True:
                 while watch.frames:
@@ -217,8 +223,9 @@ class WatchHub:
                 if watch.closed or now >= watch.deadline:
                     return
                 if watch.bookmarks and now >= next_bookmark:
-                    next_bookmark = now + BOOKMARK_SECONDS
-                    yield watch.bookmark(self._store.version)
+                    next_bookmark = _bookmark_after(watch, now)
+                    if self._store.version > watch.since or next_bookmark < watch.deadline:
+                        yield watch.bookmark(self._store.version)
                     continue
                 until = min(watch.deadline, next_bookmark) if watch.bookmarks else watch.deadline
                 await _wait(watch.wake, until - now)
@@ -229,6 +236,12 @@ class WatchHub:
         watches = self._open.get(watch.resource.key, [])
         if watch in watches:
             watches.remove(watch)
+
+
+def _bookmark_after(watch: Watch, now: float) -> float:
+    """When the next bookmark is due: a minute from now, or shortly before the end."""
+    last = watch.deadline - LAST_SECONDS
+    return min(now + BOOKMARK_SECONDS, last) if last > now else now + BOOKMARK_SECONDS
 
 
 async def _wait(wake: asyncio.Event, seconds: float) -> None:

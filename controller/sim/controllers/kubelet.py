@@ -2,8 +2,9 @@
 """Scheduler and kubelet in one: pods are bound, started, watched, restarted and stopped.
 
 What runs is behind :class:`~controller.sim.controllers.pod_runtime.PodRuntime`; here is only what
-the cluster sees of it.  A deleted pod first becomes unready, then its process ends, then the object
-goes: the order that lets endpoints leave before the process does, if they are quick enough.
+the cluster sees of it.  A deleted pod is ready for as long as its process answers, as with the real
+kubelet, which goes on probing it; then the process ends, then the object goes.  Endpoints leave by
+the mark of the deletion alone, before the process does, if they are quick enough.
 """
 
 from __future__ import annotations
@@ -166,10 +167,10 @@ class Kubelet:
     async def _kill(self, pod: JsonObject) -> None:
         uid = pod["metadata"]["uid"]
         try:
-            self._make_unready(pod)
             grace = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
             await self.runtime.stop(pod, grace)
             with suppress(ApiError):
+                self._make_unready(pod)
                 self.store.delete("pods", *key_of(pod), uid=uid, grace=0, propagation=None)
         finally:
             self._deaths.pop(uid, None)

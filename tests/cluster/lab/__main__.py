@@ -2,7 +2,8 @@
 """The lab by hand, and as tests start it.
 
     python -m tests.cluster.lab build          everything that has to be built or fetched, once
-    python -m tests.cluster.lab up FOLDER      a cluster, until Ctrl-C or the end of standard input
+    python -m tests.cluster.lab up FOLDER      a cluster, until Ctrl-C or the end of standard input,
+                                               if that is a terminal or a pipe
 
 `up` makes a network of its own unless it is told `--here`, prints one line of JSON that says where
 everything is, and removes nothing: the logs of all parts stay in FOLDER.
@@ -10,10 +11,10 @@ everything is, and removes nothing: the logs of all parts stay in FOLDER.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from controller.demo.errors import DemoError
@@ -26,9 +27,11 @@ MAX_WORDS = 8
 
 async def _up(folder: Path, emulates: str) -> None:
     programs = build.programs(make=False)
+    # From now on a signal ends it in order, at the latest when everything has started.
+    lines = _listening()
     async with cluster.up(programs, folder, emulates) as found:
         _say(found.about)
-        async for word in _words():
+        while word := (await lines.get()).strip():
             # Most tests need one data plane only; the second one is started when it is asked for.
             if word == "envoy":
                 _say({"envoy": await found.envoy()})
@@ -39,15 +42,28 @@ def _say(found: object) -> None:
     sys.stdout.flush()
 
 
-async def _words() -> AsyncIterator[str]:
-    """The lines of standard input, until it ends or a signal asks to."""
+def _listening() -> asyncio.Queue[str]:
+    """The lines of standard input, and an empty one when it ends or a signal asks to.
+
+    What nobody can be waited for at (`/dev/null`, a file, nothing at all) says nothing and has no
+    end.
+    """
     lines: asyncio.Queue[str] = asyncio.Queue(MAX_WORDS)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, lines.put_nowait, "")
-    loop.add_reader(sys.stdin.fileno(), lambda: lines.put_nowait(sys.stdin.readline()))
-    while word := await lines.get():
-        yield word.strip()
+
+    def heard() -> None:
+        line = sys.stdin.readline()
+        if not line:
+            # The end would be heard again and again while everything is stopped.
+            loop.remove_reader(sys.stdin.fileno())
+        lines.put_nowait(line)
+
+    if sys.stdin is not None:
+        with contextlib.suppress(PermissionError):
+            loop.add_reader(sys.stdin.fileno(), heard)
+    return lines
 
 
 def main() -> int:

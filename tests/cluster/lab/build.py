@@ -101,11 +101,21 @@ def _once(output: Path, *, make: bool, how: Callable[[], None]) -> Path:
     return output
 
 
-def _controlplane(*, make: bool) -> Path:
+def controlplane() -> Path:
+    """Where the control plane is once it is built."""
     digest = hashlib.sha256()
     for path in sorted(SOURCE.glob("*")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    output = toolchain.cache() / f"controlplane-{pins.KUBERNETES}-{digest.hexdigest()[:12]}"
+    return toolchain.cache() / f"controlplane-{pins.KUBERNETES}-{digest.hexdigest()[:12]}"
+
+
+def definitions() -> Path:
+    """Where the CRDs of the Gateway API and of Contour are once they are fetched."""
+    return toolchain.cache() / f"definitions-{pins.GATEWAY_API[1]}-{pins.CONTOUR[1]}.json"
+
+
+def _controlplane(*, make: bool) -> Path:
+    output = controlplane()
     stamp = "k8s.io/component-base/version."
     flags = (
         f"-s -w -X {stamp}gitVersion=v{pins.KUBERNETES} "
@@ -154,7 +164,7 @@ def _envoy(*, make: bool) -> Path:
 
 
 def _crds(*, make: bool) -> Path:
-    output = toolchain.cache() / f"definitions-{pins.GATEWAY_API[1]}-{pins.CONTOUR[1]}.json"
+    output = definitions()
 
     def build() -> None:
         go = toolchain.go()

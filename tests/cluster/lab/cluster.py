@@ -2,7 +2,6 @@
 """Starts a whole lab in the network in which this process is, and ends it."""
 
 import asyncio
-import base64
 import contextlib
 import json
 import time
@@ -10,10 +9,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
 from controller.demo.process import Child
-from tests.cluster.lab import addresses, certificates, manifests, parts
+from tests.cluster.lab import addresses, certificates, manifests, parts, store
 from tests.cluster.lab.api import Api, Object
 from tests.cluster.lab.build import Programs
 
@@ -136,19 +133,9 @@ async def _established(api: Api, path: str) -> None:
 
 
 async def _forget(api: Api) -> None:
-    """Compact the store, so that the first versions are gone as they are in any older cluster.
-
-    The key is the one by which API servers tell each other that they have compacted.
-    """
+    """Let the first versions be gone, as they are in any older cluster."""
     found = (await api.call("GET", "/api/v1/namespaces")).body
-    version = str(found["metadata"]["resourceVersion"])
-    key, value = (base64.b64encode(text.encode()).decode() for text in ("compact_rev_key", version))
-    async with httpx.AsyncClient(base_url=addresses.ETCD, trust_env=False, timeout=10.0) as http:
-        for path, body in (
-            ("/v3/kv/put", {"key": key, "value": value}),
-            ("/v3/kv/compaction", {"revision": version}),
-        ):
-            (await http.post(path, json=body)).raise_for_status()
+    await store.forget(str(found["metadata"]["resourceVersion"]))
 
 
 async def _accepted(api: Api, name: str) -> None:

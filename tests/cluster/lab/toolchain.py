@@ -60,8 +60,22 @@ def wheel_folder(requirement: str) -> Path:
     return cache() / requirement.replace("==", "-")
 
 
+_refused: dict[str, Unavailable] = {}
+"""What could not be installed a moment ago: several steps want it, and each try takes its time."""
+
+
 def install(requirement: str) -> Path:
     """An environment in the cache with one pinned wheel in it; returns its folder."""
+    if requirement in _refused:
+        raise _refused[requirement]
+    try:
+        return _installed(requirement)
+    except Unavailable as error:
+        _refused[requirement] = error
+        raise
+
+
+def _installed(requirement: str) -> Path:
     folder = wheel_folder(requirement)
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
