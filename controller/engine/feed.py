@@ -213,6 +213,7 @@ class Feed:
         """Ask once for everything that is followed and hand it out."""
         asked = tuple(self._followers.values())
         keys = {key for item in asked for key in (*item.tracks.canary, *item.tracks.stable)}
+        self._meters.looked()
         try:
             batch = await self._metrics.samples(self._window(), keys)
         except errors.MetricsUnavailable as error:
