@@ -197,10 +197,10 @@ class Feed:
     async def _look(self, asked: tuple[Follower, ...]) -> bool:
         """Ask for these, and hand it out; returns whether there was an answer."""
         window = max(item.window(self._store_clock()) for item in asked)
+        keys = {key for item in asked for key in item.keys}
+        self._meters.looked()
         try:
-            batch = await self._metrics.samples(
-                window, {key for item in asked for key in item.keys}
-            )
+            batch = await self._metrics.samples(window, keys)
         except errors.MetricsUnavailable as error:
             self._meters.metrics_failed()
             if self._silent_since is None:

@@ -25,6 +25,7 @@ from controller.engine import claims
 from controller.engine.desk import MOST_REQUESTS, Card, Desk
 from controller.engine.loop import Loop
 from controller.engine.meters import Meters
+from controller.engine.quiet import Quiet
 from controller.engine.records import Records, unusable
 from controller.ports import trail
 from controller.ports.clock import Clock
@@ -32,7 +33,15 @@ from controller.ports.cluster import Cluster
 from controller.ports.documents import Documents
 
 LOOK_SECONDS: Final = 0.5
-"""How often the acknowledgement looks again: each look reads every route of the scope."""
+"""How often the acknowledgement looks again, while anything is left to do."""
+
+LOOK_SHARE: Final = 0.25
+"""Of the time that looks take when only the gateways are waited for: each reads every route of the
+scope, and the API server has the runs' ways back to serve meanwhile."""
+
+ALONE_SECONDS: Final = 1.0
+"""So long weight 0 goes before what stops raises on their way, which reads four objects per run. A
+route that hangs holds up no longer what concerns the others."""
 
 GRACE_SECONDS: Final = 4.0
 """How much longer than asked an answer may take when the API server hangs; a second more than the
@@ -77,8 +86,7 @@ class _Course:
     """Runs in the scope by their documents, while this process does not lead."""
     unreadable: Mapping[str, TargetRef | None] = field(default_factory=dict)
     """Documents that cannot be read then, and whose they seem to be."""
-    settle_seconds: float = 0.0
-    """What the slowest gateway of a run in the scope may take, also of one that has ended since."""
+    quiet: Quiet = field(default_factory=Quiet)
 
     def halt(self) -> Halt:
         """What can be said of it now."""
@@ -168,31 +176,42 @@ class Killer:
         if not course.latched:
             self._abort(scope, actor=course.actor, reason=course.reason)
         await self._look(course)
-        exposed, _ = await asyncio.gather(self._zero(course, course.problems), self._void(course))
-        written = zero_since = self._clock.monotonic()
+        zeroing = asyncio.ensure_future(self._zeroed(course))
+        await asyncio.wait({zeroing}, timeout=ALONE_SECONDS)
+        await asyncio.gather(zeroing, self._void(course))
+        written = self._clock.monotonic()
         self._loop.wake_all()
         while True:
+            began, voided = self._clock.monotonic(), course.voided
             course.pending = await self._pending(course)
             now = self._clock.monotonic()
-            if course.pending:
-                # The gateways' settling time begins when the last route reads 0, not before:
-                # after the commit that is long after the kill.
-                exposed, zero_since = True, now
-            settled = not exposed or now - zero_since >= course.settle_seconds
+            # After the commit the last route reads 0 long after the kill.
+            course.quiet.looked(now, pending=bool(course.pending), voided=voided)
+            left = course.quiet.left(now)
             arrived = not course.voided and await self._void(course)
             if course.pending or arrived:
                 # What failed before, what was not known then, what came before it could be stopped.
                 await self._zero(course, [])
-            course.in_force = course.latched and course.voided and not course.pending and settled
+            zero = voided and not course.pending
+            course.in_force = course.latched and zero and not left
             if course.in_force:
                 return
             if now - written >= wait_seconds:
-                if not course.pending and not settled:
-                    left = course.settle_seconds - (now - zero_since)
+                if not course.pending and left:
                     course.pending = (f"the gateways have {left:.1f} s left to follow",)
                 return
-            await self._clock.sleep(LOOK_SECONDS)
+            await self._clock.sleep(_pause(now - began, left if zero else 0.0))
             await self._look(course)
+
+    async def _zeroed(self, course: _Course) -> None:
+        """Weight 0, read back at once: the gateways' settling time may begin here."""
+        failed: list[str] = []
+        course.quiet.exposed = await self._zero(course, failed)
+        course.problems += failed
+        if not failed:
+            course.pending = await self._pending(course)
+        led = any(exposure.by_services(run) for run in self._runs(course))
+        course.quiet.begin(self._clock.monotonic(), told=not (failed or led))
 
     async def _latch(self, course: _Course) -> bool:
         problems = course.problems
@@ -248,7 +267,7 @@ class Killer:
         """Weight 0 in every route, and the Services on stable's pods; whether there was any."""
         runs = self._runs(course)
         settles = (self._settle(run) for run in runs)
-        course.settle_seconds = max(course.settle_seconds, *settles, 0.0)
+        course.quiet.seconds = max(course.quiet.seconds, *settles, 0.0)
         going = [run for run in runs if not after_commit(run.phase)]
         splits = [split for run in going for split in self._splits(run)]
         led = [run for run in going if exposure.by_services(run)]
@@ -313,7 +332,7 @@ class Killer:
         runs = self._runs(course)
         for run, shares, led in zip(
             runs,
-            await asyncio.gather(*(self._shares(run) for run in runs)),
+            await asyncio.gather(*(self._shares(course, run) for run in runs)),
             await asyncio.gather(*(self._led(run) for run in runs)),
             strict=True,
         ):
@@ -344,7 +363,7 @@ class Killer:
             f"Service {name} still selects canary pods" for name in exposure.leading(run, found)
         ]
 
-    async def _shares(self, run: Run) -> Sequence[str]:
+    async def _shares(self, course: _Course, run: Run) -> Sequence[str]:
         lanes = run.lanes
         refs = list(dict.fromkeys(lane.route for lane in lanes))
         if not refs or after_commit(run.phase):
@@ -356,6 +375,7 @@ class Killer:
             return ()
         except errors.SwitchgearError as error:
             return (f"its route could not be read back: {error.message}",)
+        course.quiet.read(routes)
         return [
             f"{route.ref} still gives the canary {share / 100:g} %"
             for route in routes
@@ -363,3 +383,11 @@ class Killer:
             if route.ref == lane.route
             and (share := route.share_bp(lane.service, canary_name(lane.service))) > 0
         ]
+
+
+def _pause(took: float, left: float) -> float:
+    """Until the next look, after one that took so long; `left`: for the gateways alone, if not 0.
+
+    The last one is made when they have followed.
+    """
+    return min(max(LOOK_SECONDS, took / LOOK_SHARE), left) if left else LOOK_SECONDS

@@ -41,6 +41,7 @@ class Meters:
         for reason in ALERTED:
             self._notices.labels(reason)
         self._journal = counter("journal_failures", "Run documents that could not be written.")
+        self._looks = counter("metrics_looks", "Looks at the metrics store, each for all runs.")
         self._metrics = counter("metrics_failures", "Metrics queries without a usable answer.")
         self._broken = counter("promises_broken", "Decisions stopped by an invariant.")
         self._back = Histogram(
@@ -99,6 +100,10 @@ class Meters:
     def journal_failed(self) -> None:
         """A run document could not be written."""
         self._journal.inc()
+
+    def looked(self) -> None:
+        """The metrics store is asked once for all that is followed."""
+        self._looks.inc()
 
     def metrics_failed(self) -> None:
         """The metrics store gave no usable answer."""

@@ -25,6 +25,8 @@ class Line:
     """At most this; None: none was set."""
     peers: Mapping[str, float] | None = None
     note: str = ""
+    load: float | None = None
+    """The machine's load average while it was measured."""
 
     def text(self) -> str:
         """The figure, its goal, and how many times as much the peers need."""
@@ -37,6 +39,8 @@ class Line:
             parts.append(f"{name} {number(theirs)}{times(theirs, self.value)}")
         if self.note:
             parts.append(self.note)
+        if self.load is not None:
+            parts.append(f"load {self.load:.1f}")
         return "  ".join(parts)
 
 
@@ -85,6 +89,7 @@ def spread(
     p50: Mapping[str, float] | None = None,
     p99: Mapping[str, float] | None = None,
     note: str = "",
+    load: float | None = None,
 ) -> list[Line]:
     """Two lines, median and 99th percentile."""
     count = f"n = {len(values)}" + (f"; {note}" if note else "")
@@ -96,6 +101,7 @@ def spread(
             goal=goals[0],
             peers=p50,
             note=count,
+            load=load,
         ),
         Line(
             what=f"{what}, p99",
@@ -104,5 +110,6 @@ def spread(
             goal=goals[1],
             peers=p99,
             note=count,
+            load=load,
         ),
     ]

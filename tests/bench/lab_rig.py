@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab of tests/cluster as a place to measure: real API server, gateways and Prometheus.
 
-The daemon is a user of its own there, so that the API server's audit log tells its requests from
-everybody else's.
+The daemon is the shipped service account there, under the shipped policies and with the shipped
+seats. The API server's audit log tells its requests from everybody else's.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from typing import Final
 
 from controller.sim.apiserver.errors import JsonObject
 from tests.bench.rig import canary_weight
+from tests.cluster.installed import SYSTEM, Installed, installed
 from tests.cluster.lab import worker
 from tests.cluster.lab.api import Api
 from tests.cluster.lab.application import App
 from tests.contract.port import OverHttp, Port, real_client
 from tests.support.realtime import Daemon, plain
 
-USER: Final = "bench"
 DAEMON: Final = ("--drain-seconds=1", "--log-level=warning")
 ADOPT_SECONDS: Final = 600.0
 """A thousand targets are touched one after another, on a machine that others use too."""
@@ -58,9 +58,9 @@ class Routes:
 
 @dataclass(slots=True, kw_only=True)
 class Place:
-    """A namespace for applications, another for the daemon's documents, and one daemon."""
+    """A namespace for applications, and one daemon, which is all that is in its own namespace."""
 
-    cluster: worker.Cluster
+    gate: Installed
     api: Api
     port: Port
     namespace: str
@@ -109,25 +109,30 @@ def laboratory() -> Iterator[worker.Cluster]:
         yield found
 
 
+def shipped(cluster: worker.Cluster) -> contextlib.AbstractAsyncContextManager[Installed]:
+    """The shipped account, its rights and seats, and the admission policies, on a lab."""
+    return installed(cluster, "base", "admission")
+
+
 @contextlib.asynccontextmanager
 async def place(
-    cluster: worker.Cluster, *, prometheus: str = "", options: tuple[str, ...] = ()
+    gate: Installed, *, prometheus: str = "", options: tuple[str, ...] = ()
 ) -> AsyncIterator[Place]:
     """A fresh place; its daemon is not started yet. Everything goes with the block."""
-    name = f"b-{secrets.token_hex(3)}"
+    cluster, name = gate.cluster, f"b-{secrets.token_hex(3)}"
     folder = cluster.folder / name
     folder.mkdir()
-    for namespace in (name, f"{name}-system"):
-        cluster.kubectl("create", "namespace", namespace)
+    cluster.kubectl("create", "namespace", name)
+    gate.forget()
     daemon = Daemon(
         folder=folder,
-        kubeconfig=cluster.kubeconfig_for(USER, ["system:masters"]),
+        kubeconfig=gate.controller,
         prometheus=prometheus or cluster.prometheus_url,
         options=(
             *DAEMON,
             *options,
             f"--namespace={name}",
-            f"--controller-namespace={name}-system",
+            f"--controller-namespace={SYSTEM}",
         ),
     )
     routes, api = Routes(), Api(cluster.pki)
@@ -135,7 +140,7 @@ async def place(
         watch = asyncio.ensure_future(routes.follow(api, name))
         try:
             yield Place(
-                cluster=cluster,
+                gate=gate,
                 api=api,
                 port=OverHttp(client),
                 namespace=name,
@@ -147,8 +152,7 @@ async def place(
             with contextlib.suppress(asyncio.CancelledError):
                 await watch
             await daemon.close()
-            for namespace in (name, f"{name}-system"):
-                await api.call("DELETE", f"/api/v1/namespaces/{namespace}")
+            await api.call("DELETE", f"/api/v1/namespaces/{name}")
             await api.close()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On the lab: what the daemon costs as targets and runs grow, and many bad versions at once.
+"""On the lab: what the daemon costs as targets and runs grow, and many bad or killed at once.
 
 Deployments, Services and routes are real objects of a real API server, and the pods of those that
 get a run are real to it; no process stands behind them, because a hundred applications with clients
@@ -10,6 +10,7 @@ which follows the routes' weights at once, and is scraped by a real Prometheus.
 import asyncio
 import contextlib
 import json
+import os
 import random
 import re
 import time
@@ -19,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -26,11 +28,12 @@ from starlette.routing import Route
 
 from controller.demo.process import Child
 from tests.bench.figures import ARGO, FLAGGER, Line, per_minute, ratio, spread
-from tests.bench.lab_rig import USER, Place, Routes, first_bad, place, start
+from tests.bench.lab_rig import Place, Routes, first_bad, place, start
 from tests.bench.rig import cpu_seconds, rss_mib
+from tests.cluster.installed import Installed
 from tests.cluster.lab import build, parts
 from tests.cluster.lab.application import deployment, route, service
-from tests.cluster.lab.worker import Cluster
+from tests.manifests.rendered import CONTROLLER
 from tests.support.realtime import app_serving, free_port, plain
 
 RATE = 400.0
@@ -96,8 +99,13 @@ class Cost:
     about_one: float
     """Those of them that name one object in the targets' namespace."""
     queries: float
+    """At Prometheus."""
+    per_look: float | None
+    """Queries of one look, which is for all runs; None where nothing was looked at."""
     cpu_seconds: float
     rss_mib: float
+    load: float
+    """The machine's, in the last minute of it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -148,16 +156,18 @@ class Stage:
         process = self.place.daemon.process
         assert process is not None
         began, since = time.monotonic(), datetime.now(UTC)
-        queries, busy = await self._queries(), cpu_seconds(process.pid)
+        queries, looks = await self._queries(), await self._looks()
+        busy = cpu_seconds(process.pid)
         await asyncio.sleep(seconds)
         took, until = time.monotonic() - began, datetime.now(UTC)
-        after, busy = await self._queries(), cpu_seconds(process.pid) - busy
+        busy = cpu_seconds(process.pid) - busy
+        queries, looks = await self._queries() - queries, await self._looks() - looks
 
         def of_then(event: dict[str, Any]) -> bool:
             came = datetime.fromisoformat(event["requestReceivedTimestamp"])
             return since <= came < until and event["stage"] != "ResponseStarted"
 
-        asked = await asyncio.to_thread(self.place.cluster.audited, of_then, user=USER)
+        asked = await asyncio.to_thread(self.place.gate.cluster.audited, of_then, user=CONTROLLER)
         named = [
             event
             for event in asked
@@ -168,17 +178,21 @@ class Stage:
             requests=per_minute(0, len(asked), took),
             about_one=per_minute(0, len(named), took),
             # The question itself is not one of them: it goes to another door.
-            queries=per_minute(queries, after, took),
+            queries=per_minute(0, queries, took),
+            per_look=ratio(queries, looks),
             cpu_seconds=per_minute(0, busy, took),
             rss_mib=rss_mib(process.pid),
+            load=os.getloadavg()[0],
         )
 
     async def _queries(self) -> float:
-        async with plain() as http:
-            text = (await http.get(f"{self.prometheus}/metrics")).text
-        series = r'prometheus_http_requests_total\{.*handler="/api/v1/query".*\} (\S+)'
-        found = re.findall(f"^{series}$", text, re.MULTILINE)
-        return sum(map(float, found))
+        """That Prometheus has answered."""
+        series = r'prometheus_http_requests_total\{.*handler="/api/v1/query".*\}'
+        return await _counted(self.prometheus, series)
+
+    async def _looks(self) -> float:
+        """That the daemon has begun."""
+        return await _counted(self.place.daemon.url, "switchgear_metrics_looks_total")
 
     async def breach(self, names: Sequence[str]) -> list[float]:
         """Half of what every canary answers is bad from now on: visible to weight 0 of each."""
@@ -198,12 +212,34 @@ class Stage:
         # Where the metrics store was silent too long the weight was taken away before any error.
         return [zeroed_at[name] - visible[key] for name, key in keys.items() if key in visible]
 
+    async def kill(self, names: Sequence[str]) -> tuple[list[float], float]:
+        """Stop everything: sent to weight 0 of each, and to the answer that it is in force."""
+        pulled = time.time()
+        async with plain(self.place.daemon.url, seconds=90.0) as http:
+            answer = await http.post("/v1/kill?wait=60")
+        answered = time.time() - pulled
+        assert answer.status_code == httpx.codes.OK, answer.text
+        zeroed_at = self.place.routes.zeroed
+
+        async def told() -> bool:
+            return all(name in zeroed_at for name in names)
+
+        await self.place.until(told, STOP_SECONDS, "the watch has told of weight 0 everywhere")
+        return [zeroed_at[name] - pulled for name in names], answered
+
+
+async def _counted(url: str, series: str) -> float:
+    """The sum of the counters that a door shows whose names match."""
+    async with plain(url) as http:
+        text = (await http.get("/metrics")).text
+    return sum(map(float, re.findall(rf"^{series} (\S+)$", text, re.MULTILINE)))
+
 
 @contextlib.asynccontextmanager
-async def stage(cluster: Cluster, scrape: float) -> AsyncIterator[Stage]:
+async def stage(gate: Installed, scrape: float) -> AsyncIterator[Stage]:
     """A place whose counters are scraped so often; its daemon is not started yet."""
     prometheus = f"http://127.0.0.1:{free_port()}"
-    async with place(cluster, prometheus=prometheus) as found:
+    async with place(gate, prometheus=prometheus) as found:
         counters = Counters(namespace=found.namespace, routes=found.routes)
 
         async def answer(_: Request) -> Response:
@@ -255,16 +291,21 @@ class Size:
     scrape: float
 
 
-async def measure(cluster: Cluster, size: Size) -> list[Line]:
-    """At rest, with a few runs, with more, and those breached at once."""
+async def measure(gate: Installed, size: Size) -> list[Line]:
+    """At rest, with a few runs, with more, those breached at once, and as many killed at once."""
+    return [*await _costs(gate, size), *await _killed(gate, size)]
+
+
+async def _costs(gate: Installed, size: Size) -> list[Line]:
     names = [f"app-{number:04}" for number in range(size.targets)]
     going = names[: size.runs]
-    async with stage(cluster, size.scrape) as found:
+    async with stage(gate, size.scrape) as found:
         await found.add(going, replicas=1)
         await found.add(names[size.runs :], replicas=0)
         began = time.monotonic()
         await start(found.place, size.targets)
         adopted = time.monotonic() - began
+        busy = os.getloadavg()[0]
         await asyncio.sleep(CALM_SECONDS)
         rest = await found.cost(size.window)
         await found.begin(going[:FEW_RUNS])
@@ -274,21 +315,43 @@ async def measure(cluster: Cluster, size: Size) -> list[Line]:
         breached = await found.breach(going)
     n, r = size.targets, size.runs
     return [
-        Line(what=f"start until all {n} targets are touched", value=adopted, unit="s"),
-        Line(what=f"RSS with {n} targets at rest", value=rest.rss_mib, unit="MiB"),
-        Line(what=f"API requests/min, {n} targets at rest", value=rest.requests),
-        Line(what="  of these about one target", value=rest.about_one, goal=0),
-        Line(what=f"CPU s/min, {n} targets at rest", value=rest.cpu_seconds, unit="s"),
-        Line(what=f"Prometheus queries/min, {n} targets at rest", value=rest.queries, goal=0),
+        Line(what=f"start until all {n} targets are touched", value=adopted, unit="s", load=busy),
+        Line(what=f"RSS with {n} targets at rest", value=rest.rss_mib, unit="MiB", load=rest.load),
+        Line(what=f"API requests/min, {n} targets at rest", value=rest.requests, load=rest.load),
+        Line(what="  of these about one target", value=rest.about_one, goal=0, load=rest.load),
+        Line(what=f"CPU s/min, {n} targets at rest", value=rest.cpu_seconds, unit="s",
+             load=rest.load),
+        Line(what=f"Prometheus queries/min, {n} targets at rest", value=rest.queries, goal=0,
+             load=rest.load),
+        Line(what=f"Prometheus queries/look, {FEW_RUNS} runs", value=few.per_look, load=few.load),
+        Line(what=f"Prometheus queries/look, {r} runs", value=many.per_look, goal=few.per_look,
+             load=many.load, note="flat: one look is for all runs"),
         Line(what=f"Prometheus queries/min, {r} runs, {size.scrape:g} s scrape",
-             value=many.queries),
+             value=many.queries, load=many.load),
         Line(what=f"  ratio {r} to {FEW_RUNS} runs", value=ratio(many.queries, few.queries),
-             note="1: none per run; less: a look takes longer"),
-        Line(what=f"API requests/min, {r} runs", value=many.requests),
-        Line(what=f"RSS with {n} targets and {r} runs", value=many.rss_mib, unit="MiB", goal=200),
+             load=many.load, note="1: none per run; less: a look takes longer"),
+        Line(what=f"API requests/min, {r} runs", value=many.requests, load=many.load),
+        Line(what=f"RSS with {n} targets and {r} runs", value=many.rss_mib, unit="MiB", goal=200,
+             load=many.load),
         Line(what=f"CPU s/min, {n} targets and {r} runs", value=many.cpu_seconds, unit="s",
-             goal=15),
+             goal=15, load=many.load),
         *spread(f"{r} bad at once: visible to weight 0", breached, goals=(None, 4.0),
                 p50={ARGO: 79, FLAGGER: 15.6}, p99={ARGO: 108, FLAGGER: 19.7},
+                load=os.getloadavg()[0],
                 note=f"of {r}, the others lost their weight before; no history; peers with 100"),
     ]  # fmt: skip
+
+
+async def _killed(gate: Installed, size: Size) -> list[Line]:
+    """Nothing but those with a run: a kill looks at no others."""
+    names = [f"app-{number:04}" for number in range(size.runs)]
+    async with stage(gate, size.scrape) as found:
+        await found.add(names, replicas=1)
+        await start(found.place, size.runs)
+        await found.begin(names)
+        zeroed, answered = await found.kill(names)
+    load, what = os.getloadavg()[0], f"{size.runs} runs killed at once: sent to weight 0 at the API"
+    return [
+        *spread(what, zeroed, goals=(None, 1.0), load=load),
+        Line(what="  answered 200, in force", value=answered, unit="s", load=load),
+    ]

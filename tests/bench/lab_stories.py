@@ -6,6 +6,7 @@ own: several trips in a row would open the breaker of the fleet.
 """
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -14,9 +15,9 @@ import httpx
 
 from tests.bench.figures import ARGO, FLAGGER, Line, spread
 from tests.bench.lab_rig import Place, first_bad, place, start
+from tests.cluster.installed import Installed
 from tests.cluster.lab import traffic
 from tests.cluster.lab.application import App
-from tests.cluster.lab.worker import Cluster
 from tests.support.realtime import plain
 
 RATE = 100.0
@@ -32,15 +33,15 @@ OBEYED_SECONDS = 6.0
 
 @contextlib.asynccontextmanager
 async def _loaded(
-    cluster: Cluster, gateway: str, steps: str
+    gate: Installed, gateway: str, steps: str
 ) -> AsyncIterator[tuple[Place, App, traffic.Traffic]]:
     """An application of two pods at rest under a daemon, with clients."""
     options = (f"--provider={gateway}",)
-    async with place(cluster, options=options) as found:
+    async with place(gate, options=options) as found:
         app = found.app("checkout", gateway)
         await app.start(replicas=2, annotations={**STAYS, "steps": steps})
         await start(found, 1)
-        address = str(getattr(cluster, gateway))
+        address = str(getattr(gate.cluster, gateway))
 
         async def routed() -> bool:
             async with plain(seconds=5.0) as http:
@@ -51,7 +52,7 @@ async def _loaded(
         async with traffic.running(
             app,
             address=address,
-            pki=cluster.pki,
+            pki=gate.cluster.pki,
             log=found.daemon.folder / "load.log",
             rate=RATE,
             direct_rate=1.0,
@@ -60,9 +61,9 @@ async def _loaded(
             yield found, app, load
 
 
-async def breach(cluster: Cluster) -> tuple[float, int]:
+async def breach(gate: Installed) -> tuple[float, int]:
     """Half of what the new version answers is bad: visible to weight 0, and the bad answers."""
-    async with _loaded(cluster, "traefik", f"{WEIGHT}@20m") as (found, app, load):
+    async with _loaded(gate, "traefik", f"{WEIGHT}@20m") as (found, app, load):
         await app.deploy("v2", {"ERROR_RATE": "0.5"})
 
         async def zeroed() -> bool:
@@ -72,13 +73,13 @@ async def breach(cluster: Cluster) -> tuple[float, int]:
         await load.until_answered(int(RATE * OBEYED_SECONDS))
         services = f".*-{app.namespace}-{app.name}-canary-.*"
         query = f'traefik_service_requests_total{{code="500",service=~"{services}"}}[5m]'
-        (visible,) = (await first_bad(cluster.prometheus_url, query)).values()
+        (visible,) = (await first_bad(gate.cluster.prometheus_url, query)).values()
         return found.routes.zeroed[app.name] - visible, load.answers("v2").bad
 
 
-async def kill(cluster: Cluster, gateway: str) -> tuple[float, float]:
+async def kill(gate: Installed, gateway: str) -> tuple[float, float]:
     """A kill at half of the traffic: to weight 0 at the API, and to the canary's last answer."""
-    async with _loaded(cluster, gateway, "50@20m") as (found, app, load):
+    async with _loaded(gate, gateway, "50@20m") as (found, app, load):
         await app.deploy("v2")
 
         async def flows() -> bool:
@@ -94,15 +95,16 @@ async def kill(cluster: Cluster, gateway: str) -> tuple[float, float]:
         return found.routes.zeroed[app.name] - pulled, last - pulled
 
 
-async def measure(cluster: Cluster, runs: int) -> list[Line]:
+async def measure(gate: Installed, runs: int) -> list[Line]:
     """So many breaches, and some kills on each data plane; each is told as it ends."""
     reactions: list[float] = []
     bad: list[int] = []
     for number in range(1, runs + 1):
-        seconds, answers = await breach(cluster)
+        seconds, answers = await breach(gate)
         reactions.append(seconds)
         bad.append(answers)
         _tell(f"{number:>3}  visible to weight 0 {seconds:.2f} s, bad answers {answers}")
+    load = os.getloadavg()[2]
     found = [
         *spread(
             f"breach at {WEIGHT} %, {RATE:g} requests/s: visible to weight 0",
@@ -110,19 +112,29 @@ async def measure(cluster: Cluster, runs: int) -> list[Line]:
             # Without history a scrape or two more than with one.
             goals=(4.2, 6.0),
             p50={ARGO: 2.8, FLAGGER: 18.3},
+            load=load,
         ),
-        Line(what="  bad answers, mean", value=sum(bad) / len(bad), peers={ARGO: 11, FLAGGER: 90}),
+        Line(
+            what="  bad answers, mean",
+            value=sum(bad) / len(bad),
+            peers={ARGO: 11, FLAGGER: 90},
+            load=load,
+        ),
     ]
     for gateway in ("traefik", "envoy"):
         api: list[float] = []
         proxy: list[float] = []
         for number in range(1, min(runs, MOST_KILLS) + 1):
-            one = await kill(cluster, gateway)
+            one = await kill(gate, gateway)
             api.append(one[0])
             proxy.append(one[1])
             _tell(f"{number:>3}  {gateway}: kill to weight 0 {one[0]:.3f} s, obeyed {one[1]:.2f} s")
-        found += spread(f"kill under load, {gateway}: to weight 0 at the API", api, goals=(None, 1))
-        found += spread(f"  {gateway}: to the canary's last answer", proxy, goals=(None, 5))
+        load = os.getloadavg()[1]
+        what = f"kill under load, {gateway}: to weight 0 at the API"
+        found += spread(what, api, goals=(None, 1), load=load)
+        found += spread(
+            f"  {gateway}: to the canary's last answer", proxy, goals=(None, 5), load=load
+        )
     return found
 
 

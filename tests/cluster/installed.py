@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import copy
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,13 @@ class Installed:
     def as_controller(self, *args: str) -> str:
         """Run kubectl with the controller's own rights."""
         return self.cluster.kubectl(*args, kubeconfig=self.controller)
+
+    def forget(self) -> None:
+        """Take away what an earlier daemon left in the controller's own namespace."""
+        listed = self.as_controller("get", "configmaps", "-n", SYSTEM, "-o", "name").split()
+        ours = [name for name in listed if not name.endswith("/kube-root-ca.crt")]
+        if ours:
+            self.as_controller("delete", "-n", SYSTEM, *ours)
 
     def adopt(self, app: App, uid: str) -> None:
         """Mark a Deployment as the controller does at first sight."""
@@ -88,13 +95,19 @@ def monitored(cluster: Cluster) -> dict[str, Json]:
 
 @contextlib.asynccontextmanager
 async def installed(
-    cluster: Cluster, *folders: str, pods: bool = False
+    cluster: Cluster,
+    *folders: str,
+    pods: bool = False,
+    overlay: Callable[[Json], None] = lambda _: None,
 ) -> AsyncIterator[Installed]:
     """Apply folders of `manifests/`; everything is deleted afterwards.
 
-    Returns when the service account is there and the admission policies, if any, are obeyed.
+    `overlay` may change each object, as an overlay of a user's own would. Returns when the service
+    account is there and the admission policies, if any, are obeyed.
     """
-    objects = [item for folder in folders for item in kustomized(folder)]
+    objects = [copy.deepcopy(item) for folder in folders for item in kustomized(folder)]
+    for item in objects:
+        overlay(item)
     if not pods:
         objects = without_pods(tuple(objects))
     text = yaml.safe_dump_all(objects)

@@ -204,14 +204,6 @@ async def begun(
     return scene
 
 
-def _empty(gate: Installed) -> None:
-    """Take away what earlier tests left in the controller's own namespace."""
-    listed = gate.as_controller("get", "configmaps", "-n", SYSTEM, "-o", "name").split()
-    ours = [name for name in listed if not name.endswith("/kube-root-ca.crt")]
-    if ours:
-        gate.as_controller("delete", "-n", SYSTEM, *ours)
-
-
 async def shipped(
     gate: Installed, lab: Lab, space: Space, *, options: tuple[str, ...] = ()
 ) -> tuple[Daemon, Space]:
@@ -219,7 +211,7 @@ async def shipped(
 
     When the test has passed, all that the account did must be in order (`Trail.holds`).
     """
-    await asyncio.to_thread(_empty, gate)
+    await asyncio.to_thread(gate.forget)
     found = Space(name=space.name, system=SYSTEM)
     daemon = lab.daemon(found, kubeconfig=gate.controller, options=(*QUICK, *options))
     trail = Trail(
