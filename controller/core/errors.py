@@ -4,6 +4,7 @@
     SwitchgearError
     |- Unavailable        the other side did not answer properly; trying again may help (retry)
     |  `- MetricsUnavailable
+    |     |- MetricsTooLarge
     |     `- MetricsTimedOut
     |- Conflict           our picture was old; read again and decide again (re-read)
     |- Missing            the object is not there (re-read)
@@ -42,6 +43,10 @@ class Unavailable(SwitchgearError):
 
 class MetricsUnavailable(Unavailable):
     """The metrics store gave no usable answer; the verdict is HOLD, never a pass or a failure."""
+
+
+class MetricsTooLarge(MetricsUnavailable):
+    """The metrics store has more to say to this question than is taken in at once."""
 
 
 class MetricsTimedOut(MetricsUnavailable):

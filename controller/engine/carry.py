@@ -212,15 +212,21 @@ class Carrier:
 
 
 async def leave(card: Card) -> None:
-    """Nobody here ticks this target any more: what was tried gets its outcome, and is durable.
+    """Nobody here ticks this target any more: what was tried is told, and durable.
 
-    Errors as `Ledger.flush`.
+    An intent that is open stays so. What it asks for may still be on its way, which whoever leads
+    next has to know of. Errors as `Ledger.flush`.
     """
-    if card.ledger is None or card.memory is None:
+    if card.ledger is None or card.memory is None or card.inherited is not None:
         return
     run = card.memory.run
     book = _Book(card=card, ledger=card.ledger, phase=run.phase)
-    _closed(book, list(card.tried), "left to whoever leads next")
+    for tried in card.tried.values():
+        if tried.intent is not None:
+            words = f"left to whoever leads next; last: {tried.words or 'not tried'}"
+            body = {"intent": tried.intent, "words": words, "writes": tried.writes}
+            card.ledger.note("failing", body)
+    _closed(book, [key for key, one in card.tried.items() if one.intent is None], "")
     if card.ledger.needs_flush(run):
         await card.ledger.flush(run)
 

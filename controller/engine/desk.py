@@ -52,6 +52,8 @@ class Card:
     requests: list[Request] = field(default_factory=list)
     inherited: tuple[ObjectRef, ...] | None = None
     """Of a run that another leader began, until it is claimed: what that leader may be raising."""
+    unsettled: tuple[dict[str, object], ...] = ()
+    """Open intents of that leader: settled by looking, once nothing of them can arrive any more."""
     preflight: Preflight | None = None
     preflight_at: float = 0.0
     calibration: Calibration | None = None

@@ -7,6 +7,7 @@ scrape wakes the targets that it is about.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -87,8 +88,6 @@ class Feed:
         self._followers: dict[str, Follower] = {}
         self._wake: Callable[[TargetRef], None] = lambda _: None
         self._answered: float | None = None
-        self._silent_since: float | None = None
-        """The first look that this process had no answer to, while it has had none at all."""
         self._evaluated = 0.0
         self._at_once = MOST_AT_ONCE
         self._hurried = False
@@ -120,7 +119,7 @@ class Feed:
     def clear(self) -> None:
         """Follow nobody."""
         self._followers.clear()
-        self._answered, self._silent_since = None, None
+        self._answered = None
         self._evaluated, self._at_once, self._hurried = 0.0, MOST_AT_ONCE, False
 
     @property
@@ -130,11 +129,12 @@ class Feed:
 
     def reading(self, run: Run | None) -> Reading:
         """What is new for a run; each interval is handed out once."""
-        now = self._clock.monotonic()
-        heard = self._silent_since if self._answered is None else self._answered
-        age = None if heard is None else now - heard
         follower = self._followers.get(run.name) if run else None
-        if follower is None or not follower.opened:
+        if follower is None:
+            return Reading()
+        heard = follower.answered
+        age = None if heard is None else self._clock.monotonic() - heard
+        if not follower.opened:
             return Reading(age_seconds=age)
         fresh = tuple(follower.intervals)
         follower.intervals.clear()
@@ -176,7 +176,8 @@ class Feed:
         fresh = tuple(item for _, item in followers if item.tail is None)
         resumed = [(name, item) for name, item in followers if item.tail is not None]
         if fresh:
-            await self._look(fresh)
+            with contextlib.suppress(errors.MetricsTooLarge):
+                await self._look(fresh)
         for name, item in resumed[: self._at_once]:
             if self._followers.get(name) is item:
                 # Its turn is the last one now, should it need another.
@@ -187,15 +188,22 @@ class Feed:
         )
 
     async def _resume(self, asked: tuple[Follower, ...]) -> None:
-        if not asked or await self._look(asked):
+        if not asked:
             return
-        # Perhaps it was too much.
-        self._at_once = max(1, len(asked) // 2)
-        if len(asked) == 1:
-            asked[0].reach = NEAR_SECONDS
+        try:
+            answered = await self._look(asked)
+        except errors.MetricsTooLarge:
+            if len(asked) == 1:
+                asked[0].reach = NEAR_SECONDS
+            answered = False
+        most = 2 * len(asked) if answered else len(asked) // 2
+        self._at_once = min(max(most, 1), MOST_AT_ONCE)
 
     async def _look(self, asked: tuple[Follower, ...]) -> bool:
-        """Ask for these, and hand it out; returns whether there was an answer."""
+        """Ask for these, and hand it out; returns whether there was an answer.
+
+        Raises MetricsTooLarge if there would have been too much of it.
+        """
         window = max(item.window(self._store_clock()) for item in asked)
         keys = {key for item in asked for key in item.keys}
         self._meters.looked()
@@ -203,15 +211,18 @@ class Feed:
             batch = await self._metrics.samples(window, keys)
         except errors.MetricsUnavailable as error:
             self._meters.metrics_failed()
-            if self._silent_since is None:
-                self._silent_since = self._clock.monotonic()
+            now = self._clock.monotonic()
             log.warning("no metrics", why=error.diagnostics())
             for follower in asked:
+                follower.answered = now if follower.answered is None else follower.answered
                 self._wake(follower.target)
+            if isinstance(error, errors.MetricsTooLarge):
+                raise
             return False
         self._evaluated, self._answered = batch.evaluated_at, self._clock.monotonic()
         self._tell(batch)
         for follower in asked:
+            follower.answered = self._answered
             if follower.take(batch, window):
                 self._wake(follower.target)
         return True

@@ -64,6 +64,8 @@ class Follower:
     scraped_at: float | None = None
     scrape_seconds: float = USUAL_SECONDS
     """Between two of its own scrapes: neighbours may be scraped once a minute."""
+    answered: float | None = None
+    """When the store last answered about it, or was asked in vain for the first time; monotonic."""
     seen_at: float | None = None
     """Until when, by the store's clock, everything of it was seen."""
     laggard: float | None = None

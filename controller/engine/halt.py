@@ -200,7 +200,8 @@ class Killer:
                 if not course.pending and left:
                     course.pending = (f"the gateways have {left:.1f} s left to follow",)
                 return
-            await self._clock.sleep(_pause(now - began, left if zero else 0.0))
+            pause = _pause(now - began, left if zero else 0.0)
+            await self._clock.sleep(min(pause, written + wait_seconds - now))
             await self._look(course)
 
     async def _zeroed(self, course: _Course) -> None:
@@ -211,7 +212,8 @@ class Killer:
         if not failed:
             course.pending = await self._pending(course)
         led = any(exposure.by_services(run) for run in self._runs(course))
-        course.quiet.begin(self._clock.monotonic(), told=not (failed or led))
+        unknown = failed or led or course.pending or course.unread
+        course.quiet.begin(self._clock.monotonic(), told=not unknown)
 
     async def _latch(self, course: _Course) -> bool:
         problems = course.problems

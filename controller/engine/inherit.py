@@ -58,6 +58,7 @@ class Heir:
         except errors.SwitchgearError as error:
             why = error.diagnostics()
         else:
+            _settled(card)
             card.inherited = None
         if why:
             log.warning("not taken over yet", target=str(card.target), why=why)
@@ -81,3 +82,14 @@ class Heir:
                     clock=self._clock,
                     epoch=self._actor.epoch,
                 )
+
+
+def _settled(card: Card) -> None:
+    """Whoever took the run over before this would have had to claim what the intents name."""
+    assert card.ledger is not None  # noqa: S101  # Every run has one.
+    for intent in card.unsettled:
+        # The name of its writes stands in the intent's own record alone.
+        about = {key: value for key, value in intent.items() if key != "call"}
+        body = {**about, "done": False, "words": "settled by looking after a restart"}
+        card.ledger.note("outcome", body)
+    card.unsettled = ()

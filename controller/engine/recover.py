@@ -16,11 +16,12 @@ from controller.core import errors
 from controller.core.journal import chain
 from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.memory import Memory
-from controller.core.lifecycle.table import Phase
+from controller.core.lifecycle.table import RESTING, UNTOUCHED, Phase
 from controller.core.values import TargetRef
 from controller.engine import claims
 from controller.engine.desk import Card, Desk
 from controller.engine.ledger import STATE, Ledger, read_head
+from controller.engine.observe import policy_of
 from controller.ports.clock import Clock
 from controller.ports.cluster import ObjectRef
 from controller.ports.documents import Document, Documents
@@ -70,15 +71,10 @@ async def reload(card: Card, name: str, *, documents: Documents, clock: Clock, e
 
 
 def _taken(card: Card, found: "_Found") -> None:
-    for intent in found.intents:
-        # The name of its writes stands in the intent's own record alone.
-        about = {key: value for key, value in intent.items() if key != "call"}
-        body = {**about, "done": False, "words": "settled by looking after a restart"}
-        found.ledger.note("outcome", body)
     found.ledger.note("recovered", {"phase": found.memory.phase.value})
     card.memory = found.memory
     card.ledger = found.ledger
-    card.inherited = found.refs
+    card.inherited, card.unsettled = found.refs, tuple(found.intents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +93,11 @@ def _read(document: Document, documents: Documents, clock: Clock, epoch: int) ->
     memory = memories.recalled(document.texts.get(STATE, ""), clock.monotonic())
     _verified(document)
     run = memory.run
+    policy = policy_of(dict(run.annotations))
+    if isinstance(policy, tuple) and run.phase not in UNTOUCHED | RESTING:
+        # One that an earlier release took and this one refuses.
+        message = "its policy: " + "; ".join(problem.message for problem in policy)
+        raise ValueError(message)
     ledger = Ledger(
         documents=documents,
         clock=clock,

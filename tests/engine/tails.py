@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controller.adapters.clock import LoopClock
-from controller.core.errors import MetricsUnavailable
+from controller.core.errors import MetricsTooLarge, MetricsUnavailable
 from controller.core.evidence.judge import Interval, Verdict
 from controller.core.evidence.scraped import Scraped
 from controller.core.evidence.series import (
@@ -115,6 +115,8 @@ class Store:
         self.most_keys = 1000
         self.most_seconds = math.inf
         """An answer about more would be too large."""
+        self.refused: set[TrackKey] = set()
+        """Whoever asks about these gets no answer."""
 
     @staticmethod
     def now() -> float:
@@ -127,7 +129,9 @@ class Store:
         now = BEGIN + self.now()
         await asyncio.sleep(self.slow)
         if len(keys) > self.most_keys or since_seconds > self.most_seconds:
-            raise MetricsUnavailable("more than it may be")
+            raise MetricsTooLarge("more than it may be")
+        if self.refused & set(keys):
+            raise MetricsUnavailable("nobody is there")
         found = {key: self._track(key, now - since_seconds, now) for key in keys}
         series = {key: track for key, track in found.items() if track is not None}
         return Batch(evaluated_at=now, series=series)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A leader that is asked to end finishes what it has begun, and its journal says so.
 
-Whoever leads next finds no write whose outcome nobody has told, unlike after a crash.
+Whoever leads next finds no write that nobody has told of, unlike after a crash. An intent that was
+not carried out stays open, and names what may still be on its way.
 """
 
 import asyncio
@@ -11,11 +12,10 @@ import pytest
 
 from controller.adapters.kube.calls import AUDIT_ID
 from controller.sim.apiserver.request import Request, Response
-from controller.sim.faults import MUTATING
+from controller.sim.faults import MUTATING, Fault, Plan
+from tests.engine.house import House
 from tests.engine.pair import Pair, pair, play
 from tests.engine.sweep import quick
-
-SETTLED = "settled by looking after a restart"
 
 
 class _Asked:
@@ -58,10 +58,43 @@ def test_every_write_that_was_begun_has_its_outcome_in_the_journal(nth: int) -> 
             told: dict[str, int] = {}
             for record in journal:
                 body = record["body"]
-                assert body.get("words") != SETTLED
                 if "writes" in body:
                     told[names[body.get("intent", record["seq"])]] = body["writes"]
             runs = {name: n for name, n in asked.accepted.items() if not name.startswith("rest/")}
             assert {name: n for name, n in told.items() if n} == runs
 
     play(story)
+
+
+def test_a_raise_without_an_answer_is_claimed_by_whoever_leads_next() -> None:
+    """It may still arrive: the intent stays open, and its route is made the next leader's own."""
+
+    async def story() -> None:
+        async with pair() as found:
+            first, second = found.houses
+            plan = Plan().install(found.world.api)
+            lost = plan.add(
+                Fault.NO_REPLY, path="/httproutes/", agent="switchgear/a", methods=MUTATING
+            )
+            found.world.set_image("shop", "checkout", "registry.example/app:v2")
+            await first.until(lambda: _failing(first, "RaiseWeight"))
+            assert lost.spoiled > 0
+            await first.stop()
+            await second.ended("promoted")
+            claims = [
+                record["body"]
+                for record in second.journal()
+                if record["epoch"] == 2 and record["body"].get("effect") == "Claim"
+            ]
+            assert claims[0]["done"]
+            assert any("HTTPRoute" in text for text in claims[0]["objects"])
+            second.at_rest()
+
+    play(story)
+
+
+def _failing(found: House, effect: str) -> bool:
+    """Whether an intent of this kind stands open, and was tried in vain."""
+    records = found.journal() if found.runs() else []
+    asked = {r["seq"] for r in records if r["body"].get("effect") == effect}
+    return any(r["kind"] == "failing" and r["body"]["intent"] in asked for r in records)

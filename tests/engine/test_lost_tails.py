@@ -288,3 +288,42 @@ def test_many_runs_are_taken_up_some_at_a_time_and_each_from_its_own_tail(
         for target, suffix in zip(GATEWAY, ("-canary", ""), strict=True)
     ]
     beside((*GATEWAY, *lot), 60.0, body)
+
+
+def test_a_store_that_cannot_be_reached_for_a_while_costs_no_tail() -> None:
+    """Scrapes that are a minute apart: two minutes before the tail would not be enough."""
+    every = 60.0
+    slow = tuple(replace(target, every=every, born=-200.0) for target in GATEWAY)
+
+    async def body(daemon: Daemon, feed: Feed) -> None:
+        feed.follow(recalled(encode(daemon.told.memory.run), 0.0))
+        daemon.store.refused = {CANARY}
+        for _ in range(5):
+            await feed.look()
+            await asyncio.sleep(2.0)
+        daemon.store.refused = set()
+        for _ in range(40):
+            await asyncio.sleep(7.0)
+            await daemon.look()
+            await feed.look()
+        assert sums(continued(daemon, feed)) == sums(daemon.told.intervals)
+
+    beside(slow, 600.0, body)
+
+
+def test_what_is_heard_about_one_run_is_no_news_about_another() -> None:
+    async def body(daemon: Daemon, feed: Feed) -> None:
+        run = daemon.told.memory.run
+        feed.follow(recalled(encode(run), 0.0))
+        await feed.look()
+        feed.forget(other().run)
+        feed.follow(replace(other(), evidence=daemon.told.memory.evidence))
+        daemon.store.refused = {CANARY}
+        await asyncio.sleep(100.0)
+        await feed.look()
+        assert feed.reading(other().run).age_seconds == 0.0
+        age = feed.reading(run).age_seconds
+        assert age is not None
+        assert age >= 100.0
+
+    beside(GATEWAY, 60.0, body)

@@ -41,9 +41,13 @@ class Ahead:
         self._clock = clock
         self._answers: dict[Key, _Answer] = {}
 
-    def wrote(self, key: Key, uid: str, version: int) -> None:
-        """An object stood at this version."""
-        self._note(key, uid, version)
+    def wrote(self, key: Key, uid: str, version: int) -> bool:
+        """An object stood at this version; returns whether the answer to its end came before."""
+        known = self._answers.get(key)
+        gone = known is not None and not known.version and known.uid == uid
+        if not gone:
+            self._note(key, uid, version)
+        return gone
 
     def removed(self, key: Key, uid: str) -> None:
         """This object is gone; a namesake with another uid may come."""

@@ -183,7 +183,10 @@ class Reflector(Generic[T]):
 
     def wrote(self, raw: bytes) -> None:
         """Take in what the answer to a write of ours shows, unless we are that far already."""
-        meta = msgspec.json.decode(raw, type=Peek).metadata
+        try:
+            meta = msgspec.json.decode(raw, type=Peek).metadata
+        except msgspec.MsgspecError:
+            return  # A write that was accepted does not fail for what its answer lacks.
         version, at = number(meta.resource_version), number(self._at.version)
         if version is None or at is None or version <= at:
             return
@@ -191,8 +194,8 @@ class Reflector(Generic[T]):
         held = self._store.get(*key)
         if held is not None and (number(held.version) or 0) >= version:
             return  # The list beside the watch was quicker than the answer.
-        self._ahead.wrote(key, meta.uid, version)
-        self._store.offer(raw)
+        if not self._ahead.wrote(key, meta.uid, version):
+            self._store.offer(raw)
 
     def removed(self, key: Key, uid: str) -> None:
         """Take out what we deleted, if that is what we still have."""

@@ -17,7 +17,7 @@ from controller.adapters.prometheus import asking, checks, wire
 from controller.adapters.prometheus.asking import Answer, Query, named, thinned
 from controller.adapters.prometheus.providers import Choice
 from controller.adapters.prometheus.saturation import Saturation
-from controller.core.errors import MetricsUnavailable
+from controller.core.errors import MetricsTooLarge, MetricsUnavailable
 from controller.core.evidence.measures import Gauge
 from controller.core.evidence.series import PodsKey, TrackKey
 from controller.ports.metrics import Batch, Levels, Measured
@@ -207,7 +207,7 @@ class Prometheus:
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > self._largest:
-                    raise MetricsUnavailable(
+                    raise MetricsTooLarge(
                         f"metrics store answered with more than {self._largest} bytes",
                         advice="narrow the window or drop labels from the metrics",
                     )
