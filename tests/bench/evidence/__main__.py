@@ -62,6 +62,20 @@ def _noisy(runs: int) -> Iterator[str]:
     yield rows(("scenario", "phi from history", "rolled back", "at most, 95 % sure"), lines)
 
 
+def _gateways(runs: int) -> Iterator[str]:
+    lines = []
+    for name in noise.SCENARIOS:
+        share, phi = noise.false_rollbacks(name, runs, alone=True)
+        found = [
+            str(noise.found_after(name, bad, 8, alone=alone))
+            for bad in (0.05, 0.5)
+            for alone in (True, False)
+        ]
+        lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %", *found))
+    found_by = ("5 % found after", "by pods", "50 % found after", "by pods")
+    yield rows(("scenario", "phi", "rolled back", "at most, 95 % sure", *found_by), lines)
+
+
 def _delays(runs: int) -> Iterator[str]:
     found = list(detection.cells(runs))
     yield rows(
@@ -216,6 +230,7 @@ def _cost(_: int) -> Iterator[str]:
 PARTS: Final[dict[str, Callable[[int], Iterator[str]]]] = {
     "healthy": _healthy,
     "noise": _noisy,
+    "gateways": _gateways,
     "delay": _delays,
     "burst": _bursty,
     "latency": _slower,

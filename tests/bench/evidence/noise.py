@@ -75,6 +75,8 @@ class Fleet:
     stable: int = 18
     per_second: float = 200.0
     bad: float = 0.002
+    canary_bad: float | None = None
+    """Where the canary is no equal version."""
     scrape: float = 15.0
 
     @property
@@ -134,8 +136,10 @@ class _World:
         noise, fleet = self._noise, self._fleet
         shared = 1 + noise.drift * math.sin(2 * math.pi * self._at / DAY_SECONDS)
         each = fleet.per_second * seconds / fleet.pods
+        worse = fleet.bad if fleet.canary_bad is None else fleet.canary_bad
+        bad = [worse if pod < fleet.canary else fleet.bad for pod in range(fleet.pods)]
         return [
-            self._served(around(self._source, each), fleet.bad * shared * self._own(pod, seconds))
+            self._served(around(self._source, each), bad[pod] * shared * self._own(pod, seconds))
             for pod in range(fleet.pods)
         ]
 
@@ -176,11 +180,15 @@ class _World:
         return requests, min(errors, requests)
 
 
-def history(source: random.Random, noise: Noise, fleet: Fleet) -> calibration.Calibration:
-    """What the product would make of the stable pods' past."""
+def history(
+    source: random.Random, noise: Noise, fleet: Fleet, *, alone: bool = False
+) -> calibration.Calibration:
+    """What the product would make of the stable pods' past, or `alone` of their sum."""
     world = _World(source, noise, replace(fleet, canary=0, per_second=_stable(fleet)))
     steps = [world.step(fleet.scrape) for _ in range(int(HISTORY_SECONDS / fleet.scrape))]
     rows = {str(pod): [step[pod] for step in steps] for pod in range(fleet.stable)}
+    if alone:
+        rows = {"": [(sum(one[0] for one in step), sum(one[1] for one in step)) for step in steps]}
     past = Past(rows=rows, gap=fleet.scrape)
     return certified(calibration.of(past, RUN_SECONDS), past, tenth(RUN_SECONDS))[0]
 
@@ -215,13 +223,15 @@ def _sum(steps: Sequence[Sequence[Count]], pods: range) -> Tally:
     return Tally(requests=sum(c[0] for c in counts), errors=sum(c[1] for c in counts))
 
 
-def false_rollbacks(name: str, runs: int, *, histories: int = 4) -> tuple[Share, Mean]:
+def false_rollbacks(
+    name: str, runs: int, *, histories: int = 4, alone: bool = False
+) -> tuple[Share, Mean]:
     """The share of healthy runs that are rolled back, and the mean phi; by its own seed."""
     noise, fleet = SCENARIOS[name]
     hits, phis = 0, []
     for number in range(histories):
         source = random.Random(f"{name} {number}")
-        found = history(source, noise, fleet)
+        found = history(source, noise, fleet, alone=alone)
         phis.append(found.phi)
         settings = found.applied(Settings(limits=LIMITS))
         each = runs // histories
@@ -230,3 +240,16 @@ def false_rollbacks(name: str, runs: int, *, histories: int = 4) -> tuple[Share,
             noticed(settings, run, warm_up_seconds=COLD_SECONDS) is not None for run in found_runs
         )
     return Share(hits, runs // histories * histories), Mean.of(phis)
+
+
+def found_after(name: str, bad: float, runs: int, *, alone: bool) -> Mean:
+    """Scrapes until a canary with so many errors is rolled back, all of them if it never is."""
+    noise, fleet = SCENARIOS[name]
+    scrapes = []
+    for number in range(runs):
+        source = random.Random(f"{name} {number}")
+        settings = history(source, noise, fleet, alone=alone).applied(Settings(limits=LIMITS))
+        run = intervals(source, noise, replace(fleet, canary_bad=bad))
+        at = noticed(settings, run, warm_up_seconds=COLD_SECONDS)
+        scrapes.append((RUN_SECONDS if at is None else at) / fleet.scrape)
+    return Mean.of(scrapes)

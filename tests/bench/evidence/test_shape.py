@@ -62,6 +62,18 @@ def test_noise_that_history_shows_is_no_reason_for_a_rollback(name: str) -> None
     assert not share.beyond(NOISY), str(share)
 
 
+@pytest.mark.parametrize("name", noise.SCENARIOS)
+def test_nor_is_noise_that_a_gateway_sees_as_a_whole(name: str) -> None:
+    share, _ = noise.false_rollbacks(name, 16, histories=2, alone=True)
+    assert not share.beyond(NOISY), str(share)
+
+
+def test_incidents_in_the_past_of_a_gateway_do_not_blind() -> None:
+    name = "common incidents, 20x for 3 min"
+    assert noise.found_after(name, 0.5, 2, alone=True).value <= 3
+    assert noise.found_after(name, 0.05, 2, alone=True).value <= 40
+
+
 def test_a_regression_is_found_near_the_bound() -> None:
     told = [cell.ratio for cell in detection.cells(12, rates=(0.01, 0.05)) if cell.told]
     assert len(told) >= 6

@@ -47,7 +47,14 @@ def test_drift_common_to_all_pods_cancels() -> None:
     found = estimate({str(pod): calm[pod] + storm[pod] + calm[pod] for pod in range(4)})
     assert found.phi <= 4.0
     alone = estimate({"": calm[0] + storm[0] + calm[0]})
-    assert alone.phi > 20, "without pods it looks like bunching, which is the safe side"
+    assert alone.phi == 20, "without pods it looks like bunching, which counts up to a bound"
+
+
+def test_a_level_that_moves_for_all_hides_no_bunches() -> None:
+    source = random.Random(3)
+    calm = [row(source, burst=30, count=201) for _ in range(2)]
+    storm = row(source, burst=30, bad=0.2, count=20)
+    assert 25 <= estimate({"": calm[0] + storm + calm[1]}).phi <= 60
 
 
 def test_a_bad_pod_that_stays_bad_shows_at_longer_blocks() -> None:
