@@ -184,8 +184,9 @@ async def test_pods_of_the_controller_are_uninstalled_as_it_is_printed(
     def told() -> str:
         return log(cluster)
 
-    # So many pods that their roll takes longer than the uninstallation.
-    await shop.start(annotations=policy, env=ENV, replicas=4)
+    # Their roll takes longer than the uninstallation.
+    slow = {"minReadySeconds": 15} if phase in {"Rolling", "RollingOut"} else {}
+    await shop.start(annotations=policy, env=ENV, replicas=4, **slow)
     before = await shop.of_git()
     async with printed(cluster, lab.folder, commands[0]) as checkout:
         await shop.adopted(told)
@@ -199,7 +200,7 @@ async def test_pods_of_the_controller_are_uninstalled_as_it_is_printed(
         await until(lambda: _no_pods(cluster), 40.0, told)
         assert await shop.weights() == share, "the last capped weight"
         if phase in {"Rolling", "RollingOut"}:
-            await until(lambda: _replaced(shop), 60.0, "all pods are new")
+            await until(lambda: _replaced(shop), 150.0, "all pods are new")
         await load.until_answered(300)
         assert await shop.weights() == share, "nobody is left to change it"
         await type_in(way)

@@ -61,7 +61,7 @@ async def test_a_pod_that_is_going_is_not_ready_but_listed(world: World) -> None
     wanted = samples.deployment("web", replicas=1, image="registry.example/app:v1")
     (container,) = wanted["spec"]["template"]["spec"]["containers"]
     # A pod whose containers have ended is no endpoint at all, so they take their time.
-    container["env"] = [{"name": "DRAIN_SECONDS", "value": "15"}]
+    container["env"] = [{"name": "DRAIN_SECONDS", "value": "25"}]
     await world.made("deployments", wanted)
     await acts.complete(world, "web")
     await slices.ready(world, 1)
@@ -78,7 +78,7 @@ async def test_a_pod_that_is_going_is_not_ready_but_listed(world: World) -> None
                 return bool(conditions["terminating"]) and not conditions["ready"]
         return False
 
-    await world.eventually(terminating)
+    await world.eventually(terminating, seconds=40.0)
     gone = {"metadata": {"finalizers": None}}
     await acts.change(world, pod["metadata"]["name"], gone, "pods")
 

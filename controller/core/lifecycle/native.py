@@ -24,6 +24,10 @@ from controller.core.lifecycle.table import Event
 from controller.core.observation import Deployment, Pod, ReplicaSet
 from controller.core.values import HASH_LABEL, WHOLE_BP
 
+STOPPED_SECONDS = 5.0
+"""For the Deployment's controller to see the pause: one that still rolls makes the ReplicaSet anew
+that is taken from it. One that says nothing for so long is not waited for."""
+
 STUCK_SECONDS = 30.0
 """Stable pods that have not come by then may lack the room that orphans take (quota, nodes)."""
 
@@ -128,6 +132,9 @@ def orphan(situation: Situation, memory: Memory) -> Decision:
     if stable is None:
         # Deleting the only ReplicaSet left would make the controller start it anew, from nothing.
         return without_stable(memory)
+    seen = deployment.observed_generation >= deployment.generation
+    if others and not seen and situation.now - memory.moments.entered < STOPPED_SECONDS:
+        return Decision(memory=memory, why="waiting until the native roll has stopped")
     if others:
         noted = tuple(dict.fromkeys([*run.orphans, *(item.hash for item in others)]))
         gone = tuple(
