@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from controller.core.evidence.checks import Kind
+from controller.core.evidence import timing
 from controller.core.evidence.reasons import UNKNOWN, Code, Reason, seconds
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence
@@ -64,26 +64,4 @@ def lacking(evidence: Evidence, settings: Settings, now: float, *, alone: bool) 
                 expected=OVERDUE,
                 limit=settings.max_age_seconds,
             )
-    yield from _unmeasured(evidence, settings)
-
-
-def _unmeasured(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
-    """Latency limits about which the histogram says nothing."""
-    limits = settings.limits.latency
-    if limits and not evidence.limit_bounds:
-        yield Reason(
-            check=Kind.LATENCY_LIMIT.value,
-            code=Code.NO_LATENCY_DATA,
-            message="a latency limit is set and no histogram of both tracks was seen yet",
-            expected=UNKNOWN,
-        )
-    for (asked, _), bound in zip(limits, evidence.limit_bounds, strict=False):
-        if not bound:
-            yield Reason(
-                check=f"{Kind.LATENCY_LIMIT.value} {asked:g} s",
-                code=Code.LATENCY_LIMIT_UNMEASURABLE,
-                message=f"the histogram has no bucket bound at or above {asked:g} s; lower the "
-                "limit or give the histogram a higher bound",
-                expected="and not before that",
-                limit=asked,
-            )
+    yield from timing.lacking(evidence, settings, due, alone=alone)

@@ -67,7 +67,7 @@ def _unripe(
         ("stable", window.stable, settings.min_stable_requests, Code.TOO_FEW_STABLE_REQUESTS),
     ):
         if tally.requests < least and not (alone and track == "stable"):
-            wait = _wait(tally.requests, least, window.seconds)
+            wait = wait_for(tally.requests, least, window.seconds)
             unknown = "and none are coming" if window.seconds else UNKNOWN
             yield Reason(
                 check="requests",
@@ -148,7 +148,7 @@ def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
         if claim.proof.proves(claim.most, needed):
             continue
         have = claim.log_evidence
-        wait = _wait(have, needed, evidence.window.seconds)
+        wait = wait_for(have, needed, evidence.window.seconds)
         yield Reason(
             check=claim.check,
             code=Code.NOT_PROVEN,
@@ -211,24 +211,28 @@ def _affordable(settings: Settings, gate: Gate) -> float:
     return max(quick, gate.budget / gate.next_seconds)
 
 
-def _wait(have: float, need: float, span: float) -> float | None:
+def wait_for(have: float, need: float, span: float) -> float | None:
     """Seconds until `need` is reached at the present pace; None if there is no pace."""
     if have >= need:
         return 0.0
     return (need - have) * span / have if have > 0 and span else None
 
 
-def seconds_to_go(evidence: Evidence, settings: Settings, gate: Gate) -> float | None:
+def seconds_to_go(
+    evidence: Evidence, settings: Settings, gate: Gate, *, alone: bool
+) -> float | None:
     """When to expect that nothing is lacking if all goes on as it does; None if unknown."""
     window = evidence.window
-    waits = [
-        _wait(window.canary.requests, settings.min_requests, window.seconds),
-        _wait(window.stable.requests, settings.min_stable_requests, window.seconds),
-        max(gate.dwell_seconds - window.seconds, 0.0),
-    ]
+    asked = [(window.canary, settings.min_requests)]
+    if not alone:
+        asked.append((window.stable, settings.min_stable_requests))
+    waits = [wait_for(tally.requests, least, window.seconds) for tally, least in asked]
+    if settings.limits.latency:
+        waits += [wait_for(tally.timed, least, window.seconds) for tally, least in asked]
+    waits.append(max(gate.dwell_seconds - window.seconds, 0.0))
     if gate.proven:
         waits += [
-            _wait(claim.log_evidence, settings.log_proven, window.seconds)
+            wait_for(claim.log_evidence, settings.log_proven, window.seconds)
             for claim in _claims(evidence, settings)
         ]
     known = [wait for wait in waits if wait is not None]

@@ -54,6 +54,9 @@ __all__ = [
 
 LOG_10: Final = math.log(10)
 
+UNFORESEEN: Final = (UNKNOWN, UNDECIDED, blind.OVERDUE)
+"""How that ends which is expected where no figure says when."""
+
 
 class Outcome(enum.Enum):
     """What the evidence allows."""
@@ -81,6 +84,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         evidence: The accumulators that it was read from.
         settings: The settings of the run.
         gate: What a PASS asked for.
+        alone: Whether it asked nothing of stable.
     """
 
     outcome: Outcome
@@ -97,6 +101,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence
     settings: Settings
     gate: Gate
+    alone: bool = False
 
     # What only people ask for is found when they do: most verdicts are looked at by nobody.
 
@@ -118,7 +123,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         """When to expect an end of HOLD if all goes on as it does; None if unknown."""
         if self.outcome is not Outcome.HOLD:
             return None
-        return gates.seconds_to_go(self.evidence, self.settings, self.gate)
+        if any(reason.expected.endswith(UNFORESEEN) for reason in self.reasons):
+            return None
+        return gates.seconds_to_go(self.evidence, self.settings, self.gate, alone=self.alone)
 
     @property
     def parts(self) -> tuple[tuple[str, float], ...]:
@@ -171,13 +178,15 @@ def judge(
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]
     if found:
         return _verdict(
-            evidence, settings, gate, Outcome.HOLD, tuple(found), check=found[0].check, level=level
-        )
+            evidence, settings, gate, Outcome.HOLD, tuple(found),
+            check=found[0].check, level=level, alone=alone,
+        )  # fmt: skip
     passed = _passed(evidence, level, settings)
     deciding = checks.deciding(known, evidence)
     return _verdict(
-        evidence, settings, gate, Outcome.PASS, (passed,), check=deciding.name, level=level
-    )
+        evidence, settings, gate, Outcome.PASS, (passed,),
+        check=deciding.name, level=level, alone=alone,
+    )  # fmt: skip
 
 
 def _tripped(figures: tuple[int, int], bound: float) -> Tally:
@@ -197,6 +206,7 @@ def _verdict(
     check: str,
     level: float,
     fast: bool = False,
+    alone: bool = False,
 ) -> Verdict:
     return Verdict(
         outcome=outcome,
@@ -213,6 +223,7 @@ def _verdict(
         evidence=evidence,
         settings=settings,
         gate=gate,
+        alone=alone,
     )
 
 

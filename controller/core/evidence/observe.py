@@ -10,7 +10,7 @@ import math
 
 from msgspec.structs import replace
 
-from controller.core.evidence import checks, eprocess
+from controller.core.evidence import checks, eprocess, timing
 from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.eprocess import Process
 from controller.core.evidence.safe import Timely
@@ -60,6 +60,8 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
         excess=known.excess.settled(canary, stable, worth.errors),
         canary_at=interval.at if interval.canary.reported else known.canary_at,
         stable_at=interval.at if interval.stable.reported else known.stable_at,
+        canary_timed_at=timing.until(known, known.canary_timed_at, interval, interval.canary),
+        stable_timed_at=timing.until(known, known.stable_timed_at, interval, interval.stable),
     )
     held = capped(grown, settings, settings.log_cap)
     trip = held.trip or _trip(held, settings, interval)
@@ -178,8 +180,13 @@ def _counted(evidence: Evidence, settings: Settings, interval: Interval) -> Wind
 
 
 def _together(evidence: Evidence, known: Tally, seen: Tally) -> Tally:
-    """Both, at the bounds that are watched: as soon as `known` has any, it has those alone."""
-    if not known.buckets:
+    """Both, at the bounds that are watched: as soon as `known` has any, it has those alone.
+
+    A histogram without the bound of a limit would take that bound from the whole window.
+    """
+    if seen.buckets and not timing.usable(evidence, seen):
+        seen = replace(seen, buckets=())
+    elif not known.buckets:
         proven = [one.seconds for one in evidence.timely]
         seen = seen.only(frozenset((*evidence.bounds, *evidence.limit_bounds, *proven)))
     return known.plus(seen)

@@ -225,9 +225,10 @@ def _count(
     pieces: list[_Piece] = []
     for counter in counters:
         last = cursor.series.get(counter.key)
-        since = cursor.begun if last is None else last.at
-        if last is None:
-            last = next((old for old in reversed(counter.samples) if old.at <= since), None)
+        since = cursor.begun if last is None else max(cursor.begun, last.at)
+        if last is None or last.at < since:
+            # A scrape is stamped when it begins: one of before the begin may be stored after it.
+            last = next((old for old in reversed(counter.samples) if old.at <= since), last)
         fresh = [sample for sample in counter.samples if since < sample.at <= until]
         if not fresh:
             continue

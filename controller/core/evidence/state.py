@@ -24,7 +24,7 @@ from controller.core.evidence.safe import NOTHING, Proof, Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import Tally
 
-FORMAT = 5
+FORMAT = 6
 """Version of the written form; a reader refuses what it does not know. It is another one as soon as
 a field is added, moved or taken away, here or in what stands in the fields."""
 
@@ -86,6 +86,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         last_at: End of the latest interval taken in; an older one is never taken again.
         canary_at: End of the latest interval in which the canary was reported.
         stable_at: The same of stable.
+        canary_timed_at: Until when none of the canary's answers were without a time, at the bounds
+            of all latency limits.
+        stable_timed_at: The same of stable.
         warm_until: End of the warm-up.
         trip: Set once the evidence sufficed; it stays, for that is what the promise is about.
         proof: In favour of the canary, at the present weight.
@@ -106,6 +109,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     last_at: float = NEVER
     canary_at: float = NEVER
     stable_at: float = NEVER
+    canary_timed_at: float = NEVER
+    stable_timed_at: float = NEVER
     warm_until: float = NEVER
     trip: Trip | None = None
     proof: Proof = NOTHING

@@ -151,6 +151,22 @@ def test_nothing_counts_from_before_the_counting_began_however_far_back_a_look_r
     assert found.cursor.begun == 10
 
 
+def test_a_scrape_from_before_the_begin_that_is_stored_after_it_is_nobodys() -> None:
+    """It is stamped when it begins, and stored when its target has answered."""
+    slow = service({0.5: 1000.0}, instance="gw-2")
+    cursor = begun(both(service({1.0: 100.0}), slow))
+    late = service({0.5: 1000.0, 0.9: 1030.0}, instance="gw-2")
+    first = difference(cursor, None, both(service({1.0: 100.0, 2.0: 190.0}), late))
+    assert counts(first) == [(0, 0, 90, 0)]
+    next_ = service({0.5: 1000.0, 0.9: 1030.0, 1.9: 1070.0}, instance="gw-2")
+    for known in (cursor, first.cursor):
+        later = difference(
+            known, None, both(service({1.0: 100.0, 2.0: 190.0, 3.0: 280.0}), next_)
+        )  # fmt: skip
+        counted = sum(stable for _, _, stable, _ in counts(later))
+        assert counted == 90 + 40 + (90 if known is cursor else 0)
+
+
 def test_a_track_without_samples_was_not_reported() -> None:
     cursor = begun(service({1: 100.0}), service({1: 5.0}))
     later = difference(cursor, service({1: 5.0}), service({1: 100.0, 2: 190.0}))

@@ -137,6 +137,7 @@ SMALL = Evidence(
     recent=(1.0, 2.0, 3.0, 4.0),
     last_at=9.0,
     canary_at=10.0,
+    canary_timed_at=9.5,
     trip=Trip(
         check="check orders", fast=True, at=11.0, canary=(1, 2), stable=(3, 4), log_evidence=12.0,
         bound=0.1,
@@ -149,7 +150,7 @@ SMALL = Evidence(
 )  # fmt: skip
 
 WRITTEN = {
-    "v": 5,
+    "v": 6,
     "fields": [
         [["AAAAAAAA4D8="], "AAAAAAAA0L8AAAAAAAD4vw=="],
         [[["AAAAAAAAAEAAAAAAAAAAAA=="], "AAAAAAAAAAAAAAAAAAAAwA=="]],
@@ -163,7 +164,7 @@ WRITTEN = {
             [8, 0, [], False],
         ],
         ["AAAAAAAA8D8AAAAAAAAAQAAAAAAAAAhAAAAAAAAAEEA="],
-        "AAAAAAAAIkAAAAAAAAAkQAAAAAAAAPD/AAAAAAAA8P8=",
+        "AAAAAAAAIkAAAAAAAAAkQAAAAAAAAPD/AAAAAAAAI0AAAAAAAADw/wAAAAAAAPD/",
         [
             {"text": "check orders"}, True, "AAAAAAAAJkA=", [1, 2], [3, 4],
             "AAAAAAAAKECamZmZmZm5Pw==",

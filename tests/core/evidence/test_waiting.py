@@ -100,6 +100,19 @@ def sloth(limit: float) -> Verdict:
     return said(settings, seen(settings, canary, stable))
 
 
+QUICK = Tally(requests=40, buckets=timed(40, 0, 0.3))
+STEADY = Tally(requests=360, buckets=timed(360, 1, 0.3))
+
+
+def untimed(canary: Tally, stable: Tally) -> Verdict:
+    """A histogram in the first step, and other counts in the second."""
+    evidence = weight_changed(seen(TIMED, QUICK, STEADY), BEGUN + 10.0)
+    for number in range(11, 21):
+        interval = Interval(at=BEGUN + number, seconds=1.0, canary=canary, stable=stable)
+        evidence = observe(evidence, TIMED, interval)
+    return said(TIMED, evidence)
+
+
 def suspected() -> Verdict:
     settings = Settings(cap_scrapes=3)
     canary, stable = Tally(requests=4000, errors=320), Tally(requests=36000, errors=36)
@@ -133,6 +146,12 @@ WAITS: dict[str, tuple[Code, Callable[[], Verdict]]] = {
     "partial": (Code.METRICS_STALE, lambda: said(evidence=gone(Settings()))),
     "half of the replicas": (Code.PODS_NOT_SCRAPED, lambda: said(unseen=half_scraped())),
     "no histogram": (Code.NO_LATENCY_DATA, lambda: said(TIMED)),
+    "a histogram that both lost": (Code.NO_LATENCY_DATA, lambda: untimed(GOOD, STABLE)),
+    "one that the canary lost": (Code.NO_LATENCY_DATA, lambda: untimed(GOOD, STEADY)),
+    "few timed answers": (
+        Code.NO_LATENCY_DATA,
+        lambda: untimed(Tally(requests=40, buckets=timed(8, 0, 0.3)), STEADY),
+    ),
     "a mistaken unit": (Code.LATENCY_LIMIT_UNMEASURABLE, lambda: sloth(300.0)),
     "no requests": (
         Code.TOO_FEW_REQUESTS,
@@ -206,9 +225,11 @@ def test_what_can_be_worked_out_is_a_time() -> None:
     """The rest says that it is not known, which is an answer as well."""
     told = {name: [one.expected for one in make().reasons] for name, (_, make) in WAITS.items()}
     assert told["few requests"] == ["about 40 s"]
+    assert told["few timed answers"] == ["about 2 s"]
     assert told["warm-up"] == ["about 50 s"]
     assert told["no requests"] == ["and none are coming"]
     assert "due within 5 s of its first answer that is counted" in told["no data"]
+    assert set(told["a histogram that both lost"]) == {"until when is not known"}
     assert told["stale"][0] == "one is overdue, and when it comes is not known"
     assert told["a gauge without a value"][-1].startswith("about ")
     assert all("about" in words for words in told["not proven"])

@@ -95,6 +95,11 @@ def _only(keep: Callable[[str], bool]) -> Callable[[Line], Line | None]:
     return lambda line: line if keep(line.labels.get("le", "")) or line.name == POST else None
 
 
+def _counted(line: Line) -> Line | None:
+    """Answers alone."""
+    return line if line.name == POST else None
+
+
 def _counts(change: Callable[[float], float]) -> Callable[[Line], Line]:
     return lambda line: replace(line, value=change(line.value)) if line.name == POST else line
 
@@ -126,16 +131,12 @@ SHAPES: Final = (
     Shape(name="stamps in the past", spoil=stamped(-120.0)),
     Shape(name="stamps in the future", spoil=stamped(+300.0), lasting=("before", "mid", "bake")),
     Shape(name="stamps that stand still", spoil=stamped(1.0, frozen=True)),
-    Shape(name="bounds in milliseconds", spoil=each(_milliseconds), holds=("before",)),
-    Shape(
-        name="buckets missing", spoil=each(_only(lambda bound: bound == "+Inf")), holds=("before",)
-    ),
-    Shape(
-        name="no +Inf",
-        spoil=each(_only(lambda bound: bound not in ("", "+Inf"))),
-        holds=("before",),
-    ),
-    Shape(name="no bounds", spoil=each(_without("le")), holds=("before",)),
+    Shape(name="bounds in milliseconds", spoil=each(_milliseconds)),
+    Shape(name="buckets missing", spoil=each(_only(lambda bound: bound == "+Inf"))),
+    Shape(name="stable's buckets missing", spoil=each(_counted), tracks=("stable",)),
+    Shape(name="no histogram", spoil=each(_counted), tracks=BOTH),
+    Shape(name="no +Inf", spoil=each(_only(lambda bound: bound not in ("", "+Inf")))),
+    Shape(name="no bounds", spoil=each(_without("le"))),
     Shape(name="no codes", spoil=each(_without("code"))),
     Shape(name="metrics renamed", spoil=each(_named)),
     Shape(name="a gauge", spoil=_gauge, holds=()),

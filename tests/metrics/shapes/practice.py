@@ -46,6 +46,8 @@ OPENS: Final = 4.0
 SPOILT: Final = {"before": (0.0, OPENS + 12), "mid": (OPENS + 3, OPENS + 15)}
 SPOILT_BAKE: Final = SPOILT["mid"]
 LOOK: Final = 0.8
+TELLS: Final = 2.0
+"""Seconds until a scrape tells of what is wrong."""
 
 HASH: Final = "5d9c7b6f48"
 PODS: Final = {
@@ -85,6 +87,8 @@ class Look:
     at: float
     outcome: Outcome
     codes: tuple[str, ...]
+    expected: tuple[str, ...]
+    """Of each reason."""
     canary: int
     seconds_to_go: float | None
 
@@ -134,6 +138,7 @@ class Case:
         self.looks.append(
             Look(
                 at, verdict.outcome, tuple(reason.code.value for reason in verdict.reasons),
+                tuple(reason.expected for reason in verdict.reasons),
                 verdict.canary.requests, verdict.seconds_to_go,
             )
         )  # fmt: skip
@@ -141,7 +146,7 @@ class Case:
     def during(self) -> list[Look]:
         """The looks while it was spoilt and had been long enough for a scrape to tell."""
         begin, end = spoilt(self.phase)
-        return [look for look in self.looks if begin + 2 <= look.at < end]
+        return [look for look in self.looks if begin + TELLS <= look.at < end]
 
     def passed_at(self, since: float) -> float | None:
         return next(

@@ -7,8 +7,9 @@ time, since most of it is waiting for scrapes: that is why there is one test and
 
 import asyncio
 import contextlib
+import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,11 @@ from controller.core.evidence.judge import Outcome
 from tests.metrics.shapes.catalogue import SHAPES
 from tests.metrics.shapes.exporter import Exporter
 from tests.metrics.shapes.practice import (
+    DWELL,
+    LOOK,
+    OPENS,
     PHASES,
+    TELLS,
     Case,
     config,
     followed,
@@ -34,6 +39,9 @@ pytestmark = pytest.mark.slow
 
 UNTIL: Final = 55.0
 """Seconds after which a case that has not recovered will not."""
+
+LATE: Final = 4.0
+"""Seconds until a step's first whole scrape is in, on a machine that has other work to do."""
 
 Answer = Callable[[httpx.Response], httpx.Response]
 
@@ -120,6 +128,29 @@ async def _restarted(store: Store, begin: float) -> None:
     await asyncio.to_thread(store.start)
 
 
+def _untold(case: Case) -> Iterator[str]:
+    """Holds of which nobody says when they are expected to end, or that it is not known."""
+    held = [look for look in case.looks if look.outcome is Outcome.HOLD]
+    for look in held:
+        known = all(words.startswith("about ") for words in look.expected)
+        if not all(look.expected) or known is not bool(look.seconds_to_go):
+            yield f"HOLD at {look.at:.1f} s: {look.codes}, {look.expected}, {look.seconds_to_go}"
+            return
+
+
+def _ends(cases: Iterable[Case]) -> list[float]:
+    """When dwells that began in good order were expected to end, by the first look of each case."""
+    found = []
+    for case in cases:
+        told = (
+            look.at + look.seconds_to_go
+            for look in case.looks
+            if look.seconds_to_go and look.at < spoilt(case.phase)[0] + TELLS
+        )
+        found += list(told)[:1]
+    return found
+
+
 def _faults(name: str, case: Case, holds: Iterable[str]) -> list[str]:
     """Everything that went otherwise than promised."""
     label = f"{name}, {case.phase}"
@@ -135,6 +166,7 @@ def _faults(name: str, case: Case, holds: Iterable[str]) -> list[str]:
         found.append(f"{label}: PASS at {passed[0].at:.1f} s")
     if any(not look.codes for look in case.looks):
         found.append(f"{label}: a verdict without a reason")
+    found += [f"{label}: {what}" for what in _untold(case)]
     end = spoilt(case.phase)[1]
     if not case.lasting and case.passed_at(end) is None:
         found.append(f"{label}: has not recovered: {case.looks[-1].codes}")
@@ -142,7 +174,7 @@ def _faults(name: str, case: Case, holds: Iterable[str]) -> list[str]:
 
 
 async def test_bad_data_hold_and_come_to_an_end(tmp_path: Path) -> None:
-    """Twenty-four shapes of what is scraped, seven of what is answered, and a store that restarts.
+    """All shapes of what is scraped and of what is answered, and a store that restarts.
 
     Each begins before a step's window, in the middle of a step, and in the bake.
     """
@@ -197,3 +229,8 @@ async def test_bad_data_hold_and_come_to_an_end(tmp_path: Path) -> None:
     for case in stopped:
         faults += _faults("the store restarts", case, PHASES)
     assert not faults, "\n".join(faults)
+    begun = [case for case in cases if case.phase != "before"]
+    ends = _ends(begun)
+    assert len(ends) >= len(begun) / 10
+    assert min(ends) >= OPENS + DWELL - LOOK
+    assert statistics.median(ends) <= OPENS + DWELL + LATE

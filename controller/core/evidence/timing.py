@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether answers are timed where a latency limit asks for it: without a histogram nothing passes.
+
+A histogram may be lost in any step, of one version or of both, while requests are counted as ever.
+What was seen of it at another weight says nothing about the present one.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+from controller.core.evidence import gates
+from controller.core.evidence.checks import Kind
+from controller.core.evidence.reasons import UNKNOWN, Code, Reason, seconds
+from controller.core.evidence.settings import Settings
+from controller.core.evidence.state import Evidence
+from controller.core.evidence.tally import Interval, Tally
+
+LOST: Final = "its histogram, or the bound of a limit in it, is missing"
+"""Why answers that are counted are not timed."""
+
+
+def usable(evidence: Evidence, seen: Tally) -> bool:
+    """Whether counts of a track have a histogram with the bounds that stand for the limits."""
+    if not evidence.bounds or not seen.buckets:
+        return False
+    return all(seen.slow(bound) is not None for bound in evidence.limit_bounds if bound)
+
+
+def until(evidence: Evidence, known: float, interval: Interval, seen: Tally) -> float:
+    """Until when none of a track's answers were without a time, after this interval.
+
+    One without answers changes nothing: it may lie between two whose answers were not timed.
+
+    Args:
+        evidence: The accumulators before the interval.
+        known: Until when it was so then.
+        interval: The new one.
+        seen: What it counted of the track.
+    """
+    if seen.timed and usable(evidence, seen):
+        return interval.at
+    if not math.isfinite(known):
+        known = interval.begins
+    elif known < evidence.last_at:
+        return known
+    return known if seen.requests else interval.at
+
+
+def lacking(evidence: Evidence, settings: Settings, due: float, *, alone: bool) -> Iterator[Reason]:
+    """Latency limits about which the histogram says nothing, or not enough at this weight.
+
+    Args:
+        evidence: The accumulators.
+        settings: The settings of the run.
+        due: Seconds for which a track's answers may be without a time.
+        alone: No stable pod serves any more, so that nothing is asked of stable.
+    """
+    limits = settings.limits.latency
+    if not limits:
+        return
+    if not evidence.limit_bounds:
+        yield _nothing("a latency limit is set and no histogram of both tracks was seen yet")
+        return
+    for (asked, _), bound in zip(limits, evidence.limit_bounds, strict=True):
+        if not bound:
+            yield Reason(
+                check=f"{Kind.LATENCY_LIMIT.value} {asked:g} s",
+                code=Code.LATENCY_LIMIT_UNMEASURABLE,
+                message=f"the histogram has no bucket bound at or above {asked:g} s; lower the "
+                "limit or give the histogram a higher bound",
+                expected="and not before that",
+                limit=asked,
+            )
+    yield from _untimed(evidence, settings, due, alone=alone)
+
+
+def _untimed(
+    evidence: Evidence, settings: Settings, due: float, *, alone: bool
+) -> Iterator[Reason]:
+    """Answers that were counted at this weight and not timed, lately or too many of them."""
+    window = evidence.window
+    tracks = (
+        ("canary", window.canary, evidence.canary_timed_at, settings.min_requests),
+        ("stable", window.stable, evidence.stable_timed_at, settings.min_stable_requests),
+    )
+    for track, tally, timed_at, least in tracks:
+        if alone and track == "stable":
+            continue
+        if evidence.last_at - timed_at > due:
+            lost = seconds(evidence.last_at - timed_at)
+            yield _nothing(f"answers of the {track} were not timed for {lost} so far: {LOST}")
+        elif tally.timed < least <= tally.requests:
+            wait = gates.wait_for(tally.timed, least, window.seconds)
+            yield _nothing(
+                f"{track} has {tally.timed} of {least} timed answers at this weight",
+                expected=UNKNOWN if wait is None else seconds(wait),
+                n=tally.timed,
+                limit=float(least),
+            )
+
+
+def _nothing(
+    message: str, *, expected: str = UNKNOWN, n: int | None = None, limit: float | None = None
+) -> Reason:
+    return Reason(
+        check=Kind.LATENCY_LIMIT.value,
+        code=Code.NO_LATENCY_DATA,
+        message=message,
+        expected=expected,
+        n=n,
+        limit=limit,
+    )
