@@ -51,13 +51,19 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
     unmanaged = app(name="unmanaged", gateway=plane)
     await unmanaged.start()
     theirs = await native(lab, unmanaged)
-    scene = await scenes.begun(gate, lab, space, app(gateway=plane), policy=POLICY)
-    await scene.shop.deploy("v2")
-    state = await scene.ended("promoted")
-    await scene.load.until_answered(200)
+    # A gateway has forgotten the last stable pod when the bake is over.
+    policy = {**POLICY, "bake": "8s"}
+    scene = await scenes.begun(gate, lab, space, app(gateway=plane), policy=policy)
+    stable, gone = await _names(scene), scenes.Gone()
+    async with scenes.followed(scene.shop, gone.look):
+        await scene.shop.deploy("v2")
+        state = await scene.ended("promoted")
+        await scene.load.until_answered(200)
     assert state["promotion"] == "roll"
     assert await _own(scene) == {"v2": 4}
     scenes.not_more(scene.load.failures.total(), theirs, scene.load.failures)
+    failed = scene.load.failed_at()
+    await scenes.only_the_roll_cost(lab, scene.space.system, gone, stable, failed)
 
 
 @pytest.mark.parametrize(
