@@ -91,9 +91,16 @@ async def test_a_person_stops_it(
         assert scene.load.failures == {}
 
 
-@pytest.mark.parametrize("pods", scenes.DRAINS)
+# On the second plane with the pods of which none may cost anything.
+@pytest.mark.parametrize(("pods", "plane"), [("dies-at-once", "traefik"), ("drains", "envoy")])
 async def test_a_version_that_turns_bad_while_it_rolls(
-    gate: Installed, lab: Lab, space: Space, app: Callable[..., App], pods: str
+    *,
+    gate: Installed,
+    lab: Lab,
+    space: Space,
+    app: Callable[..., App],
+    pods: str,
+    plane: str,
 ) -> None:
     """The moment that has most to put right: stable pods are gone and going.
 
@@ -101,11 +108,12 @@ async def test_a_version_that_turns_bad_while_it_rolls(
     """
     env, theirs = scenes.DRAINS[pods], 0
     if not env:
-        unmanaged = app(name="unmanaged")
+        unmanaged = app(name="unmanaged", gateway=plane)
         await unmanaged.start()
         theirs = await native(lab, unmanaged)
+    shop = app(gateway=plane)
     # A pod is rolled every seven seconds, so that the second one is on its way at the trip.
-    scene = await scenes.begun(gate, lab, space, app(), policy=POLICY, env=env, minReadySeconds=6)
+    scene = await scenes.begun(gate, lab, space, shop, policy=POLICY, env=env, minReadySeconds=6)
     stable = await _names(scene)
     turns = {"ERROR_RATE": "0.5", "ERROR_SECONDS": str(BAD_AT)}
     await scene.shop.deploy("v2", {**env, **turns})
