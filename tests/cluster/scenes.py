@@ -259,6 +259,7 @@ async def shipped(
         cluster=lab.cluster,
         user=CONTROLLER,
         system=SYSTEM,
+        targets=space.name,
         logs=lambda: [daemon.folder / "daemon.log"],
         since=now(),
     )
