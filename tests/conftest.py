@@ -24,7 +24,7 @@ settings.register_profile(
 settings.load_profile("house")
 
 DEEP_PARTS = 6
-"""Of the long matrices each commit plays one part, drawn by its hash."""
+"""Of the long matrices each commit plays one part, and the next one the next part."""
 
 UNTESTED = "NOT TESTED ON A REAL CONTROL PLANE: "
 
@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--some",
         action="store_true",
-        help=f"of the tests marked deep run one in {DEEP_PARTS}, chosen by the commit",
+        help=f"of the tests marked deep run one in {DEEP_PARTS}, in turn by the commit",
     )
 
 
@@ -53,22 +53,36 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _part() -> int:
-    """The part of the deep tests that is this commit's; of no commit it is the first."""
+    """The part of the deep tests that is this commit's; of no commit it is the first.
+
+    Commits are counted along the first parents, so that on a branch into which others are merged
+    the parts go round, whatever was merged. A shallow clone has no number for its commit: there
+    the hash draws.
+    """
+    if _git("rev-parse", "--is-shallow-repository") == "true":
+        return int(_git("rev-parse", "--short=8", "HEAD"), 16) % DEEP_PARTS
+    return int(_git("rev-list", "--count", "--first-parent", "HEAD") or "0") % DEEP_PARTS
+
+
+def _git(*args: str) -> str:
+    """What git says of this checkout; nothing where there is none."""
     told = subprocess.run(
-        ["git", "-c", "safe.directory=*", "rev-parse", "--short=8", "HEAD"],
+        ["git", "-c", "safe.directory=*", *args],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    return int(told.stdout.strip() or "0", 16) % DEEP_PARTS
+    return told.stdout.strip()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Which of the deep tests are meant."""
     if not config.getoption("--some"):
         return []
-    return [f"deep tests: part {_part() + 1} of {DEEP_PARTS}, by the commit; DEEP=1 runs all"]
+    return [
+        f"deep tests: part {_part() + 1} of {DEEP_PARTS}, in turn by the commit; DEEP=1 runs all"
+    ]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

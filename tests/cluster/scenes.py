@@ -8,7 +8,8 @@ application failed because of what was done to its pods.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -98,20 +99,15 @@ class Scene:
         """The newest run was ended by the breaker, and in this phase."""
         state = await self.ended("rolled-back")
         assert (state["phase"], state["tripped"]) == ("Held", True)
-        verdicts = ((body, body.get("verdict", {})) for body in await self._decisions())
+        decisions = await records.decisions(self.lab.api, self.space.system)
+        verdicts = ((body, body.get("verdict", {})) for body in decisions)
         assert [body["from"] for body, found in verdicts if found.get("outcome") == "fail"] == [
             phase
         ]
 
     async def went_to(self, phase: str) -> float:
-        """When the newest run came to a phase, as seconds since 1970."""
-        found = [body for body in await self._decisions() if body["to"] == phase]
-        return datetime.fromisoformat(found[-1]["decided_at"]).timestamp()
-
-    async def _decisions(self) -> list[Object]:
-        """What the newest run decided, by its journal."""
-        journal = await records.journal(self.lab.api, self.space.system)
-        return [record["body"] for record in journal if record["kind"] == "decision"]
+        """When the newest run decided to go to a phase, as seconds since 1970."""
+        return await records.went_to(self.lab.api, self.space.system, phase)
 
     async def kill(self) -> None:
         """At the daemon's door; not waited for."""
@@ -163,6 +159,51 @@ async def _follow(app: App, pods: dict[str, Object], look: Look, since: str) -> 
             if event["type"] == "DELETED":
                 del pods[pod["metadata"]["name"]]
             look(pods.values())
+
+
+@dataclass(slots=True)
+class Gone:
+    """Which pods were asked to end, and when that was seen, as seconds since 1970; by name."""
+
+    own: dict[str, float] = field(default_factory=dict)
+    """The application's own."""
+    canary: dict[str, float] = field(default_factory=dict)
+    """Of the controller's twin."""
+    _standing: dict[str, bool] = field(default_factory=dict)
+    """Whether it is the twin's, of each pod that stood at the last look."""
+
+    def look(self, pods: Collection[Object]) -> None:
+        """What stands no more since the last look has gone; see `followed`."""
+        before = self._standing
+        self._standing = {
+            pod["metadata"]["name"]: PREFIX + "track" in pod["metadata"]["labels"]
+            for pod in pods
+            if "deletionTimestamp" not in pod["metadata"]
+        }
+        for name in before.keys() - self._standing.keys():
+            (self.canary if before[name] else self.own)[name] = time.time()
+
+    def standing(self) -> set[str]:
+        """The application's own pods at the last look."""
+        return {name for name, canary in self._standing.items() if not canary}
+
+
+async def only_the_roll_cost(
+    lab: Lab, system: str, gone: Gone, stable: set[str], failed: Iterable[float]
+) -> None:
+    """In a promoted run with `promotion: roll` Kubernetes' own roll is all that took anything.
+
+    The stable pods went in it and no other of the application's, and whatever `failed` (ends of
+    slots) failed in it or in the bake, in which a gateway may still ask for a pod that went last.
+    The canary pods go afterwards, when nothing leads to them, and cost nothing.
+    """
+    begin = await records.went_to(lab.api, system, "RollingOut")
+    end = await records.went_to(lab.api, system, "Restoring")
+    assert gone.own.keys() == stable, (gone.own, stable)
+    assert [at - begin for at in gone.own.values() if not begin < at < end] == []
+    assert gone.canary, "no canary pod was seen to go"
+    assert [at - end for at in gone.canary.values() if at < end] == []
+    assert [at - begin for at in failed if not begin < at < end] == [], end - begin
 
 
 def not_more(ours: int, theirs: int, what: object, *, pods: float = 4.0) -> None:
@@ -218,6 +259,7 @@ async def shipped(
         cluster=lab.cluster,
         user=CONTROLLER,
         system=SYSTEM,
+        targets=space.name,
         logs=lambda: [daemon.folder / "daemon.log"],
         since=now(),
     )

@@ -5,6 +5,9 @@ What that means is `lab.trail.Trail.holds`, which is asked after every test with
 shipped account. Here is a promotion, a rollback and a kill at once.
 """
 
+import asyncio
+import contextlib
+import json
 import re
 from collections.abc import Callable
 
@@ -13,8 +16,8 @@ import pytest
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import SYSTEM, Installed
 from tests.cluster.lab import records
-from tests.cluster.lab.application import App, until
-from tests.cluster.lab.trail import writes
+from tests.cluster.lab.application import PREFIX, App, until
+from tests.cluster.lab.trail import Trail, writes
 from tests.cluster.scenes import shipped
 from tests.support.realtime import plain
 
@@ -55,6 +58,22 @@ async def test_each_write_has_one_record_and_each_record_its_write(
     await trail.holds()
     named, _ = writes(trail.events())
     assert {re.split("[-/]", name)[0] for name in named} >= {*wanted, "kill"}
+    lab.trails.clear()
+    await _finds_what_nobody_recorded(trail, good, gate)
+
+
+async def _finds_what_nobody_recorded(trail: Trail, shop: App, gate: Installed) -> None:
+    """A note on a target that says more than where its run stands."""
+    uid = (await shop.read("deployments"))["metadata"]["uid"]
+    for note, found in (("status", False), ("epoch", True)):
+        body = {"metadata": {"uid": uid, "annotations": {PREFIX + note: "1"}}}
+        args = ("patch", "deployment", shop.name, "-n", shop.namespace, "--type=merge", "-p")
+        await asyncio.to_thread(
+            trail.cluster.kubectl, *args, json.dumps(body), kubeconfig=gate.controller
+        )
+        wrong = pytest.raises(AssertionError, match=rf"without a name: .* patch .*/{shop.name}")
+        with wrong if found else contextlib.nullcontext():
+            await trail.holds()
 
 
 async def _ended(lab: Lab, wanted: dict[str, str]) -> bool:

@@ -67,6 +67,7 @@ async def test_a_restart_of_the_controller_in_mid_run(
             cluster=cluster,
             user=CONTROLLER,
             system=SYSTEM,
+            targets=space.name,
             logs=lambda: sorted((cluster.folder / "pods").glob(f"{SYSTEM}_*/*.log")),
             since=since,
         )

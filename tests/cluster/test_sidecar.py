@@ -106,6 +106,7 @@ async def started(lab: Lab, shop: App) -> AsyncIterator[Leaders]:
         cluster=lab.cluster,
         user=f"system:serviceaccount:{shop.namespace}:{shop.name}",
         system=shop.namespace,
+        targets=shop.namespace,
         logs=lambda: pods.glob(f"{shop.namespace}_*/switchgear.log"),
         since=now(),
     )

@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from controller.core.journal import chain
@@ -37,6 +38,19 @@ async def journal(api: Port, namespace: str) -> list[Object]:
     lines = chain.lines_of(newest["data"]["journal"])
     assert chain.verify(lines, read_head(newest["data"])) == []
     return records_of(newest)
+
+
+async def decisions(api: Port, namespace: str) -> list[Object]:
+    """What the newest run decided, oldest first."""
+    return [
+        record["body"] for record in await journal(api, namespace) if record["kind"] == "decision"
+    ]
+
+
+async def went_to(api: Port, namespace: str, phase: str) -> float:
+    """When the newest run decided to go to a phase, the last time, as seconds since 1970."""
+    found = [body for body in await decisions(api, namespace) if body["to"] == phase]
+    return datetime.fromisoformat(found[-1]["decided_at"]).timestamp()
 
 
 async def ended(

@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -68,6 +69,18 @@ class Traffic:
             return self._answered() - before >= count
 
         await until(enough, within, f"{count} answers; failures: {self.failures}")
+
+    async def quiet(self, seconds: float = 3.0, within: float = 30.0) -> None:
+        """Wait until nothing has failed for so many seconds.
+
+        As when a gateway has forgotten the last pod of a roll that is over.
+        """
+
+        async def forgotten() -> bool:
+            failed = self.failed_at()
+            return not failed or time.time() - failed[-1] > seconds
+
+        await until(forgotten, within, lambda: f"it costs nothing any more: {self.failures}")
 
     def _answered(self) -> int:
         return sum(track.total for slot in self.seen.slots for track in slot.tracks.values())

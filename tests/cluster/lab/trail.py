@@ -3,8 +3,8 @@
 
 The daemon calls each write after its journal record, and the API server keeps that name. What is
 done for a target without a run has its record in the daemon's log. A write without a name must be
-about the journal itself, tell people, elect a leader, or mark a target; the reason for each is
-below.
+about the journal itself, elect a leader, or tell people, and stand where that belongs; the reason
+for each is below.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from controller.core.journal import chain
+from controller.core.values import PREFIX, canary_name
 from tests.cluster.lab import records
 from tests.cluster.lab.worker import Cluster
 from tests.manifests.rendered import Right
@@ -25,15 +26,25 @@ Object = dict[str, Any]
 
 WRITES: Final = {"create", "update", "patch", "delete"}
 
-UNNAMED: Final = {
+DOCUMENTS: Final = {
     "configmaps": "the journal itself, the kill latch, the epoch",
-    "events": "what people are told; the journal holds the same",
     "leases": "who leads",
 }
-"""Resources that the daemon writes to without a record, with the reason."""
+"""What a daemon writes without a record in the namespace of its documents, with the reason."""
 
-MARKS: Final = "deployments"
-"""Annotations of a target need none either: `managed` at first sight, `status`, an `abort` done."""
+WORDS: Final = {
+    "events": "what people are told; the journal holds the same",
+}
+"""And what it writes so in the namespaces of targets."""
+
+ABORT: Final = f"{PREFIX}abort"
+
+NOTES: Final = {
+    f"{PREFIX}status": "where a run stands, in words; the journal holds the decision",
+    ABORT: "taken off when the run has ended for which it was meant, as the journal has",
+}
+"""Annotations that a target's Deployment is given so, and no other object. `managed` and whatever
+else we note on it has its record, in the journal or at rest in the log."""
 
 ENDING: Final = "NamespaceTerminating"
 
@@ -54,6 +65,8 @@ class Trail:
     user: str
     system: str
     """The namespace of the daemons' documents."""
+    targets: str
+    """The namespace of the test's targets."""
     logs: Callable[[], Iterable[Path]]
     """Of the daemons."""
     since: str
@@ -76,16 +89,26 @@ class Trail:
         while True:
             events = self.events()
             named, unnamed = writes(events)
+            nameless = [_line(event) for event in unnamed if not self._about_itself(event)]
             wrong = self._wrong(named, await self._recorded() + self._logged())
             if not wrong or loop.time() > deadline:
                 break
             await asyncio.sleep(0.5)
         assert events, "an account that does nothing shows nothing"
         assert wrong == [], f"name, writes that are recorded, and those that were: {wrong}"
-        nameless = [_line(event) for event in unnamed]
         assert nameless == [], f"without a name: {nameless}"
         refused = [_line(event) for event in events if _refused(event)]
         assert refused == [], f"refused: {refused}"
+
+    def _about_itself(self, event: Object) -> bool:
+        """Whether a write needs no record."""
+        ref = event["objectRef"]
+        resource, namespace = ref["resource"], ref.get("namespace")
+        if resource in DOCUMENTS:
+            return bool(namespace == self.system)
+        if namespace != self.targets:
+            return False
+        return resource in WORDS or (resource == "deployments" and _noted(event))
 
     def _wrong(self, named: dict[str, list[Object]], recorded: Counter[str]) -> list[object]:
         """What stands on one side alone."""
@@ -157,7 +180,7 @@ def _asked(event: Object) -> set[Right]:
 
 
 def writes(events: Iterable[Object]) -> tuple[dict[str, list[Object]], list[Object]]:
-    """Accepted writes by name, and those that have no name and no reason to have none."""
+    """Accepted writes by name, and those that have none."""
     named: dict[str, list[Object]] = {}
     unnamed = []
     for event in events:
@@ -165,18 +188,21 @@ def writes(events: Iterable[Object]) -> tuple[dict[str, list[Object]], list[Obje
             continue
         if "/" in event["auditID"]:
             named.setdefault(event["auditID"], []).append(event)
-        elif not _about_itself(event):
+        else:
             unnamed.append(event)
     return named, unnamed
 
 
-def _about_itself(event: Object) -> bool:
-    """Whether a write needs no record."""
-    resource = event["objectRef"]["resource"]
-    if resource == MARKS:
-        body = event.get("requestObject")
-        return isinstance(body, dict) and body.keys() == {"metadata"}
-    return resource in UNNAMED
+def _noted(event: Object) -> bool:
+    """Whether it tells of a run on the target's own Deployment, and does nothing else."""
+    body = event.get("requestObject")
+    if event["verb"] != "patch" or not isinstance(body, dict) or body.keys() != {"metadata"}:
+        return False
+    twin = event["objectRef"]["name"].endswith(canary_name(""))
+    if twin or body["metadata"].keys() != {"uid", "annotations"}:
+        return False
+    notes = body["metadata"]["annotations"]
+    return notes.keys() <= NOTES.keys() and notes.get(ABORT) is None
 
 
 def _refused(event: Object) -> bool:
