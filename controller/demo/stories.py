@@ -64,11 +64,15 @@ def _quicker(text: str, speed: float) -> str:
     )
 
 
+_CERTAIN: Final = r"with \d+\.\d % certainty at most \d+(\.\d+)? % more errors than stable"
+_EVIDENCE: Final = r"\(\d+ of \d+\) against stable .*; evidence 10\^\d+\.\d of 10\^\d+\.\d needed"
+
 STORIES: Final[tuple[Story, ...]] = (
     Story(
         name="good",
         title="a good version goes all the way, and no request fails",
         outcome="promoted",
+        must_say=_CERTAIN,
     ),
     Story(
         name="errors",
@@ -76,6 +80,7 @@ STORIES: Final[tuple[Story, ...]] = (
         outcome="rolled-back",
         env={"ERROR_RATE": "0.5"},
         annotations={**_FAST, "steps": "10@6s,25@4s,50@4s"},
+        must_say=_EVIDENCE,
     ),
     Story(
         name="slow",
@@ -84,6 +89,7 @@ STORIES: Final[tuple[Story, ...]] = (
         env={"SLOW_RATE": "0.3", "SLOW_MS": "500"},
         annotations={**_FAST, "steps": "10@6s,25@4s,50@4s"},
         slow=True,
+        must_say=_EVIDENCE,
     ),
     Story(
         name="crash-loop",

@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,13 @@ from controller.demo.stories import NAMES
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(260)]
 
 STORY_SECONDS = 220.0
+
+SURE = {
+    "good": "with 95.0 % certainty at most (?P<most>[0-9.]+) % more errors than stable",
+    "errors": r"evidence 10\^(?P<have>[0-9.]+) of 10\^(?P<need>[0-9.]+) needed",
+    "slow": r"evidence 10\^(?P<have>[0-9.]+) of 10\^(?P<need>[0-9.]+) needed",
+}
+"""How sure the judge was, in the last words of a run."""
 GONE_SECONDS = 20.0
 
 
@@ -70,6 +78,13 @@ async def test_the_story_is_told_well(name: str, tmp_path: Path) -> None:
     if name in {"errors", "slow"}:
         assert story["visible_to_zero_seconds"] > 0
         assert story["bad_responses"] > 0
+    if name in SURE:
+        told = re.search(SURE[name], story["why"])
+        assert told, story["why"]
+        sure = {key: float(figure) for key, figure in told.groupdict().items()}
+        # The policy's safe margin was proven for the last step, and the bake has fewer of stable.
+        assert sure.get("most", 0.0) < 10.0
+        assert sure.get("have", 0.0) >= sure.get("need", 0.0)
     if name == "kill":
         assert story["kill_to_zero_seconds"] > 0
 

@@ -39,6 +39,7 @@ def _healthy(runs: int) -> Iterator[str]:
         cells = [(f"{volume:g} requests/s", share) for volume, share in healthy.cells(name, runs)]
         lines.append(_summed(name, cells))
     yield rows(("asked for", "rolled back", "worst cell", "at most, 95 % sure"), lines)
+    yield healthy.told()
 
 
 def _summed(name: str, cells: Sequence[tuple[str, Share]]) -> tuple[str, ...]:
@@ -218,6 +219,7 @@ def _cost(_: int) -> Iterator[str]:
             for name, found in figures.items()
         ],
     )
+    yield healthy.told()
     whole = figures["everything"].whole
     share = 1000 / cost.SCRAPE_SECONDS * whole / 1e6
     yield (

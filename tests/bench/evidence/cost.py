@@ -152,7 +152,7 @@ def figures() -> dict[str, Cost]:
 
 
 def _everything(source: random.Random) -> Cost:
-    """15 bounds, four limits, four checks and ten gauges, all of them kept."""
+    """A histogram of 15 bounds and all that `healthy.told` says, all of it kept."""
     limits = Limits(max_error_rate=0.05, latency=((0.1, 0.3), (0.25, 0.05), (0.5, 0.01)))
     asked = healthy.everything(Settings(past=latencies.past(source, 100.0)))
     version = healthy.Version()

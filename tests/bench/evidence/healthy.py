@@ -59,6 +59,14 @@ LIMITS: Final = Limits(
 )
 
 
+def told() -> str:
+    """What everything is."""
+    return (
+        f"Everything: a limit for errors, {len(LIMITS.latency)} for latency, "
+        f"{len(ASSERTIONS)} checks and {len(GAUGES)} gauges."
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
     """What a version is like.

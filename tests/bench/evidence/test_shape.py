@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PROMISED = 0.01
 NOISY = 0.015
 WORSE = 0.05
+NEAR = 1.4
+"""Times the bound, in the median of the grid."""
 
 
 @pytest.mark.parametrize("name", false_rollbacks.CONFIGURATIONS)
@@ -75,9 +77,12 @@ def test_incidents_in_the_past_of_a_gateway_do_not_blind() -> None:
 
 
 def test_a_regression_is_found_near_the_bound() -> None:
-    told = [cell.ratio for cell in detection.cells(12, rates=(0.01, 0.05)) if cell.told]
-    assert len(told) >= 6
-    assert median(told).value <= 1.6
+    """With so many runs the error is some 0.06; it is that of one cell, and so not too small."""
+    told = [cell.ratio for cell in detection.cells(200) if cell.told]
+    assert len(told) >= 15
+    middle = median(told)
+    assert middle.error < 0.1
+    assert middle.value <= NEAR + 3 * middle.error
 
 
 def test_slower_answers_are_found_as_soon_as_specified() -> None:
