@@ -81,6 +81,8 @@ class Pipeline:
     """Where Helm finds its chart."""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     """No further round begins."""
+    between: float = BETWEEN_SECONDS
+    """Seconds between two rounds."""
 
     def commit(self, version: str, env: Mapping[str, str] | None = None) -> None:
         """Put another version into git."""
@@ -151,7 +153,7 @@ class Pipeline:
         while not self.stopped.is_set():
             await self.applied()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopped.wait(), BETWEEN_SECONDS)
+                await asyncio.wait_for(self.stopped.wait(), self.between)
 
 
 def pipeline(cluster: Cluster, app: App, way: Way, **about: Any) -> Pipeline:

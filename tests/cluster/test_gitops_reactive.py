@@ -59,6 +59,8 @@ async def test_the_run_gives_way_to_a_tool_that_takes_everything(
     daemon, own = await shipped(rights, lab, space)
     slow = {**SHIFT, "steps": "5@60s,50@60s"}
     git = await asyncio.to_thread(pipeline, lab.cluster, shop, way, annotations=slow, replicas=3)
+    # Between two rounds the pins are in force for as long as pods need that end at once.
+    git.between = 6.0
     await git.applied()
     await shop.complete()
     before = theirs(await shop.of_git())

@@ -20,7 +20,11 @@ from controller.core.policy.model import OnFailure, Policy, Traffic
 from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, WHOLE_BP
 
 GRACE_SECONDS = 60.0
-"""How long canary pods may take to end before tidying goes on without them."""
+"""How long canary pods may take to end before tidying goes on without them, and another hand may
+keep their requests from ending in peace."""
+
+CALM_SECONDS = 1.0
+"""For the pins to be in force, after that: about the least that a gateway needs to follow them."""
 
 KEPT = (Ending.FAILED, Ending.INCONCLUSIVE, Ending.ABORTED, Ending.KILLED)
 """Endings after which the template in the spec is one that must not roll."""
@@ -125,9 +129,12 @@ def roll_back(situation: Situation, memory: Memory) -> Decision:
     behind = endpoints.awaited(situation, memory, GRACE_SECONDS, canary=False)
     if behind is not None and not killed:
         return behind
-    # A kill ends open streams as soon as weight 0 is in force; else requests under way may end.
-    drain = 0.0 if killed else situation.drain_seconds
-    waiting = promote.settling(situation, memory, situation.settle_seconds + drain)
+    # A kill ends open streams as soon as weight 0 is in force; else requests under way may end. But
+    # a tool that takes the pins away every other second would have us wait for ever.
+    calm = situation.settle_seconds + (0.0 if killed else situation.drain_seconds)
+    if situation.now - memory.moments.entered > GRACE_SECONDS:
+        calm = min(calm, CALM_SECONDS)
+    waiting = promote.settling(situation, memory, calm)
     if waiting is not None:
         return replace(waiting, why="weight 0 is written; waiting until it is in force")
     return _emptied(situation, memory)
