@@ -59,8 +59,6 @@ async def test_the_run_gives_way_to_a_tool_that_takes_everything(
     daemon, own = await shipped(rights, lab, space)
     slow = {**SHIFT, "steps": "5@60s,50@60s"}
     git = await asyncio.to_thread(pipeline, lab.cluster, shop, way, annotations=slow, replicas=3)
-    # Between two rounds the pins are in force for as long as pods need that end at once.
-    git.between = 6.0
     await git.applied()
     await shop.complete()
     before = theirs(await shop.of_git())
@@ -69,7 +67,11 @@ async def test_the_run_gives_way_to_a_tool_that_takes_everything(
     load = await lab.load(shop, direct_rate=0)
     async with applying(git):
         git.commit("v2", UNHURRIED)
-        state = await records.ended(lab.api, own.system, "inconclusive", daemon.log, 400.0)
+        back = ("RollingBack", "Cleaning", "Held")
+        await records.reached(lab.api, own.system, *back, log=daemon.log, within=200.0)
+        # From here on the pins are in force between two rounds for as long as a gateway needs.
+        git.between = 6.0
+        state = await records.ended(lab.api, own.system, "inconclusive", daemon.log)
         assert state["phase"] == "Held"
         assert "another writer undid" in state["reason"]
         assert await shop.ready() == {"v1": 3}
