@@ -69,10 +69,15 @@ class Deployment:
     owner_uid: str = ""
 
     @property
+    def observed(self) -> bool:
+        """The Deployment controller has seen this generation."""
+        return self.observed_generation >= self.generation
+
+    @property
     def settled(self) -> bool:
-        """The Deployment controller has seen this generation and all pods are of its template."""
+        """And all pods are of its template."""
         return (
-            self.observed_generation >= self.generation
+            self.observed
             and self.updated == self.replicas
             and self.available >= self.replicas
             and self.status_replicas == self.replicas

@@ -9,7 +9,7 @@ does not fill its document, which the way back needs.
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,25 +45,18 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Book:
-    """Where is noted what becomes of a target's effects."""
+class _Turn:
+    """What one carrying out is about."""
 
     card: Card
     ledger: Ledger
-    phase: Phase
+    situation: Situation
+    decision: Decision
 
     @property
     def quiet(self) -> bool:
         """The journal's last room is kept for the way back."""
-        return self.ledger.full and self.phase not in RETURNING | RESTING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Turn(_Book):
-    """What one carrying out is about."""
-
-    situation: Situation
-    decision: Decision
+        return _quiet(self.ledger, self.decision.memory.phase)
 
 
 class Carrier:
@@ -82,13 +75,7 @@ class Carrier:
         Returns the first result that is not done, or None.
         """
         assert card.ledger is not None  # noqa: S101  # Every run has one.
-        turn = _Turn(
-            card=card,
-            ledger=card.ledger,
-            phase=decision.memory.phase,
-            situation=situation,
-            decision=decision,
-        )
+        turn = _Turn(card=card, ledger=card.ledger, situation=situation, decision=decision)
         urgent = [item for item in decision.effects if isinstance(item, URGENT)]
         others = [item for item in decision.effects if not isinstance(item, URGENT)]
         names = [self._named(turn, effect) for effect in urgent]
@@ -192,10 +179,11 @@ class Carrier:
 
         The way back does not wait, unless another controller has taken the run over.
         """
-        if turn.situation.latches.epoch > self._actor.epoch or turn.phase in FORWARD:
+        phase = turn.decision.memory.phase
+        if turn.situation.latches.epoch > self._actor.epoch or phase in FORWARD:
             return True
         if isinstance(effect, effects.PinService):
-            return turn.phase is Phase.PREPARING
+            return phase is Phase.PREPARING
         return isinstance(effect, RISKIER + ON_RECORD_FIRST)
 
     async def _perform(self, turn: _Turn, effect: Effect) -> Result:
@@ -220,20 +208,20 @@ async def leave(card: Card) -> None:
     if card.ledger is None or card.memory is None or card.inherited is not None:
         return
     run = card.memory.run
-    book = _Book(card=card, ledger=card.ledger, phase=run.phase)
     for tried in card.tried.values():
         if tried.intent is not None:
             words = f"left to whoever leads next; last: {tried.words or 'not tried'}"
             body = {"intent": tried.intent, "words": words, "writes": tried.writes}
             card.ledger.note("failing", body)
-    _closed(book, [key for key, one in card.tried.items() if one.intent is None], "")
+        elif tried.writes > tried.noted and not _quiet(card.ledger, run.phase):
+            _effect(card.ledger, tried)
     if card.ledger.needs_flush(run):
         await card.ledger.flush(run)
 
 
-def claimed(objects: Sequence[str]) -> dict[str, object]:
-    """The record of objects that our epoch was put on."""
-    return {"effect": "Claim", "objects": list(objects), "done": True}
+def claimed(objects: Sequence[str], *, done: bool = True) -> dict[str, object]:
+    """The record of objects that our epoch was put on, or was to be put on."""
+    return {"effect": "Claim", "objects": list(objects), "done": done}
 
 
 def pause_after(card: Card) -> float:
@@ -259,6 +247,10 @@ def kind_of(words: str) -> str:
     return re.sub(r"\d+", "#", words)
 
 
+def _quiet(ledger: Ledger, phase: Phase) -> bool:
+    return ledger.full and phase not in RETURNING | RESTING
+
+
 def _counted(card: Card, asked: Sequence[Effect]) -> None:
     keys = tuple(key_of(effect) for effect in asked)
     card.again = card.again + 1 if keys and keys == card.asked else 0
@@ -268,19 +260,15 @@ def _counted(card: Card, asked: Sequence[Effect]) -> None:
 def _given_up(turn: _Turn, asked: Sequence[Effect]) -> None:
     """What is asked for no longer gets its outcome, and is new when it is asked for again."""
     keys = {key_of(effect) for effect in asked}
-    _closed(turn, [key for key in turn.card.tried if key not in keys], "no longer wanted")
-
-
-def _closed(book: _Book, keys: Iterable[str], why: str) -> None:
-    for key in keys:
-        tried = book.card.tried.pop(key)
+    for key in [key for key in turn.card.tried if key not in keys]:
+        tried = turn.card.tried.pop(key)
         if tried.intent is not None:
-            words = tried.words or "not tried"
-            _outcome(book, tried, done=False, words=f"{why}; last: {words}")
-        elif tried.writes > tried.noted and not book.quiet:
+            words = f"no longer wanted; last: {tried.words or 'not tried'}"
+            _outcome(turn.ledger, tried, done=False, words=words)
+        elif tried.writes > tried.noted and not turn.quiet:
             # Written again after its record, since the cache was behind: once more in all, so that
             # what is written again and again does not fill the journal.
-            _effect(book, tried)
+            _effect(turn.ledger, tried)
 
 
 def _told(turn: _Turn, effect: Effect, result: Result) -> None:
@@ -293,15 +281,15 @@ def _told(turn: _Turn, effect: Effect, result: Result) -> None:
     same = tried.done is result.done and tried.kind == words
     tried.done, tried.kind, tried.words = result.done, words, result.words
     if tried.intent is not None and result.done:
-        _outcome(turn, tried, done=True, words=result.words)
+        _outcome(turn.ledger, tried, done=True, words=result.words)
     elif not same and not turn.quiet:
         if tried.intent is not None:
             turn.ledger.note("failing", {"intent": tried.intent, "words": result.words})
         else:
-            _effect(turn, tried)
+            _effect(turn.ledger, tried)
 
 
-def _effect(book: _Book, tried: Tried) -> None:
+def _effect(ledger: Ledger, tried: Tried) -> None:
     body = {
         **tried.about,
         "done": tried.done,
@@ -312,10 +300,10 @@ def _effect(book: _Book, tried: Tried) -> None:
     if not tried.told:
         body["call"] = tried.call
     tried.told, tried.noted = True, tried.writes
-    book.ledger.note("effect", body)
+    ledger.note("effect", body)
 
 
-def _outcome(book: _Book, tried: Tried, *, done: bool, words: str) -> None:
+def _outcome(ledger: Ledger, tried: Tried, *, done: bool, words: str) -> None:
     body = {
         "intent": tried.intent,
         "done": done,
@@ -323,5 +311,5 @@ def _outcome(book: _Book, tried: Tried, *, done: bool, words: str) -> None:
         "times": tried.times,
         "writes": tried.writes,
     }
-    book.ledger.note("outcome", body)
+    ledger.note("outcome", body)
     tried.intent, tried.noted = None, tried.writes

@@ -63,8 +63,9 @@ class Heir:
         if why:
             log.warning("not taken over yet", target=str(card.target), why=why)
         if sent.writes and card.ledger is not None:
-            about = {**claimed([str(ref) for ref in refs]), "done": not why, "words": why}
-            card.ledger.note("effect", {**about, "call": name, "writes": sent.writes})
+            about = claimed([str(ref) for ref in refs], done=not why)
+            told = {"words": why, "call": name, "writes": sent.writes}
+            card.ledger.note("effect", {**about, **told})
 
     async def _document(self, card: Card) -> None:
         for _ in range(TRIES):

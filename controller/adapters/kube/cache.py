@@ -222,18 +222,21 @@ class Cache:
         """Take in at once what a write of ours did, of whatever is watched whole."""
         prefix, _, rest = path.partition("/namespaces/")
         namespace, plural, name = ([unquote(part) for part in rest.split("/")] + [""] * 3)[:3]
+        collections = {f"{prefix}/namespaces/{quote(namespace)}/{plural}", f"{prefix}/{plural}"}
+        whole = [one for one in self.reflectors if not one.source.selector]
+        watching = [one for one in whole if one.source.path in collections]
+        if not watching:
+            return  # The most and the largest of all writes, run documents, are nobody's here.
         try:
             found = msgspec.json.decode(answer, type=_Answer)
         except msgspec.MsgspecError:
             return
         name = name or found.metadata.name
-        collections = {f"{prefix}/namespaces/{quote(namespace)}/{plural}", f"{prefix}/{plural}"}
-        for reflector in self.reflectors:
-            source = reflector.source
-            if source.path not in collections or source.selector or source.name not in {"", name}:
+        for reflector in watching:
+            if reflector.source.name not in {"", name}:
                 continue
             if method != "DELETE" or found.metadata.deletion_timestamp:
-                reflector.wrote(answer)
+                reflector.wrote(found.metadata, answer)
             else:
                 # The object as it was, or a Status that names it: nothing holds it up any more.
                 reflector.removed((namespace, name), found.metadata.uid or found.details.uid)

@@ -23,7 +23,7 @@ import msgspec
 from controller.adapters.kube.ahead import Ahead, number
 from controller.adapters.kube.calls import JSON, Calls, Expired, TooLarge, classify, read_all
 from controller.adapters.kube.frames import Frame, Page, frames, page_of
-from controller.adapters.kube.objects import Peek
+from controller.adapters.kube.objects import Meta
 from controller.adapters.kube.store import Key, Store, key_of
 from controller.adapters.kube.wire import Request
 from controller.core.errors import Forbidden, Missing, SwitchgearError, Unavailable
@@ -181,12 +181,8 @@ class Reflector(Generic[T]):
 
     # --- our own writes ------------------------------------------------------------------------
 
-    def wrote(self, raw: bytes) -> None:
+    def wrote(self, meta: Meta, raw: bytes) -> None:
         """Take in what the answer to a write of ours shows, unless we are that far already."""
-        try:
-            meta = msgspec.json.decode(raw, type=Peek).metadata
-        except msgspec.MsgspecError:
-            return  # A write that was accepted does not fail for what its answer lacks.
         version, at = number(meta.resource_version), number(self._at.version)
         if version is None or at is None or version <= at:
             return

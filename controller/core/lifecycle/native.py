@@ -54,8 +54,7 @@ def roll_out(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=after, why=message, notices=(notice,))
     why = f"rolling under traffic: {deployment.updated} of {deployment.replicas} pods are new"
     waited = situation.now - memory.moments.entered
-    seen = deployment.observed_generation >= deployment.generation
-    if (deployment.stalled and seen) or waited > situation.roll_seconds:
+    if (deployment.stalled and deployment.observed) or waited > situation.roll_seconds:
         return _failed(situation, memory, "RollStalled", f"the roll did not finish ({why})")
     return Decision(memory=memory, why=why)
 
@@ -132,8 +131,8 @@ def orphan(situation: Situation, memory: Memory) -> Decision:
     if stable is None:
         # Deleting the only ReplicaSet left would make the controller start it anew, from nothing.
         return without_stable(memory)
-    seen = deployment.observed_generation >= deployment.generation
-    if others and not seen and situation.now - memory.moments.entered < STOPPED_SECONDS:
+    waited = situation.now - memory.moments.entered
+    if others and not deployment.observed and waited < STOPPED_SECONDS:
         return Decision(memory=memory, why="waiting until the native roll has stopped")
     if others:
         noted = tuple(dict.fromkeys([*run.orphans, *(item.hash for item in others)]))

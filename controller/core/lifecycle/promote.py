@@ -137,8 +137,7 @@ def roll(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=after, why="the Deployment has rolled")
     why = f"rolling: {deployment.updated} of {deployment.replicas} pods are new"
     waited = situation.now - memory.moments.entered
-    seen = deployment.observed_generation >= deployment.generation
-    if (deployment.stalled and seen) or waited > situation.roll_seconds:
+    if (deployment.stalled and deployment.observed) or waited > situation.roll_seconds:
         reason = f"the roll after the commit did not finish ({why})"
         after = memory.moved(Event.STOP, situation.now, ending=Ending.FAILED, reason=reason)
         notice = Notice(reason="RollStalled", message=reason, warning=True)

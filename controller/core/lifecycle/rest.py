@@ -107,7 +107,7 @@ def _changed(situation: Situation, target: TargetRef, deployment: Deployment, ma
     serving = stable is not None and stable.replicas > 0
     if serving or deployment.paused:
         return Rest(why="the template changed", change=mark)
-    if deployment.replicas == 0 or deployment.observed_generation < deployment.generation:
+    if deployment.replicas == 0 or not deployment.observed:
         return Rest(why="waiting: the Deployment has no pods, or was not seen yet")
     return _adopt(situation, target, deployment, mark)
 
