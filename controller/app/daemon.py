@@ -29,7 +29,7 @@ from controller.engine.leader import Leader
 from controller.engine.observe import Bounds
 from controller.http.access import Access
 from controller.http.doors import Doors
-from controller.http.follower import Follower
+from controller.http.standby import Standby
 from controller.settings import Settings
 
 SYNC_LOOK_SECONDS = 0.02
@@ -160,7 +160,7 @@ def _made(
 ) -> Doors:
     # In a sidecar's namespace others may write the lease, and an address in it would be told the
     # token of whoever calls: there nothing is passed on.
-    follower = Follower(
+    standby = Standby(
         leader=leader,
         peer=None if settings.target else peer,
         desk=engine.desk,
@@ -175,7 +175,7 @@ def _made(
         health=health,
         meters=engine.meters,
         latches=engine.documents.latches_seen,
-        follower=follower,
+        standby=standby,
     )
 
 

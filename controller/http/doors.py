@@ -26,8 +26,8 @@ from controller.engine.health import Health
 from controller.engine.meters import Meters
 from controller.engine.requests import Requests
 from controller.http.access import Access
-from controller.http.follower import Follower
 from controller.http.runs import Runs
+from controller.http.standby import Standby
 
 MOST_BODY: Final = 65_536
 """Bytes of a request body; every body here is a few words."""
@@ -113,10 +113,10 @@ class Doors:
         health: Health,
         meters: Meters,
         latches: Callable[[], Latches],
-        follower: Follower,
+        standby: Standby,
     ) -> None:
         """Everything that a door leads to; `latches` tells what was last seen engaged."""
-        self._follower = follower
+        self._standby = standby
         self._access = access
         self._desk = desk
         self._killer = killer
@@ -192,8 +192,8 @@ class Doors:
     async def release(self, request: Request) -> Response:
         """Lift the kill latch of a scope."""
         told = await body_of(request)
-        if self._follower.stands_by:
-            return await self._follower.passed_on(request, json.dumps(told).encode())
+        if self._standby.stands_by:
+            return await self._standby.passed_on(request, json.dumps(told).encode())
         scope = named_scope(told)
         actor = self._access.actor(request)
         try:
@@ -208,15 +208,15 @@ class Doors:
 
     async def runs(self, _request: Request) -> Response:
         """Every run that is known: under way, held and ended."""
-        if self._follower.stands_by:
-            return JSONResponse({"runs": await self._follower.runs()})
+        if self._standby.stands_by:
+            return JSONResponse({"runs": await self._standby.runs()})
         return JSONResponse({"runs": self._runs.all()})
 
     async def run(self, request: Request) -> Response:
         """One run with its journal."""
         name = request.path_params["name"]
-        if self._follower.stands_by:
-            facts = await self._follower.run(name)
+        if self._standby.stands_by:
+            facts = await self._standby.run(name)
         else:
             facts = self._runs.one(name)
         if facts is None:
@@ -225,8 +225,8 @@ class Doors:
 
     async def targets(self, _request: Request) -> Response:
         """Every target with what is to be said of it."""
-        if self._follower.stands_by:
-            return await self._follower.targets()
+        if self._standby.stands_by:
+            return await self._standby.targets()
         return JSONResponse({"targets": [_target(card) for card in self._desk.cards()]})
 
     async def act(self, request: Request) -> Response:
@@ -240,8 +240,8 @@ class Doors:
             return problem(404, "UnknownVerb", f"{params['verb']!r} is none of {verbs}")
         if not (is_namespace(params["namespace"]) and is_name(params["name"])):
             return problem(404, "NotFound", "no object of Kubernetes can have that name")
-        if self._follower.stands_by:
-            return await self._follower.passed_on(request, json.dumps(told).encode())
+        if self._standby.stands_by:
+            return await self._standby.passed_on(request, json.dumps(told).encode())
         words = await self._requests.submit(
             TargetRef(params["namespace"], params["name"]),
             verb,

@@ -35,12 +35,34 @@ STARTED = pytest.StashKey[list[float]]()
 LOST = "cluster/lost"
 """Where pytest's cache keeps the names of failed tests that are marked `once`, over both tries."""
 
+LONGEST = (
+    "test_uninstalled",
+    "test_restarted",
+    "test_replicas_mode",
+    "test_rbac",
+    "test_gitops",
+    "test_autoscalers",
+    "test_grants",
+    "test_demo",
+    "test_sidecar",
+    "test_nothing_drifts",
+    "test_trips",
+)
+"""Files whose tests take longer than a minute. They come first: a worker gives away what it has
+last, but not its next test, so that a long one at the end would be waited for by all the others."""
+
 _serial = itertools.count()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Where the start times are gathered."""
     config.stash[STARTED] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; the rest as it was found."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.hookimpl(wrapper=True)

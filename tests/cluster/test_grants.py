@@ -11,7 +11,7 @@ from tests.cluster.installed import Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import App, Object, deployment, route, service, until
 from tests.cluster.lab.manifests import GATEWAY_GROUP
-from tests.cluster.scenes import PLANES, shipped
+from tests.cluster.scenes import shipped
 from tests.support.realtime import plain
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
@@ -53,7 +53,7 @@ async def unresolved(home: App, name: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("plane", ["traefik", pytest.param("envoy", marks=pytest.mark.deep)])
 async def test_a_grant_has_to_cover_the_canary(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App], plane: str
 ) -> None:

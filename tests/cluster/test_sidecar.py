@@ -30,12 +30,12 @@ POLICY = {"policy": "fast", "steps": "5@5s,50@5s", "bake": "3s"}
 pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 
-def objects(lab: Lab, namespace: str) -> list[Object]:
+def objects(lab: Lab, namespace: str, **policy: str) -> list[Object]:
     """The shipped overlay with the lab's application in the place of the example's."""
     found = sidecar_objects(namespace)
     host = f"checkout.{namespace}.example"
     found["HTTPRoute"]["spec"] = application.route("checkout", host)["spec"]
-    ours = application.deployment("checkout", replicas=2, annotations=POLICY)
+    ours = application.deployment("checkout", replicas=2, annotations={**POLICY, **policy})
     theirs = found["Deployment"]
     theirs["metadata"]["annotations"] = ours["metadata"]["annotations"]
     theirs["spec"]["replicas"] = 2
@@ -87,7 +87,7 @@ class Leaders:
 
 
 @contextlib.asynccontextmanager
-async def started(lab: Lab, shop: App) -> AsyncIterator[Leaders]:
+async def started(lab: Lab, shop: App, **policy: str) -> AsyncIterator[Leaders]:
     """The application with its sidecars; the Deployment is adopted by one of them.
 
     What they did must be in order when the test has passed (`Trail.holds`).
@@ -111,7 +111,7 @@ async def started(lab: Lab, shop: App) -> AsyncIterator[Leaders]:
         since=now(),
     )
     lab.trails.append(trail)
-    text = yaml.safe_dump_all(objects(lab, shop.namespace))
+    text = yaml.safe_dump_all(objects(lab, shop.namespace, **policy))
     await asyncio.to_thread(lab.cluster.kubectl, "apply", "-f", "-", stdin=text)
     await shop.complete(120.0)
     leaders = Leaders(shop=shop)
@@ -128,9 +128,9 @@ async def started(lab: Lab, shop: App) -> AsyncIterator[Leaders]:
 BEYOND: dict[Right, str] = {
     ("", "configmaps", "delete", ""): "a latch that is released, documents of old runs",
     ("", "persistentvolumeclaims", "get", ""): "a volume: test_rbac",
-    ("", "pods", "delete", ""): "the undo of a native roll: test_rbac",
+    ("", "pods", "delete", ""): "the undo of a native roll, below",
     ("", "services", "get", "checkout-canary"): "a twin that is there when it is to be made",
-    ("apps", "replicasets", "get", ""): "`on-failure: revert`: test_rbac",
+    ("apps", "replicasets", "get", ""): "`on-failure: revert`, below",
 }
 """Rights of the sidecars that a promotion and a kill may leave alone, each with what needs it."""
 
@@ -179,10 +179,15 @@ async def test_a_good_version_is_promoted_by_the_pods_that_it_replaces(
         await stopped(lab, space, shop)
         assert load.failures == {}
     judge(leaders, stable)
+    assert unused(lab, shop) <= BEYOND.keys()
+
+
+def unused(lab: Lab, shop: App) -> set[Right]:
+    """What the Role grants and nobody asked for; nothing else was asked for."""
     granted = rights_of(sidecar_objects(shop.namespace)["Role"]["rules"])
     events = lab.trails[0].events()
     assert stray(events, granted) == []
-    assert granted - used(events, granted) <= BEYOND.keys()
+    return granted - used(events, granted)
 
 
 async def stopped(lab: Lab, space: Space, shop: App) -> None:
@@ -219,11 +224,37 @@ async def test_a_bad_version_is_rolled_back_by_the_pods_that_stay(
 ) -> None:
     del space
     shop = app()
-    async with started(lab, shop) as leaders:
+    reverts: Right = ("apps", "replicasets", "get", "")
+    async with started(lab, shop, **{"on-failure": "revert"}) as leaders:
         stable = await stable_hash(shop)
         load = await lab.load(shop, rate=100.0)
         await shop.deploy("v2", {"ERROR_RATE": "0.5"})
         await records.ended(lab.api, shop.namespace, "rolled-back", within=300.0)
         assert load.failures == {}
         assert await shop.ready() == {"v1": 2}
+        assert reverts not in unused(lab, shop)
     judge(leaders, stable)
+
+
+async def test_a_roll_is_taken_back_by_pods_that_go_themselves(
+    lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """When it has rolled only pods of the new version are left to lead, and each of them has to go.
+
+    So the one that leads hands on to one of those that come back, and whoever it is goes on where
+    the one before has stopped.
+    """
+    del space
+    shop = app()
+    async with started(lab, shop, promotion="roll", bake="10m") as leaders:
+        load = await lab.load(shop, rate=100.0)
+        await shop.deploy("v2")
+        await records.reached(lab.api, shop.namespace, "Baking", within=240.0)
+        assert await shop.ready() == {"v2": 2}
+        stop = {"metadata": {"annotations": {PREFIX + "abort": "true"}}}
+        assert (await shop.patch("deployments", stop)).status == 200
+        await records.ended(lab.api, shop.namespace, "aborted", within=240.0)
+        assert await shop.ready() == {"v1": 2}
+        assert load.failures == {}
+        assert ("", "pods", "delete", "") not in unused(lab, shop)
+    assert leaders.dead == set(), leaders.seen

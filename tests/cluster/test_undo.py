@@ -33,7 +33,9 @@ from tests.support.realtime import Daemon, plain
 POLICY = {"policy": "fast", "traffic": "replicas", "steps": "20@1s", "bake": "10m"}
 LONELY = {**POLICY, "steps": "50@1s"}
 """Beside a single pod one of the canary is the half; everywhere else a few are enough."""
-MOMENTS = {"at 5 %": 0.05, "half-way": 0.5, "at 95 %": 0.95, "in the bake": 1.0}
+MOMENTS = {"at 5 %": 0.05, "half-way": 0.5, "at 95 %": 0.95, "in the bake": 1.0, "long after": 1.0}
+LATE = "long after"
+"""When those that were undone from any other moment have been back for long."""
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -134,7 +136,7 @@ class Roll:
 
         told = f"{self.shop.name} has {wanted} new pods"
         await until(there, 90.0, lambda: f"{told}: {self.daemon.log()}", every=0.05)
-        if moment == "in the bake":
+        if MOMENTS[moment] == 1.0:
             await self.reached("Baking")
 
     async def abort(self) -> None:
@@ -195,9 +197,9 @@ async def rolling(
 async def test_undone_from_every_moment(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App], replicas: int
 ) -> None:
-    """From all moments at once, each with an application of its own."""
+    """From all moments, each with an application of its own, and all but the last at once."""
     # A single pod is all of the roll, or what comes after it.
-    moments = tuple(MOMENTS) if replicas > 1 else ("half-way", "in the bake")
+    moments = tuple(MOMENTS) if replicas > 1 else ("half-way", "in the bake", LATE)
     shops = [app(f"checkout-{number}") for number in range(len(moments))]
     rolls = await rolling(gate, lab, space, shops, replicas)
 
@@ -206,8 +208,13 @@ async def test_undone_from_every_moment(
             roll.look(pods)
 
     async with followed(shops[0], look):
-        each = zip(rolls, moments, strict=True)
+        *early, late = rolls
+        await late.promote()
+        each = zip(early, moments, strict=False)
         await asyncio.gather(*(roll.undone(moment) for roll, moment in each))
+        await late.come_to(LATE)
+        await late.abort()
+        await late.held_on_stable()
     for roll, moment in zip(rolls, moments, strict=True):
         roll.begun_in(moment)
         assert roll.least >= replicas, (moment, roll.seen)

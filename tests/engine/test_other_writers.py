@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from controller.sim import clock, manifests
+from controller.sim.apiserver.values import Event, EventType
 from controller.sim.world import World
 from tests.engine.house import POLICY, House, house
 from tests.engine.sweep import quick
@@ -285,6 +286,31 @@ def test_our_own_object_is_deleted(kind: str, phase: str) -> None:
             await asyncio.sleep(2)
             world.delete(kind, "shop", "checkout-canary")
             await _promoted(found)
+
+    clock.run(story())
+
+
+def test_somebody_takes_the_canary_away_as_often_as_it_is_made() -> None:
+    """As a second controller would that takes it for a lost one: one of the two gives way."""
+
+    async def story() -> None:
+        async with house() as found:
+            world = found.world
+            soon = asyncio.get_running_loop().call_soon
+
+            def taken(event: Event) -> None:
+                name = event.obj["metadata"]["name"]
+                if (event.type, name) == (EventType.ADDED, "checkout-canary"):
+                    soon(world.delete, event.resource.plural, "shop", name)
+
+            world.store.subscribe(taken)
+            world.set_image("shop", "checkout", IMAGE)
+            await found.ended("inconclusive", within=400)
+            assert "canary" in found.runs()[-1]["reason"]
+            await world.settle()
+            found.at_rest(paused=True)
+            assert world.ready_pods("v1") == 4
+            assert sum(world.failures.values()) == 0
 
     clock.run(story())
 

@@ -15,7 +15,7 @@ import httpx
 from controller.engine.health import Health
 from controller.http.access import Access
 from controller.http.doors import Doors
-from controller.http.follower import Follower
+from controller.http.standby import Standby
 from controller.ports.peer import Peer
 from controller.sim.apiserver.errors import ApiError
 from controller.sim.apiserver.request import Request, Response, error_response
@@ -86,7 +86,7 @@ def doors(
         ),
         meters=engine.meters,
         latches=documents.latches_seen,
-        follower=Follower(
+        standby=Standby(
             leader=found.leader,
             peer=peer,
             desk=engine.desk,

@@ -190,11 +190,9 @@ def _mixed(situation: Situation, memory: Memory) -> Decision | None:
         why = f"{pods} canary pods beside {ready} ready ones are {percent(share)}: waiting"
         return prepare.late(situation, memory, why, situation.ready_seconds)
     why = f"{pods} of {pods + ready} pods, {percent(share)} of the requests, go to the canary"
-    waiting = prepare.late(situation, memory, why, situation.plan.deadline_seconds)
-    if waiting.memory.phase is not memory.phase and not situation.paused:
-        return waiting
     effect = exposure.admit(situation, run, share)
-    return Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
+    work = Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
+    return prepare.unless_late(situation, work, situation.plan.deadline_seconds)
 
 
 def raise_weight(situation: Situation, memory: Memory) -> Decision:
@@ -209,10 +207,8 @@ def raise_weight(situation: Situation, memory: Memory) -> Decision:
             splits=situation.splits(run.lanes), weight_bp=step.weight_bp, step=run.step
         )
         why = f"raising the weight to {percent(step.weight_bp)}"
-        waiting = prepare.late(situation, memory, why, situation.plan.deadline_seconds)
-        if waiting.memory.phase is not memory.phase and not situation.paused:
-            return waiting
-        return Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
+        work = Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
+        return prepare.unless_late(situation, work, situation.plan.deadline_seconds)
     return _in_force(situation, memory, step.weight_bp)
 
 

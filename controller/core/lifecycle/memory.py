@@ -77,6 +77,8 @@ class Moments:
     """Since when the routes have shown the wanted weight."""
     checkpoint: float | None = None
     """When the evidence was last made durable."""
+    made: float | None = None
+    """When the canary's objects were last made."""
     unscraped: float | None = None
     """Since when some pod is not scraped of which there should be counts."""
     behind: float | None = None

@@ -69,10 +69,8 @@ def _let_go(situation: Situation, memory: Memory, deployment: Deployment) -> Dec
     else:
         effect = exposure.admit(situation, run, WHOLE_BP)
         why = "the Services are opened for the roll"
-    late = prepare.late(situation, memory, why, situation.roll_seconds)
-    if late.memory.phase is not memory.phase and not situation.paused:
-        return late
-    return Decision(memory=memory, why=why, effects=(effect,))
+    work = Decision(memory=memory, why=why, effects=(effect,))
+    return prepare.unless_late(situation, work, situation.roll_seconds)
 
 
 def bake(situation: Situation, memory: Memory) -> Decision:

@@ -30,6 +30,9 @@ ASKING = (
 ACCEPT_SECONDS = 60.0
 """A gateway that has not answered by then does not answer (seen: 5 to 60 ms)."""
 
+MAKE_SECONDS = 1.0
+"""Least time between two makings of the canary's objects: somebody may take them away at once."""
+
 
 def freeze(situation: Situation, run: Run, serving: str = "") -> list[Effect]:
     """What keeps a template other than the serving one from getting pods.
@@ -280,19 +283,40 @@ def prepare(situation: Situation, memory: Memory) -> Decision:
     gone = lacking(situation, run)
     if gone:
         return late(situation, memory, f"{gone} of this run is gone", ACCEPT_SECONDS)
+    if work := _work(situation, memory):
+        # Another writer may take it away as often as it is made.
+        return unless_late(situation, work, situation.ready_seconds)
+    return _accepted(situation, memory)
+
+
+def _work(situation: Situation, memory: Memory) -> Decision | None:
+    """What is still to be done before routes can accept the canary; None: nothing."""
+    run = memory.run
     missing = pins(situation, run, HASH_LABEL, run.stable_hash)
     if missing:
         return Decision(memory=memory, why="pinning Services to stable", effects=tuple(missing))
     made = tuple(objects(situation, run))
     if made:
-        return Decision(memory=memory, why="making the canary's objects", effects=made)
+        return _made(situation, memory, made)
     canary = situation.view.canary
     if canary is None or _outdated(canary, run):
         return Decision(memory=memory, why="waiting for an older canary to go")
-    attach = backends(situation, run)
+    attach = tuple(backends(situation, run))
     if attach:
-        return Decision(memory=memory, why="adding the canary at weight 0", effects=tuple(attach))
-    return _accepted(situation, memory)
+        return Decision(memory=memory, why="adding the canary at weight 0", effects=attach)
+    return None
+
+
+def _made(situation: Situation, memory: Memory, made: tuple[Effect, ...]) -> Decision:
+    """Make our objects, but not as fast as somebody else may take them away."""
+    last = memory.moments.made
+    left = last + MAKE_SECONDS - situation.now if last is not None else 0.0
+    if left > 0:
+        why = "the canary's objects are not all there, though they were made; again in a second"
+        return Decision(memory=memory, why=why, wait_seconds=left)
+    if not any(isinstance(effect, effects.DeleteCanary) for effect in made):
+        memory = memory.at(made=situation.now)
+    return Decision(memory=memory, why="making the canary's objects", effects=made)
 
 
 def _accepted(situation: Situation, memory: Memory) -> Decision:
@@ -325,3 +349,10 @@ def late(
         why=reason,
         notices=(Notice(reason="Inconclusive", message=reason, warning=True),),
     )
+
+
+def unless_late(situation: Situation, work: Decision, seconds: float) -> Decision:
+    """Go on with the phase's work, unless it has lasted too long; a paused run is never late."""
+    waiting = late(situation, work.memory, work.why, seconds)
+    ends = waiting.memory.phase is not work.memory.phase
+    return waiting if ends and not situation.paused else work

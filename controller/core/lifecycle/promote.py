@@ -45,10 +45,8 @@ def commit(situation: Situation, memory: Memory) -> Decision:
             splits=situation.splits(run.lanes), weight_bp=WHOLE_BP, step=run.step
         )
         why = "all requests to the canary"
-        late = prepare.late(situation, memory, why, situation.plan.deadline_seconds)
-        if late.memory.phase is not memory.phase and not situation.paused:
-            return late
-        return Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
+        work = Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
+        return prepare.unless_late(situation, work, situation.plan.deadline_seconds)
     waiting = settling(situation, memory, situation.settle_seconds)
     if waiting is not None:
         return waiting

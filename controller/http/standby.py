@@ -29,7 +29,7 @@ PASSED: Final = ("authorization", "content-type", "x-switchgear-actor")
 """Headers that go along."""
 
 
-class Follower:
+class Standby:
     """Answers for a replica that stands by."""
 
     def __init__(
