@@ -12,7 +12,7 @@ from controller.core import errors
 from controller.core.evidence import calibration
 from controller.core.lifecycle import endpoints, tracks, trial
 from controller.core.lifecycle.memory import Memory, Run
-from controller.core.lifecycle.table import RESTING, SERVED, Phase
+from controller.core.lifecycle.table import SERVED, Phase
 from controller.core.observation import Pod
 from controller.core.policy import caps
 from controller.core.values import TargetRef
@@ -84,7 +84,7 @@ class Asker:
         run = memory.run
         fresh = [run.new_hash] if memory.phase in SERVED and run.new_hash else []
         hashes = list(dict.fromkeys([*run.orphans, *fresh]))
-        if not hashes or memory.phase in RESTING:
+        if not hashes or memory.phase is Phase.ENDED:
             return None
         asked = self._cluster.read_pods(run.target, hashes)
         return await _answered(asked, PODS_SECONDS, what="pods", target=run.target)

@@ -233,6 +233,9 @@ class Ticker:
         )
         self._meters.tick(memory, decision, self._clock.monotonic() - started)
         card.memory = decision.memory
+        if result is not None and not result.done:
+            # What failed has not been made, and is tried again when it is due.
+            card.memory = card.memory.at(made=memory.moments.made)
         _settled(card, situation)
         card.verdict = decision.verdict or card.verdict
         card.why = result.words if result is not None and not result.done else decision.why

@@ -48,8 +48,13 @@ def freeze(situation: Situation, run: Run, serving: str = "") -> list[Effect]:
         wanted.append(
             effects.Pause(target=run.target, uid=deployment.uid, why=f"run {run.name} decides")
         )
+    # A paused Deployment without pods starts the ReplicaSet that was made last, and gives it its
+    # pods back as often as they are taken away. So that one goes itself, and the next is started.
+    started = deployment.replicas > 0 and _without_pods(situation, kept)
+    take: type[effects.DeleteReplicaSet | effects.FreezeReplicaSet]
+    take = effects.DeleteReplicaSet if started else effects.FreezeReplicaSet
     wanted.extend(
-        effects.FreezeReplicaSet(target=run.target, name=item.name, uid=item.uid)
+        take(target=run.target, name=item.name, uid=item.uid)
         for item in situation.view.replica_sets
         if item.hash != kept
         and item.replicas > 0
@@ -57,6 +62,12 @@ def freeze(situation: Situation, run: Run, serving: str = "") -> list[Effect]:
         and (item.ready == 0 or serves(situation, kept))
     )
     return wanted
+
+
+def _without_pods(situation: Situation, hash_: str) -> bool:
+    """Whether that ReplicaSet is there and wants none."""
+    sets = situation.view.replica_sets
+    return any(item.hash == hash_ and item.replicas == 0 and not item.deleting for item in sets)
 
 
 def resumed(situation: Situation, run: Run) -> tuple[Effect, ...]:

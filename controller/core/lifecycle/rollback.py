@@ -217,8 +217,6 @@ def _failed_sets(situation: Situation, run: Run) -> Iterator[Effect]:
     for item in _strange(situation, run):
         if item.replicas == 0:
             yield effects.DeleteReplicaSet(target=run.target, name=item.name, uid=item.uid)
-        elif item.ready == 0 or prepare.serves(situation, run.stable_hash):
-            yield effects.FreezeReplicaSet(target=run.target, name=item.name, uid=item.uid)
 
 
 def _settled(situation: Situation, memory: Memory) -> Decision:
@@ -244,7 +242,7 @@ def _settled(situation: Situation, memory: Memory) -> Decision:
             back = effects.Revert(target=run.target, uid=deployment.uid, replica_set=stable.name)
             return Decision(memory=memory, why="the stable template is put back", effects=(back,))
     message = f"{run.reason}; the Deployment is held on its stable pods"
-    after = memory.moved(Event.CLEAN_HELD, now, outcome=ending.value)
+    after = memory.moved(Event.CLEAN_HELD, now, outcome=ending.value, orphans=())
     return Decision(
         memory=after,
         why=message,
@@ -282,7 +280,7 @@ def held(situation: Situation, memory: Memory) -> Decision:
             effects=guard,
             notices=(Notice(reason="HeldAgain", message=message, warning=True),),
         )
-    asked = _asked(situation, memory)
+    asked = _asked(situation, memory) or _another_serves(situation, memory, deployment)
     if asked is not None:
         return asked
     if run.ending is not Ending.REFUSED:
@@ -297,6 +295,41 @@ def held(situation: Situation, memory: Memory) -> Decision:
     if text != run.reason:
         memory = memory.with_run(reason=text)
     return Decision(memory=memory, why=f"refused: {text}", wait_seconds=30.0)
+
+
+def _another_serves(
+    situation: Situation, memory: Memory, deployment: Deployment
+) -> Decision | None:
+    """Kubernetes started another ReplicaSet than stable's from nothing, and nobody was there.
+
+    Its pods serve, as nobody's, until stable's are back in number.
+    """
+    run = memory.run
+    stable = stable_set(situation, run)
+    if stable is None:
+        return None
+    others = [item for item in _strange(situation, run) if item.ready > 0]
+    if others and stable.replicas == 0:
+        gone = tuple(
+            effects.OrphanReplicaSet(target=run.target, name=item.name, uid=item.uid)
+            for item in others
+        )
+        message = "pods of another ReplicaSet than stable's serve; they go when stable's are back"
+        return Decision(
+            memory=memory.with_run(orphans=tuple(item.hash for item in others)),
+            why=message,
+            effects=gone,
+            notices=(Notice(reason="HeldAgain", message=message, warning=True),),
+        )
+    if not run.orphans:
+        return None
+    if situation.rolled is None or stable.ready < deployment.replicas:
+        return Decision(memory=memory, why="waiting until stable's pods are back")
+    left = native.orphans(situation)
+    if left:
+        why = "stable's pods are back, the others go"
+        return Decision(memory=memory, why=why, effects=(native.swept(run, left),))
+    return Decision(memory=memory.with_run(orphans=()), why="stable's pods are back")
 
 
 def _passed(deployment: Deployment, run: Run) -> str:
