@@ -31,7 +31,7 @@ ACCEPT_SECONDS = 60.0
 """A gateway that has not answered by then does not answer (seen: 5 to 60 ms)."""
 
 MAKE_SECONDS = 1.0
-"""Least time between two makings of the canary's objects: somebody may take them away at once."""
+"""Least time between two makings of what is ours: somebody may take it away at once."""
 
 
 def freeze(situation: Situation, run: Run, serving: str = "") -> list[Effect]:
@@ -308,7 +308,7 @@ def _work(situation: Situation, memory: Memory) -> Decision | None:
         return Decision(memory=memory, why="pinning Services to stable", effects=tuple(missing))
     made = tuple(objects(situation, run))
     if made:
-        return _made(situation, memory, made)
+        return making(situation, memory, made, "making the canary's objects")
     canary = situation.view.canary
     if canary is None or _outdated(canary, run):
         return Decision(memory=memory, why="waiting for an older canary to go")
@@ -318,16 +318,16 @@ def _work(situation: Situation, memory: Memory) -> Decision | None:
     return None
 
 
-def _made(situation: Situation, memory: Memory, made: tuple[Effect, ...]) -> Decision:
-    """Make our objects, but not as fast as somebody else may take them away."""
+def making(situation: Situation, memory: Memory, made: tuple[Effect, ...], why: str) -> Decision:
+    """Make what is ours, but not as fast as somebody else may take it away."""
     last = memory.moments.made
     left = last + MAKE_SECONDS - situation.now if last is not None else 0.0
     if left > 0:
-        why = "the canary's objects are not all there, though they were made; again in a second"
-        return Decision(memory=memory, why=why, wait_seconds=left)
+        again = f"{why}, once more in a second"
+        return Decision(memory=memory, why=again, wait_seconds=left)
     if not any(isinstance(effect, effects.DeleteCanary) for effect in made):
         memory = memory.at(made=situation.now)
-    return Decision(memory=memory, why="making the canary's objects", effects=made)
+    return Decision(memory=memory, why=why, effects=made)
 
 
 def _accepted(situation: Situation, memory: Memory) -> Decision:

@@ -124,7 +124,8 @@ def roll(situation: Situation, memory: Memory) -> Decision:
     kept = _kept(situation, run) or prepare.pins(situation, run, TRACK_LABEL, CANARY_TRACK)
     if kept:
         why = "the canary pods carry everything: what somebody took from them is put back"
-        return Decision(memory=memory, why=why, effects=tuple(kept))
+        work = prepare.making(situation, memory, tuple(kept), why)
+        return prepare.unless_late(situation, work, situation.roll_seconds)
     if deployment.paused:
         effect = effects.Roll(target=run.target, uid=deployment.uid, digest=run.digest)
         why = "the Deployment rolls with no traffic on it"
@@ -160,7 +161,8 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
     kept = _kept(situation, run) if run.weight_bp > 0 else []
     if kept:
         why = "the canary pods still carry requests: what somebody took from them is put back"
-        return Decision(memory=memory, why=why, effects=tuple(kept))
+        work = prepare.making(situation, memory, tuple(kept), why)
+        return prepare.unless_late(situation, work, situation.roll_seconds)
     repin = prepare.pins(situation, run, HASH_LABEL, run.new_hash)
     if repin:
         why = "the Services select the Deployment's own new pods"
