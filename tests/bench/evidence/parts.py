@@ -1,45 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.bench.evidence [--runs N]`: the judge's promises as tables, by simulation.
+"""The parts of the evidence: what each computes, as tables and as the goals that it answers.
 
-All seeds are fixed. `docs/evidence.md` says what the tables mean and has those of a long run: what
-is printed of a part stands there as it is.
+A part computes its figures once. What it yields is text, to be shown as soon as it is there, or a
+goal, to be shown with those of the other parts.
 """
 
-import argparse
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from tests.bench.evidence import (
     bursts,
     cost,
     detection,
     false_rollbacks,
+    goals,
     harm,
     healthy,
     latencies,
     noise,
     promotions,
 )
+from tests.bench.evidence.cost import Cost
+from tests.bench.evidence.goals import Goal, Verdict
 from tests.bench.evidence.harm import Harm
-from tests.bench.evidence.peers import PEERS
+from tests.bench.evidence.peers import ARGO_TIGHT, DOCUMENTED, PEERS
 from tests.bench.evidence.table import Mean, Share, median, rows
 
+Found: TypeAlias = Iterator[str | Goal]
+Cells: TypeAlias = list[tuple[str, Share]]
+"""(place, share) of each."""
 
-def _healthy(runs: int) -> Iterator[str]:
-    lines = []
+
+def _healthy(runs: int) -> Found:
+    found: dict[str, Cells] = {}
     for name in false_rollbacks.CONFIGURATIONS:
-        cells = [
+        found[f"errors alone, {name}"] = [
             (f"{rate:.2%} errors, {volume:g} requests/s", share)
             for rate, volume, share in false_rollbacks.cells(name, runs)
         ]
-        lines.append(_summed(f"errors alone, {name}", cells))
     for name in healthy.CONFIGURATIONS:
-        cells = [(f"{volume:g} requests/s", share) for volume, share in healthy.cells(name, runs)]
-        lines.append(_summed(name, cells))
+        found[name] = [
+            (f"{volume:g} requests/s", share) for volume, share in healthy.cells(name, runs)
+        ]
+    lines = [_summed(name, cells) for name, cells in found.items()]
     yield rows(("asked for", "rolled back", "worst cell", "at most, 95 % sure"), lines)
     yield healthy.told()
+    yield goals.each("healthy versions rolled back", goals.PROMISED, _placed(found))
+
+
+def _placed(found: Mapping[str, Cells]) -> Cells:
+    """All cells, each with the name of its configuration."""
+    return [
+        (f"{name}, {place}" if place else name, share)
+        for name, cells in found.items()
+        for place, share in cells
+    ]
 
 
 def _summed(name: str, cells: Sequence[tuple[str, Share]]) -> tuple[str, ...]:
@@ -55,16 +70,18 @@ def _summed(name: str, cells: Sequence[tuple[str, Share]]) -> tuple[str, ...]:
     )
 
 
-def _noisy(runs: int) -> Iterator[str]:
-    lines = []
+def _noisy(runs: int) -> Found:
+    lines, cells = [], Cells()
     for name in noise.SCENARIOS:
         share, phi = noise.false_rollbacks(name, runs)
+        cells.append((name, share))
         lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %"))
     yield rows(("scenario", "phi from history", "rolled back", "at most, 95 % sure"), lines)
+    yield goals.each("healthy versions rolled back, errors not independent", goals.NOISY, cells)
 
 
-def _gateways(runs: int) -> Iterator[str]:
-    lines = []
+def _gateways(runs: int) -> Found:
+    lines, cells = [], Cells()
     for name in noise.SCENARIOS:
         share, phi = noise.false_rollbacks(name, runs, alone=True)
         found = [
@@ -72,12 +89,14 @@ def _gateways(runs: int) -> Iterator[str]:
             for bad in (0.05, 0.5)
             for alone in (True, False)
         ]
+        cells.append((name, share))
         lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %", *found))
     found_by = ("5 % found after", "by pods", "50 % found after", "by pods")
     yield rows(("scenario", "phi", "rolled back", "at most, 95 % sure", *found_by), lines)
+    yield goals.each("healthy versions rolled back, behind a gateway", goals.NOISY, cells)
 
 
-def _delays(runs: int) -> Iterator[str]:
+def _delays(runs: int) -> Found:
     found = list(detection.cells(runs))
     yield rows(
         ("requests/s", "share", "errors", "bound", "strict", "default"),
@@ -94,14 +113,20 @@ def _delays(runs: int) -> Iterator[str]:
         ],
     )
     told = [cell.ratio for cell in found if cell.told]
-    worst = max(told, key=lambda ratio: ratio.value)
+    middle, worst = median(told), max(told, key=lambda ratio: ratio.value)
     yield (
         f"Where the bound is at least {detection.LEAST_BOUND:g} scrapes ({len(told)} cells) strict "
-        f"takes {median(told)} times\nthe bound in the median, {worst} times in the worst cell."
+        f"takes {middle} times\nthe bound in the median, {worst} times in the worst cell."
+    )
+    yield Goal(
+        what="scrapes until more errors are found, strict, against the bound",
+        reach=f"<= {goals.NEAR:g}x in the median",
+        measured=f"{middle}x",
+        verdict=goals.at_most(middle, goals.NEAR),
     )
 
 
-def _bursty(runs: int) -> Iterator[str]:
+def _bursty(runs: int) -> Found:
     names = tuple(bursts.CONFIGURATIONS)
     yield rows(
         ("one scrape has", "it is number", *names),
@@ -112,7 +137,7 @@ def _bursty(runs: int) -> Iterator[str]:
     )
 
 
-def _slower(runs: int) -> Iterator[str]:
+def _slower(runs: int) -> Found:
     found = list(latencies.cells(runs))
     yield rows(
         ("requests/s", "share", "regression", "strict", "reference", "strict/reference", "default"),
@@ -129,70 +154,118 @@ def _slower(runs: int) -> Iterator[str]:
             for cell in found
         ],
     )
-    ratios = [cell.ratio for cell in found]
-    beyond = [(ratio.value - 1) / ratio.error for ratio in ratios if ratio.value > 1]
+    middle = median(cell.ratio for cell in found)
+    beyond = [cell.beyond for cell in found if cell.beyond > 0]
+    most = max(beyond, default=0.0)
     yield (
-        f"Strict takes {median(ratios)} times as long as the reference in the median. Slower are "
-        f"{len(beyond)} of {len(found)} cells,\nby {max(beyond, default=0.0):.1f} standard errors "
-        "at most."
+        f"Strict takes {middle} times as long as the reference in the median. Slower are "
+        f"{len(beyond)} of {len(found)} cells,\nby {most:.1f} standard errors at most."
+    )
+    slower = sum(errors > latencies.CHANCE for errors in beyond)
+    yield Goal(
+        what="seconds until slower answers are found, strict, against the reference",
+        reach="<= 1x, no cell slower by more than chance",
+        measured=f"{middle}x in the median, {slower} of {len(found)} cells slower by that much",
+        verdict=Verdict.MISSED if slower else goals.at_most(middle, 1.0),
     )
 
 
-def _promoted(runs: int) -> Iterator[str]:
-    cells = []
+def _promoted(runs: int) -> Found:
+    found: dict[str, Cells] = {"more errors": []}
     for per_second, base, margin in promotions.EDGES:
         place = f"{per_second:g} requests/s, {base:.2%} errors, margin {margin:.1%}"
-        cells.append((place, promotions.worse(per_second, base, margin, runs)))
-    lines = [_summed("more errors", cells)]
+        share = promotions.worse(per_second, base, margin, runs)
+        found["more errors"].append((place, share))
     for margin in (0.005, 0.025):
         share, phi = promotions.worse_in_bursts(margin, runs)
         name = f"more errors in bursts of 5, phi {phi:.1f}, margin {margin:.1%}"
-        lines.append(_summed(name, [("", share)]))
-    slow, half = [], 0
+        found[name] = [("", share)]
+    slow, half = Cells(), 0
     for per_second, allowed in promotions.SLOW_EDGES:
         place = f"{per_second:g} requests/s, {allowed:.1%} may be slow"
         slow.append((place, promotions.proven_timely(per_second, allowed, 1.0, runs)))
         half += promotions.proven_timely(per_second, allowed, 0.5, runs).hits
-    lines.append(_summed("more slow answers", slow))
+    found["more slow answers"] = slow
+    lines = [_summed(name, cells) for name, cells in found.items()]
     yield rows(("worse by the margin", "promoted", "worst cell", "at most, 95 % sure"), lines)
     yield f"With half as many slow answers {half:,} of {len(slow) * runs:,} keep the limit, proven."
+    yield goals.each("versions worse by the margin promoted", goals.WORSE, _placed(found))
 
 
-def _ladders(runs: int) -> Iterator[str]:
-    lines = []
+def _ladders(runs: int) -> Found:
+    lines, in_order = [], []
     for per_second in (10.0, 100.0, 1000.0):
-        for bad in (0.001, 0.005, 0.01, 0.05, 0.5):
+        for bad in (promotions.STABLE_BAD, 0.005, 0.01, 0.05, 0.5):
             climbs = promotions.climbs(per_second, bad, runs)
-            lines.append(
-                (
-                    f"{per_second:g}",
-                    f"{bad:.1%}",
-                    str(Share(sum(climb.promoted for climb in climbs), runs)),
-                    str(Mean.of([climb.seconds for climb in climbs])),
-                    str(Mean.of([climb.bad for climb in climbs])),
-                )
-            )
+            promoted = Share(sum(climb.promoted for climb in climbs), runs)
+            seconds = Mean.of([climb.seconds for climb in climbs])
+            harm_done = Mean.of([climb.bad for climb in climbs])
+            told = (str(promoted), str(seconds), str(harm_done))
+            lines.append((f"{per_second:g}", f"{bad:.1%}", *told))
+            if bad == promotions.STABLE_BAD and per_second >= goals.BUSY:
+                in_order.append((seconds, promoted, per_second))
     yield rows(("requests/s", "errors", "promoted", "seconds", "bad answers beyond stable"), lines)
+    longest, promoted, per_second = max(in_order, key=lambda one: one[0].value)
+    yield Goal(
+        what=f"seconds until a healthy version is promoted, `steps: auto`, >= {goals.BUSY:g}/s",
+        reach=f"<= {goals.SOON_SECONDS:g} s",
+        measured=f"{longest} s at {per_second:g} requests/s, {promoted} promoted",
+        verdict=goals.at_most(longest, goals.SOON_SECONDS),
+    )
 
 
-def _peers(runs: int) -> Iterator[str]:
+_Place: TypeAlias = tuple[float, float, float]
+"""(errors, requests/s, share)."""
+
+
+def _peers(runs: int) -> Found:
+    found: dict[_Place, dict[str, Harm]] = {
+        (rate, per_second, share): harm.compared(per_second, share, rate, runs)
+        for rate in harm.RATES
+        for per_second, share in harm.PLACES
+    }
     lines = []
-    for rate in harm.RATES:
-        for per_second, share in harm.PLACES:
-            found = harm.compared(per_second, share, rate, runs)
-            ours = found.pop(harm.OURS)
-            told = (f"{ours.bad} in {ours.seconds} s", *map(_beside, found.values()))
-            lines.append((f"{rate:.0%}", f"{per_second:g}", f"{share:.0%}", *told))
+    for (rate, per_second, share), judges in found.items():
+        ours = judges[harm.OURS]
+        beside = [f"{judges[peer.name].bad} ({_times(judges[peer.name])})" for peer in PEERS]
+        told = (f"{ours.bad} in {ours.seconds} s", *beside)
+        lines.append((f"{rate:.0%}", f"{per_second:g}", f"{share:.0%}", *told))
     names = [peer.name for peer in PEERS]
     yield rows(("errors", "requests/s", "share", harm.OURS, *names), lines)
+    for rate, fewer in goals.FEWER.items():
+        yield _fewer(
+            rate, fewer, {place: judges for place, judges in found.items() if place[0] == rate}
+        )
 
 
-def _beside(theirs: Harm) -> str:
+def _times(theirs: Harm) -> str:
     least = "at least " if theirs.caught < 1 else ""
-    return f"{theirs.bad} ({least}{theirs.times}x)"
+    return f"{least}{theirs.times}x"
 
 
-def _cost(_: int) -> Iterator[str]:
+def _fewer(rate: float, fewer: float, found: Mapping[_Place, Mapping[str, Harm]]) -> Goal:
+    """By the place and the documented configuration that let through the fewest beside ours."""
+    compared = [
+        (judges[peer.name], f"{peer.name}, {per_second:g} requests/s, {share:.0%}")
+        for (_, per_second, share), judges in found.items()
+        for peer in DOCUMENTED
+    ]
+    least, place = min(compared, key=lambda one: one[0].times.value)
+    tight = min(
+        (judges[ARGO_TIGHT.name] for judges in found.values()), key=lambda one: one.times.value
+    )
+    return Goal(
+        what=f"bad answers by the peers' documented configurations against ours, {rate:.0%} errors",
+        reach=f">= {fewer:g}x",
+        measured=(
+            f"{_times(least)} ({place}); not counted, since no peer documents it: {_times(tight)} "
+            f"({ARGO_TIGHT.name})"
+        ),
+        verdict=goals.at_least(least.times, fewer),
+    )
+
+
+def _cost(_: int) -> Found:
     figures = cost.figures()
     yield rows(
         (
@@ -220,16 +293,34 @@ def _cost(_: int) -> Iterator[str]:
         ],
     )
     yield healthy.told()
-    whole = figures["everything"].whole
+    dearest = figures["everything"]
+    whole = dearest.whole
     share = 1000 / cost.SCRAPE_SECONDS * whole / 1e6
     yield (
         f"Everything in the bake, readings included, per {cost.SCRAPE_SECONDS:g} s scrape: "
         f"{whole:.0f} us, {whole / cost.GOAL:.2f} times the goal of\n{cost.GOAL:g} us. "
-        f"A thousand such runs take {share:.1%} of a core."
+        f"Judging a thousand such runs takes {share:.1%} of a core."
+    )
+    yield from _affordable(dearest)
+
+
+def _affordable(dearest: Cost) -> Iterator[Goal]:
+    """The two goals of what asks for the most."""
+    yield Goal(
+        what="judging a scrape, everything asked for",
+        reach=f"<= {cost.GOAL:g} us",
+        measured=f"{dearest.whole:.0f} us",
+        verdict=goals.plain(kept=dearest.whole <= cost.GOAL),
+    )
+    yield Goal(
+        what="the state of a run, everything asked for",
+        reach=f"<= {cost.MOST_BYTES:,} bytes",
+        measured=f"{dearest.size:,} bytes",
+        verdict=goals.plain(kept=dearest.size <= cost.MOST_BYTES),
     )
 
 
-PARTS: Final[dict[str, Callable[[int], Iterator[str]]]] = {
+PARTS: Final[dict[str, Callable[[int], Found]]] = {
     "healthy": _healthy,
     "noise": _noisy,
     "gateways": _gateways,
@@ -241,25 +332,3 @@ PARTS: Final[dict[str, Callable[[int], Iterator[str]]]] = {
     "peers": _peers,
     "cost": _cost,
 }
-
-
-def main() -> None:
-    """Print each table as soon as it is there."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.evidence", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
-    parser.add_argument("--runs", type=int, default=200, help="runs of each cell (200)")
-    told = parser.parse_args()
-    unknown = [name for name in told.parts if name not in PARTS]
-    if unknown:
-        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    began = time.monotonic()
-    for name in told.parts or PARTS:
-        sys.stdout.write(f'`make bench-evidence ARGS="{name} --runs {told.runs}"`\n\n')
-        for text in PARTS[name](told.runs):
-            sys.stdout.write(f"{text}\n\n")
-            sys.stdout.flush()
-    sys.stdout.write(f"took {time.monotonic() - began:.0f} s\n")
-
-
-if __name__ == "__main__":
-    main()
