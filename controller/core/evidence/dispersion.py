@@ -4,16 +4,20 @@
 A retry storm or a bad pod makes errors come in bunches, and a test that takes them for independent
 rolls healthy versions back. Stable's own history shows the bunching: the variance of error counts
 is held against what chance alone would give, over blocks of 1, 2, 4 ... scrapes, since bunching may
-be slow, up to the length of the run that is to be judged. The largest ratio counts, widened by
-sqrt(2/df) for how little was seen.
+be slow, up to the length of the run that is to be judged. The largest ratio counts, widened by one
+standard error for how little was seen.
 
 Within a block the errors are shared out by traffic between groups (pods; without pod labels two
-neighbouring stretches of time), so what moves all groups alike cancels::
+neighbouring stretches of time), so what moves all groups alike cancels. With k errors in a block b
+of n requests, of which the group i has k_i and n_i::
 
-    phi_L = sum (E_i - k w_i)^2 / sum k w_i (1 - w_i) * (1 + sqrt(2 / df)),  w_i = N_i / N
+    seen_b = sum_i (k_i - k w_i)^2;  chance_b = sum_i k w_i (1 - w_i);  w_i = n_i / n
+    phi_L = sum_b seen_b / sum_b chance_b * (1 + sqrt(2 sum_b chance_b^2 / df_b) / sum_b chance_b)
 
-This is the pooled form of Pearson's chi-square over its degrees of freedom; pooling gives blocks
-with many errors their due, where a mean of ratios would be swamped by blocks with a single one.
+This is the pooled form of Pearson's chi-square over its degrees of freedom (specification, 1.5);
+pooling gives blocks with many errors their due, where a mean of ratios would be swamped by blocks
+with a single one. Where the blocks' chances are as their degrees of freedom the widening is
+sqrt(2 / df), with df of all of them; where a storm makes one block outweigh the rest, it is more.
 
 Without pod labels an incident that all share looks like bunching too, by hundreds where two
 stretches lie on either side of its beginning, and evidence divided by hundreds sees nothing any

@@ -41,6 +41,9 @@ STRETCH: Final = 100
 GOAL: Final = 100.0
 """Microseconds that a scrape may cost, all told."""
 
+MOST_BYTES: Final = 4096
+"""That the state may have."""
+
 SCRAPE_SECONDS: Final = 5.0
 """The scrapes that the goal is about."""
 

@@ -92,6 +92,9 @@ SPECIFIED: Final[dict[tuple[float, float, str], float]] = {
 SPECIFIED_RUNS: Final = 400
 """So many runs each of them is the mean of."""
 
+CHANCE: Final = 3.0
+"""Standard errors by which one cell of many may seem to be slower."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
@@ -110,6 +113,14 @@ class Found:
         """The strict process against the specified one, whose runs are taken to scatter as much."""
         error = self.strict.error * math.sqrt(1 + self.runs / SPECIFIED_RUNS)
         return Mean(self.strict.value, error).over(self.specified)
+
+    @property
+    def beyond(self) -> float:
+        """Standard errors by which the strict process is slower; negative: quicker."""
+        slower = self.ratio.value - 1
+        if not self.ratio.error:
+            return math.copysign(math.inf, slower) if slower else 0.0
+        return slower / self.ratio.error
 
 
 def cells(runs: int) -> Iterator[Found]:

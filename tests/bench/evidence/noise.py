@@ -228,18 +228,17 @@ def false_rollbacks(
 ) -> tuple[Share, Mean]:
     """The share of healthy runs that are rolled back, and the mean phi; by its own seed."""
     noise, fleet = SCENARIOS[name]
-    hits, phis = 0, []
+    hits, phis, each = 0, [], max(runs // histories, 1)
     for number in range(histories):
         source = random.Random(f"{name} {number}")
         found = history(source, noise, fleet, alone=alone)
         phis.append(found.phi)
         settings = found.applied(Settings(limits=LIMITS))
-        each = runs // histories
         found_runs = (intervals(source, noise, fleet) for _ in range(each))
         hits += sum(
             noticed(settings, run, warm_up_seconds=COLD_SECONDS) is not None for run in found_runs
         )
-    return Share(hits, runs // histories * histories), Mean.of(phis)
+    return Share(hits, each * histories), Mean.of(phis)
 
 
 def found_after(name: str, bad: float, runs: int, *, alone: bool) -> Mean:

@@ -37,6 +37,8 @@ PODS_SECONDS: Final = 5.0
 SCRAPE: Final = 5.0
 SLOW_SCRAPE: Final = 15.0
 SLOW_SECONDS: Final = 0.3
+STABLE_BAD: Final = 0.001
+"""Of the ladders."""
 CALM: Final = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True, min_requests=1)
 
 EDGES: Final = tuple(
@@ -150,7 +152,9 @@ def _passes(source: random.Random, settings: Settings, traffic: Traffic) -> bool
 def climbs(per_second: float, canary_bad: float, runs: int) -> list[Climb]:
     """Ladders by the default budget, stable at 0.1 %."""
     source = random.Random(f"{per_second} {canary_bad}")
-    traffic = Traffic(per_second=per_second, canary_bad=canary_bad, stable_bad=0.001, scrape=SCRAPE)
+    traffic = Traffic(
+        per_second=per_second, canary_bad=canary_bad, stable_bad=STABLE_BAD, scrape=SCRAPE
+    )
     return [_climb(source, traffic) for _ in range(runs)]
 
 

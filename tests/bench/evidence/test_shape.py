@@ -19,17 +19,12 @@ from tests.bench.evidence import (
     noise,
     promotions,
 )
+from tests.bench.evidence.goals import FEWER, NEAR, NOISY, PROMISED, SOON_SECONDS, WORSE
 from tests.bench.evidence.healthy import Version
-from tests.bench.evidence.peers import ARGO, FLAGGER
+from tests.bench.evidence.peers import DOCUMENTED
 from tests.bench.evidence.table import Mean, Share, median
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-PROMISED = 0.01
-NOISY = 0.015
-WORSE = 0.05
-NEAR = 1.4
-"""Times the bound, in the median of the grid."""
 
 
 @pytest.mark.parametrize("name", false_rollbacks.CONFIGURATIONS)
@@ -115,18 +110,18 @@ def test_a_healthy_version_climbs_by_its_budget_in_two_minutes_and_a_half(
 ) -> None:
     found = promotions.climbs(per_second, 0.001, 12)
     assert all(climb.promoted for climb in found)
-    assert Mean.of([climb.seconds for climb in found]).value <= 150
+    assert Mean.of([climb.seconds for climb in found]).value <= SOON_SECONDS
     for bad in (0.05, 0.5):
         found = promotions.climbs(per_second, bad, 12)
         assert not any(climb.promoted for climb in found)
         assert Mean.of([climb.bad for climb in found]).value <= 100
 
 
-@pytest.mark.parametrize(("rate", "fewer"), [(0.05, 8.0), (0.5, 15.0)])
+@pytest.mark.parametrize(("rate", "fewer"), FEWER.items())
 def test_fewer_bad_answers_than_by_the_peers_rules(rate: float, fewer: float) -> None:
     for per_second, share in harm.PLACES:
         found = harm.compared(per_second, share, rate, 20)
-        for peer in (FLAGGER, ARGO):
+        for peer in DOCUMENTED:
             assert found[peer.name].times.value >= fewer, (per_second, share, peer)
 
 

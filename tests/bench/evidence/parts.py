@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the evidence: what each computes, as tables and as the goals that it answers.
+
+A part computes its figures once. What it yields is text, to be shown as soon as it is there, or a
+goal, to be shown with those of the other parts.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from tests.bench.evidence import (
+    bursts,
+    cost,
+    detection,
+    false_rollbacks,
+    goals,
+    harm,
+    healthy,
+    latencies,
+    noise,
+    promotions,
+)
+from tests.bench.evidence.cost import Cost
+from tests.bench.evidence.goals import Goal, Verdict
+from tests.bench.evidence.harm import Harm
+from tests.bench.evidence.peers import ARGO_TIGHT, DOCUMENTED, PEERS
+from tests.bench.evidence.table import Mean, Share, median, rows
+
+Found: TypeAlias = Iterator[str | Goal]
+Cells: TypeAlias = list[tuple[str, Share]]
+"""(place, share) of each."""
+
+
+def _healthy(runs: int) -> Found:
+    found: dict[str, Cells] = {}
+    for name in false_rollbacks.CONFIGURATIONS:
+        found[f"errors alone, {name}"] = [
+            (f"{rate:.2%} errors, {volume:g} requests/s", share)
+            for rate, volume, share in false_rollbacks.cells(name, runs)
+        ]
+    for name in healthy.CONFIGURATIONS:
+        found[name] = [
+            (f"{volume:g} requests/s", share) for volume, share in healthy.cells(name, runs)
+        ]
+    lines = [_summed(name, cells) for name, cells in found.items()]
+    yield rows(("asked for", "rolled back", "worst cell", "at most, 95 % sure"), lines)
+    yield healthy.told()
+    yield goals.each("healthy versions rolled back", goals.PROMISED, _placed(found))
+
+
+def _placed(found: Mapping[str, Cells]) -> Cells:
+    """All cells, each with the name of its configuration."""
+    return [
+        (f"{name}, {place}" if place else name, share)
+        for name, cells in found.items()
+        for place, share in cells
+    ]
+
+
+def _summed(name: str, cells: Sequence[tuple[str, Share]]) -> tuple[str, ...]:
+    """One line for all cells of a configuration, the worst one with what it may really be."""
+    place, worst = max(cells, key=lambda cell: cell[1].value)
+    whole = Share(sum(share.hits for _, share in cells), sum(share.of for _, share in cells))
+    where = f", {place}" if worst.hits and place else ""
+    return (
+        name,
+        f"{whole.hits} of {whole.of:,}, {whole}",
+        f"{worst}{where}",
+        f"{100 * worst.upper:.2f} %",
+    )
+
+
+def _noisy(runs: int) -> Found:
+    lines, cells = [], Cells()
+    for name in noise.SCENARIOS:
+        share, phi = noise.false_rollbacks(name, runs)
+        cells.append((name, share))
+        lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %"))
+    yield rows(("scenario", "phi from history", "rolled back", "at most, 95 % sure"), lines)
+    yield goals.each("healthy versions rolled back, errors not independent", goals.NOISY, cells)
+
+
+def _gateways(runs: int) -> Found:
+    lines, cells = [], Cells()
+    for name in noise.SCENARIOS:
+        share, phi = noise.false_rollbacks(name, runs, alone=True)
+        found = [
+            str(noise.found_after(name, bad, 8, alone=alone))
+            for bad in (0.05, 0.5)
+            for alone in (True, False)
+        ]
+        cells.append((name, share))
+        lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %", *found))
+    found_by = ("5 % found after", "by pods", "50 % found after", "by pods")
+    yield rows(("scenario", "phi", "rolled back", "at most, 95 % sure", *found_by), lines)
+    yield goals.each("healthy versions rolled back, behind a gateway", goals.NOISY, cells)
+
+
+def _delays(runs: int) -> Found:
+    found = list(detection.cells(runs))
+    yield rows(
+        ("requests/s", "share", "errors", "bound", "strict", "default"),
+        [
+            (
+                f"{cell.traffic.per_second:g}",
+                f"{cell.traffic.share:.0%}",
+                f"{cell.traffic.canary_bad:.1%}",
+                f"{cell.bound:.3g}",
+                str(cell.strict),
+                str(cell.default),
+            )
+            for cell in found
+        ],
+    )
+    told = [cell.ratio for cell in found if cell.told]
+    middle, worst = median(told), max(told, key=lambda ratio: ratio.value)
+    yield (
+        f"Where the bound is at least {detection.LEAST_BOUND:g} scrapes ({len(told)} cells) strict "
+        f"takes {middle} times\nthe bound in the median, {worst} times in the worst cell."
+    )
+    yield Goal(
+        what="scrapes until more errors are found, strict, against the bound",
+        reach=f"<= {goals.NEAR:g}x in the median",
+        measured=f"{middle}x",
+        verdict=goals.at_most(middle, goals.NEAR),
+    )
+
+
+def _bursty(runs: int) -> Found:
+    names = tuple(bursts.CONFIGURATIONS)
+    yield rows(
+        ("one scrape has", "it is number", *names),
+        [
+            (f"{cell.peak:.1%}", str(cell.place), *(str(cell.taken[name]) for name in names))
+            for cell in bursts.cells(runs)
+        ],
+    )
+
+
+def _slower(runs: int) -> Found:
+    found = list(latencies.cells(runs))
+    yield rows(
+        ("requests/s", "share", "regression", "strict", "reference", "strict/reference", "default"),
+        [
+            (
+                f"{cell.per_second:g}",
+                f"{cell.share:.0%}",
+                cell.regression,
+                str(cell.strict),
+                f"{cell.specified:g}",
+                str(cell.ratio),
+                str(cell.default),
+            )
+            for cell in found
+        ],
+    )
+    middle = median(cell.ratio for cell in found)
+    beyond = [cell.beyond for cell in found if cell.beyond > 0]
+    most = max(beyond, default=0.0)
+    yield (
+        f"Strict takes {middle} times as long as the reference in the median. Slower are "
+        f"{len(beyond)} of {len(found)} cells,\nby {most:.1f} standard errors at most."
+    )
+    slower = sum(errors > latencies.CHANCE for errors in beyond)
+    yield Goal(
+        what="seconds until slower answers are found, strict, against the reference",
+        reach="<= 1x, no cell slower by more than chance",
+        measured=f"{middle}x in the median, {slower} of {len(found)} cells slower by that much",
+        verdict=Verdict.MISSED if slower else goals.at_most(middle, 1.0),
+    )
+
+
+def _promoted(runs: int) -> Found:
+    found: dict[str, Cells] = {"more errors": []}
+    for per_second, base, margin in promotions.EDGES:
+        place = f"{per_second:g} requests/s, {base:.2%} errors, margin {margin:.1%}"
+        share = promotions.worse(per_second, base, margin, runs)
+        found["more errors"].append((place, share))
+    for margin in (0.005, 0.025):
+        share, phi = promotions.worse_in_bursts(margin, runs)
+        name = f"more errors in bursts of 5, phi {phi:.1f}, margin {margin:.1%}"
+        found[name] = [("", share)]
+    slow, half = Cells(), 0
+    for per_second, allowed in promotions.SLOW_EDGES:
+        place = f"{per_second:g} requests/s, {allowed:.1%} may be slow"
+        slow.append((place, promotions.proven_timely(per_second, allowed, 1.0, runs)))
+        half += promotions.proven_timely(per_second, allowed, 0.5, runs).hits
+    found["more slow answers"] = slow
+    lines = [_summed(name, cells) for name, cells in found.items()]
+    yield rows(("worse by the margin", "promoted", "worst cell", "at most, 95 % sure"), lines)
+    yield f"With half as many slow answers {half:,} of {len(slow) * runs:,} keep the limit, proven."
+    yield goals.each("versions worse by the margin promoted", goals.WORSE, _placed(found))
+
+
+def _ladders(runs: int) -> Found:
+    lines, in_order = [], []
+    for per_second in (10.0, 100.0, 1000.0):
+        for bad in (promotions.STABLE_BAD, 0.005, 0.01, 0.05, 0.5):
+            climbs = promotions.climbs(per_second, bad, runs)
+            promoted = Share(sum(climb.promoted for climb in climbs), runs)
+            seconds = Mean.of([climb.seconds for climb in climbs])
+            harm_done = Mean.of([climb.bad for climb in climbs])
+            told = (str(promoted), str(seconds), str(harm_done))
+            lines.append((f"{per_second:g}", f"{bad:.1%}", *told))
+            if bad == promotions.STABLE_BAD and per_second >= goals.BUSY:
+                in_order.append((seconds, promoted, per_second))
+    yield rows(("requests/s", "errors", "promoted", "seconds", "bad answers beyond stable"), lines)
+    longest, promoted, per_second = max(in_order, key=lambda one: one[0].value)
+    yield Goal(
+        what=f"seconds until a healthy version is promoted, `steps: auto`, >= {goals.BUSY:g}/s",
+        reach=f"<= {goals.SOON_SECONDS:g} s",
+        measured=f"{longest} s at {per_second:g} requests/s, {promoted} promoted",
+        verdict=goals.at_most(longest, goals.SOON_SECONDS),
+    )
+
+
+_Place: TypeAlias = tuple[float, float, float]
+"""(errors, requests/s, share)."""
+
+
+def _peers(runs: int) -> Found:
+    found: dict[_Place, dict[str, Harm]] = {
+        (rate, per_second, share): harm.compared(per_second, share, rate, runs)
+        for rate in harm.RATES
+        for per_second, share in harm.PLACES
+    }
+    lines = []
+    for (rate, per_second, share), judges in found.items():
+        ours = judges[harm.OURS]
+        beside = [f"{judges[peer.name].bad} ({_times(judges[peer.name])})" for peer in PEERS]
+        told = (f"{ours.bad} in {ours.seconds} s", *beside)
+        lines.append((f"{rate:.0%}", f"{per_second:g}", f"{share:.0%}", *told))
+    names = [peer.name for peer in PEERS]
+    yield rows(("errors", "requests/s", "share", harm.OURS, *names), lines)
+    for rate, fewer in goals.FEWER.items():
+        yield _fewer(
+            rate, fewer, {place: judges for place, judges in found.items() if place[0] == rate}
+        )
+
+
+def _times(theirs: Harm) -> str:
+    least = "at least " if theirs.caught < 1 else ""
+    return f"{least}{theirs.times}x"
+
+
+def _fewer(rate: float, fewer: float, found: Mapping[_Place, Mapping[str, Harm]]) -> Goal:
+    """By the place and the documented configuration that let through the fewest beside ours."""
+    compared = [
+        (judges[peer.name], f"{peer.name}, {per_second:g} requests/s, {share:.0%}")
+        for (_, per_second, share), judges in found.items()
+        for peer in DOCUMENTED
+    ]
+    least, place = min(compared, key=lambda one: one[0].times.value)
+    tight = min(
+        (judges[ARGO_TIGHT.name] for judges in found.values()), key=lambda one: one.times.value
+    )
+    return Goal(
+        what=f"bad answers by the peers' documented configurations against ours, {rate:.0%} errors",
+        reach=f">= {fewer:g}x",
+        measured=(
+            f"{_times(least)} ({place}); not counted, since no peer documents it: {_times(tight)} "
+            f"({ARGO_TIGHT.name})"
+        ),
+        verdict=goals.at_least(least.times, fewer),
+    )
+
+
+def _cost(_: int) -> Found:
+    figures = cost.figures()
+    yield rows(
+        (
+            "asked for",
+            "scrape, us",
+            "with a verdict",
+            "in the bake",
+            "readings, us",
+            "all told",
+            "of the goal",
+            "state, bytes",
+        ),
+        [
+            (
+                name,
+                f"{found.observe:.0f}",
+                f"{found.step:.0f}",
+                f"{found.bake:.0f}",
+                f"{found.reading:.0f}" if found.reading else "-",
+                f"{found.whole:.0f}",
+                f"{found.whole / cost.GOAL:.0%}",
+                f"{found.size:,}",
+            )
+            for name, found in figures.items()
+        ],
+    )
+    yield healthy.told()
+    dearest = figures["everything"]
+    whole = dearest.whole
+    share = 1000 / cost.SCRAPE_SECONDS * whole / 1e6
+    yield (
+        f"Everything in the bake, readings included, per {cost.SCRAPE_SECONDS:g} s scrape: "
+        f"{whole:.0f} us, {whole / cost.GOAL:.2f} times the goal of\n{cost.GOAL:g} us. "
+        f"Judging a thousand such runs takes {share:.1%} of a core."
+    )
+    yield from _affordable(dearest)
+
+
+def _affordable(dearest: Cost) -> Iterator[Goal]:
+    """The two goals of what asks for the most."""
+    yield Goal(
+        what="judging a scrape, everything asked for",
+        reach=f"<= {cost.GOAL:g} us",
+        measured=f"{dearest.whole:.0f} us",
+        verdict=goals.plain(kept=dearest.whole <= cost.GOAL),
+    )
+    yield Goal(
+        what="the state of a run, everything asked for",
+        reach=f"<= {cost.MOST_BYTES:,} bytes",
+        measured=f"{dearest.size:,} bytes",
+        verdict=goals.plain(kept=dearest.size <= cost.MOST_BYTES),
+    )
+
+
+PARTS: Final[dict[str, Callable[[int], Found]]] = {
+    "healthy": _healthy,
+    "noise": _noisy,
+    "gateways": _gateways,
+    "delay": _delays,
+    "burst": _bursty,
+    "latency": _slower,
+    "promotion": _promoted,
+    "ladder": _ladders,
+    "peers": _peers,
+    "cost": _cost,
+}
