@@ -174,11 +174,18 @@ class Roll:
 
 
 async def rolling(
-    gate: Installed, lab: Lab, space: Space, shops: Sequence[App], replicas: int, **about: Any
+    gate: Installed,
+    lab: Lab,
+    space: Space,
+    shops: Sequence[App],
+    replicas: int,
+    past: Sequence[str] = (),
+    **about: Any,
 ) -> list[Roll]:
     """Runs whose only step waits for a person, of some applications under one daemon.
 
-    By the shipped account, under the shipped policies.
+    By the shipped account, under the shipped policies. Versions of the `past` have rolled before
+    there was a daemon.
     """
     daemon, own = await shipped(gate, lab, space)
     for shop in shops:
@@ -187,6 +194,11 @@ async def rolling(
         await shop.create("services", service(shop.name))
     for shop in shops:
         await shop.complete()
+        for version in past:
+            template = idle(shop.name, version, replicas)["spec"]["template"]
+            answer = await shop.patch("deployments", {"spec": {"template": template}})
+            assert answer.status == 200, answer.content
+            await shop.complete()
     await daemon.start()
     rolls = [Roll(lab=lab, own=own, shop=shop, daemon=daemon, replicas=replicas) for shop in shops]
     await asyncio.gather(*(roll.judged() for roll in rolls))
@@ -229,7 +241,7 @@ async def test_not_fewer_pods_than_a_native_roll_may_have(
     """With 25 % unavailable a native roll has six of eight; its undoing has no fewer."""
     strategy = {"rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}
     # So that half-way is a moment that can be met: between two batches of the roll.
-    slow = {"strategy": strategy, "minReadySeconds": 2}
+    slow: dict[str, Any] = {"strategy": strategy, "minReadySeconds": 2}
     (roll,) = await rolling(gate, lab, space, [app()], 8, **slow)
     async with followed(roll.shop, roll.look):
         await roll.undone(moment)
@@ -240,8 +252,12 @@ async def test_not_fewer_pods_than_a_native_roll_may_have(
 async def test_held_survives_scaling_to_nothing_and_back(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
-    """As a scaler does at night: it is stable that comes back, and the failed version never."""
-    (roll,) = await rolling(gate, lab, space, [app()], 4)
+    """As a scaler does at night: it is stable that comes back, and the failed version never.
+
+    Nor one that was rolled and taken back before, whose ReplicaSet is newer than stable's: left
+    alone, a paused Deployment starts the newest.
+    """
+    (roll,) = await rolling(gate, lab, space, [app()], 4, past=("v1b", "v1"))
     shop = roll.shop
     await roll.promote()
     await roll.reached("RollingOut", "Baking")
