@@ -17,10 +17,12 @@ import yaml
 from tests.cluster import scenes
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed, installed, without_pods
-from tests.cluster.lab import network, worker
+from tests.cluster.lab import network, records, worker
 from tests.cluster.lab.application import UNHURRIED, App, new_version
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.people import Desk, P, enter
+from tests.cluster.pipelines import Way, applying, pipeline
+from tests.cluster.test_gitops import rounds
 from tests.manifests.rendered import key, kustomized
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
@@ -63,6 +65,39 @@ def test_the_overlay_for_newer_servers_is_refused_for_its_mutating_kinds_alone(
     assert {key(item) for item in json.loads(there)["items"]} == {
         key(item) for item in objects if item not in refused
     }
+
+
+async def test_a_forced_apply_is_refused_until_the_run_is_over(
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """As Flux does it: what would take our pin is refused as a whole, and goes through afterwards.
+
+    The route is not in its git.
+    """
+    shop = app()
+    daemon, own = await scenes.shipped(gate, lab, space)
+    git = await asyncio.to_thread(
+        pipeline, lab.cluster, shop, Way.FLUX, annotations=POLICY, replicas=3
+    )
+    await git.applied()
+    await shop.complete()
+    git.objects = git.objects[:2]
+    await daemon.start()
+    await shop.adopted(daemon.log)
+    load = await lab.load(shop)
+    async with applying(git):
+        git.commit("v2", UNHURRIED)
+        await records.ended(lab.api, own.system, "promoted", daemon.log)
+        refused = list(git.refusals)
+        await rounds(git, 2)
+        now = len(git.refusals)
+        await rounds(git, 2)
+        assert len(git.refusals) == now, git.refusals[now:]
+        await shop.complete()
+        assert await git.drift() == []
+    assert refused
+    assert all("services" in told and "switchgear" in told for told in refused), refused
+    assert load.failures == {}
 
 
 async def test_a_good_version_is_promoted_and_a_bad_one_goes_back(

@@ -179,6 +179,7 @@ async def rolling(
     space: Space,
     shops: Sequence[App],
     replicas: int,
+    *,
     past: Sequence[str] = (),
     **about: Any,
 ) -> list[Roll]:
