@@ -25,8 +25,9 @@ from typing import Final
 
 from msgspec import structs
 
-from controller.core.evidence import checks, eprocess, gates
+from controller.core.evidence import checks, eprocess, gates, readings
 from controller.core.evidence.gates import Gate
+from controller.core.evidence.measures import Noted
 from controller.core.evidence.reasons import Reason
 from controller.core.evidence.safe import Proof, Timely
 from controller.core.evidence.settings import Settings
@@ -129,7 +130,9 @@ class Passage:
     slowest: tuple[Reason, ...]
 
 
-def passage(settings: Settings, load: Load, gate: Gate, *, most: float) -> Passage:
+def passage(
+    settings: Settings, load: Load, gate: Gate, *, most: float, warm_up_seconds: float = 0.0
+) -> Passage:
     """How long a healthy canary takes to satisfy a gate, by the gate's own rules.
 
     Args:
@@ -137,11 +140,17 @@ def passage(settings: Settings, load: Load, gate: Gate, *, most: float) -> Passa
         load: What both tracks serve at this weight.
         gate: What a PASS asks for.
         most: Seconds that a step may take at most.
+        warm_up_seconds: How long its pods are cold at this weight.
     """
 
     def lacking(span: float) -> tuple[Reason, ...]:
-        seen = _seen(settings, load, span)
-        return tuple(gates.lacking(seen, settings, gate, alone=False))
+        seen = structs.replace(
+            _seen(settings, load, span),
+            warm_until=warm_up_seconds,
+            noted=_measured(settings, span, warm_up_seconds),
+        )
+        unread = readings.unread(seen, settings, span, proven=gate.proven)
+        return (*gates.lacking(seen, settings, gate, alone=False), *unread)
 
     begin = lacking(gate.dwell_seconds)
     if not begin:
@@ -173,6 +182,13 @@ def _seen(settings: Settings, load: Load, span: float) -> Evidence:
             worth.proof,
         ),
     )
+
+
+def _measured(settings: Settings, span: float, warm_up_seconds: float) -> tuple[Noted, ...]:
+    """What is read by then beside requests: of warm pods each gauge once they were asked again."""
+    said = Noted(at=span, canary=0.0)
+    gauged = said if span >= warm_up_seconds + readings.READ_SECONDS else Noted()
+    return (said,) * len(settings.assertions) + (gauged,) * len(settings.gauges)
 
 
 def _slow_before(settings: Settings, asked: float, allowed: float) -> tuple[float, float]:
