@@ -94,10 +94,10 @@ def test_how_long_gauges_of_young_pods_are_waited_for_is_said(tmp_path: Path) ->
     with practice(quiet_world(exposed, seconds=900.0, **how), tmp_path) as found:
         told = found.told()
         *steps, bake = findings(told, "steps")
-        assert bake["facts"]["seconds_at_least"] == pytest.approx(25, abs=0.5)
-        assert "it waits for what runs out to be measured on its warm pods" in bake["message"]
-        assert bake["facts"]["seconds_while_young"] == 10 + 180 + 15
-        assert ", and up to 3.42 min where young pods use far more than stable's" in bake["message"]
+        assert bake["facts"]["seconds_at_least"] == pytest.approx(45, abs=0.5)
+        assert "it waits for what runs out to be measured for half a minute" in bake["message"]
+        assert bake["facts"]["seconds_while_young"] == 60 + 180 + 15
+        assert ", and up to 4.25 min where young pods use far more than stable's" in bake["message"]
         assert [one["facts"]["seconds_while_young"] for one in steps] == [None, None]
 
 

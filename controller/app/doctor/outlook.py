@@ -123,7 +123,7 @@ def _awaited(check: str) -> str:
         "requests": "enough requests",
         PROOF: "the proof that goes before the promotion",
         "budget": "what its budget asks to be known",
-        SATURATION: "what runs out to be measured on its warm pods",
+        SATURATION: "what runs out to be measured for half a minute",
     }
     timed = check.removeprefix(f"{PROOF} ")
     return words.get(check, f"the proof that {timed} is kept" if timed != check else check)

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from controller.core.evidence import blind, checks, gates, readings, slower
+from controller.core.evidence import blind, checks, gates, readings, slower, young
 from controller.core.evidence.checks import NOBODY, Check, Kind, Roster
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.observe import observe
@@ -127,11 +127,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             return None
         if any(reason.expected.endswith(UNFORESEEN) for reason in self.reasons):
             return None
+        warm = young.seconds_to_go(self.evidence, self.settings)
         read = readings.seconds_to_go(
             self.evidence, self.settings, self.now, proven=self.gate.proven
         )
         known = gates.seconds_to_go(self.evidence, self.settings, self.gate, alone=self.alone)
-        return None if known is None else max(known, read) or None
+        return None if known is None else max(known, read, warm) or None
 
     @property
     def parts(self) -> tuple[tuple[str, float], ...]:
@@ -179,6 +180,7 @@ def judge(
     if evidence.trip is not None:
         return _failed(evidence.trip, known.checks, evidence, settings, gate, now=now)
     found = [*_doubts(known, evidence, settings), *readings.doubts(evidence, settings)]
+    found += [*young.doubts(evidence, settings)]
     found += [*blind.lacking(evidence, settings, now, alone=alone), *unseen]
     found += [*readings.unread(evidence, settings, now, proven=gate.proven)]
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]

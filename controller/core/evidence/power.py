@@ -144,11 +144,8 @@ def passage(
     """
 
     def lacking(span: float) -> tuple[Reason, ...]:
-        seen = structs.replace(
-            _seen(settings, load, span),
-            warm_until=warm_up_seconds,
-            noted=_measured(settings, span, warm_up_seconds),
-        )
+        seen = _seen(settings, load, span, warm_up_seconds)
+        seen = structs.replace(seen, noted=_measured(settings, seen, span))
         unread = readings.unread(seen, settings, span, proven=gate.proven)
         return (*gates.lacking(seen, settings, gate, alone=False), *unread)
 
@@ -162,20 +159,22 @@ def passage(
     return Passage(seconds=enough, slowest=lacking(short) or begin)
 
 
-def _seen(settings: Settings, load: Load, span: float) -> Evidence:
+def _seen(settings: Settings, load: Load, span: float, warm_up_seconds: float) -> Evidence:
     """What the judge is expected to have of a healthy canary after so many seconds at a weight."""
     canary, stable = load.counts(span)
+    warm, _ = load.counts(max(span - warm_up_seconds, 0.0))
     worth = tempered(settings, load.per_second)
     slow = [_slow_before(settings, *limit) for limit in settings.limits.latency]
     return structs.replace(
         start(settings),
         timely=tuple(
             Timely(seconds=bound).settled(
-                round(share * canary.requests), canary.requests, worth.latency
+                round(share * warm.requests), warm.requests, worth.latency
             )
             for bound, share in slow
         ),
         window=Window(at=0.0, seconds=span, canary=canary, stable=stable),
+        warm_until=warm_up_seconds,
         proof=Proof().settled(
             (canary.errors, canary.requests),
             (stable.errors, stable.requests),
@@ -184,10 +183,10 @@ def _seen(settings: Settings, load: Load, span: float) -> Evidence:
     )
 
 
-def _measured(settings: Settings, span: float, warm_up_seconds: float) -> tuple[Noted, ...]:
-    """What is read by then beside requests: of warm pods each gauge once they were asked again."""
+def _measured(settings: Settings, seen: Evidence, span: float) -> tuple[Noted, ...]:
+    """What is read by then beside requests: of each gauge as soon as it speaks for the canary."""
     said = Noted(at=span, canary=0.0)
-    gauged = said if span >= warm_up_seconds + readings.READ_SECONDS else Noted()
+    gauged = said if span >= readings.measured_from(seen) + readings.READ_SECONDS else Noted()
     return (said,) * len(settings.assertions) + (gauged,) * len(settings.gauges)
 
 

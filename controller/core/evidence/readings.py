@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from controller.core.evidence import checks, eprocess
 from controller.core.evidence.measures import (
+    GAUGE_SECONDS,
     LEAST_READINGS,
     REBET,
     Assertion,
@@ -50,7 +51,7 @@ def read(evidence: Evidence, settings: Settings, reading: Reading) -> Evidence:
             continue
         gauge = settings.gauges[place - teams]
         # Where there is none of the canary the one before stands, and grows old.
-        if value.canary is None or reading.at < evidence.warm_until:
+        if value.canary is None:
             continue
         bad = gauge.exhausted(value.canary, value.stable)
         shared = not bad and gauge.shared(value.canary, value.stable)
@@ -76,7 +77,7 @@ def _noted(at: float, value: Value, *, bad: bool) -> Noted:
 
 
 def _young(at: float, value: Value, known: Noted, *, bad: bool) -> Noted:
-    """What a gauge says of pods that are warm, and younger than it has patience with.
+    """What a gauge says of pods that are cold, or younger than it has patience with.
 
     Young pods use more than they will, never less. That the worst of all pods, those among them
     that have served since the first step, uses no more than it may is good news at any age. That
@@ -181,14 +182,22 @@ def seconds_to_go(evidence: Evidence, settings: Settings, now: float, *, proven:
     return max(waits, default=0.0)
 
 
+def measured_from(evidence: Evidence) -> float:
+    """When a gauge speaks for the canary: it looks back on a minute, of which half must lie at this
+    weight, after the start of the youngest pods; infinite: no weight is in force.
+    """
+    opened = evidence.window.at if evidence.window.at is not None else math.inf
+    return max(opened, evidence.warm_until - GAUGE_SECONDS) + GAUGE_SECONDS / 2
+
+
 def _silent(evidence: Evidence, settings: Settings, now: float) -> Iterator[tuple[Reason, float]]:
-    """Gauges without a value of the canary's warm pods at this weight that is still new.
+    """Gauges without a value of the canary at this weight that is still new.
 
     With each the seconds that it is expected to take; infinite: not known.
     """
     opened = evidence.window.at if evidence.window.at is not None else math.inf
-    warm = max(opened, evidence.warm_until)
-    oldest = max(warm, now - 2 * READ_SECONDS - settings.max_age_seconds)
+    since = measured_from(evidence)
+    oldest = max(since, now - 2 * READ_SECONDS - settings.max_age_seconds)
     noted = evidence.noted[len(settings.assertions) :]
     nothing = all(one.canary is None for one in noted)
     for gauge, known in zip(settings.gauges, noted, strict=True):
@@ -199,9 +208,9 @@ def _silent(evidence: Evidence, settings: Settings, now: float) -> Iterator[tupl
         if known.canary is not None:
             ago = seconds(now - known.at)
             message = f"{name} of the canary is silent, last measured {ago} ago"
-            if now < warm + read:
-                message = f"{name} was not measured yet on the canary's warm pods at this weight"
-            wait = warm + read - now
+            if now < since + read:
+                message = f"{name} was not measured long enough on the canary at this weight yet"
+            wait = since + read - now
         elif math.isfinite(known.at):
             # It is measured, and silence after that is no good news.
             message = f"{name} is far above stable's while the canary's pods are young, which is "
