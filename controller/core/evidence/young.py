@@ -79,7 +79,7 @@ def _slower(evidence: Evidence, settings: Settings) -> float:
     eta = tempered(settings, served / span if span else 0.0).latency
     for bound in bounds:
         slow, others = canary.slower_than(bound), stable.slower_than(bound)
-        if slow is None or others is None:
+        if slow is None or others is None or slow * stable.timed <= others * canary.timed:
             continue
         least, most = slower.ends(
             (slow, canary.timed), (others, stable.timed), eta=eta, beta=settings.beta / len(bounds)

@@ -9,10 +9,12 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from tests.bench.evidence import (
     bursts,
+    cold,
     cost,
     detection,
     false_rollbacks,
@@ -175,6 +177,29 @@ def _ladders(runs: int) -> Iterator[str]:
     yield rows(("requests/s", "errors", "promoted", "seconds", "bad answers beyond stable"), lines)
 
 
+def _cold(runs: int) -> Iterator[str]:
+    lines = []
+    for ladder in cold.LADDERS:
+        for per_second, bad in cold.PLACES:
+            traffic = cold.Traffic(per_second=per_second, bad=bad)
+            found = cold.cell(ladder, traffic, runs)
+            warm = cold.cell(ladder, replace(traffic, cold=1.0), runs)
+            lines.append(
+                (
+                    ladder,
+                    f"{per_second:g}",
+                    f"{bad:.1%}",
+                    str(found.rolled_back),
+                    f"{100 * found.rolled_back.upper:.2f} %",
+                    str(found.promoted),
+                    str(found.seconds),
+                    str(warm.seconds),
+                )
+            )
+    told = ("rolled back", "at most, 95 % sure", "promoted", "seconds", "seconds if never cold")
+    yield rows(("ladder", "requests/s", "errors", *told), lines)
+
+
 def _peers(runs: int) -> Iterator[str]:
     lines = []
     for rate in harm.RATES:
@@ -238,6 +263,7 @@ PARTS: Final[dict[str, Callable[[int], Iterator[str]]]] = {
     "latency": _slower,
     "promotion": _promoted,
     "ladder": _ladders,
+    "cold": _cold,
     "peers": _peers,
     "cost": _cost,
 }
