@@ -118,12 +118,29 @@ def pod_series(subject: str, code: str) -> tuple[Labels, ...]:
     return _series("http_requests_total", "http_request_duration_seconds", labels)
 
 
+PERIODS = 10.0
+"""Of the kernel's CPU accounting in a second."""
+
+
 def process_gauges(pod: PodName, open_files: int) -> list[tuple[Labels, float]]:
     """What the process of a pod says of itself: files that it holds open, and how many it may."""
     rest = _target(pod)
     return [
         ((("__name__", "process_open_fds"), *rest), float(open_files)),
         ((("__name__", "process_max_fds"), *rest), 1024.0),
+    ]
+
+
+def cpu_counters(pod: PodName, age: float, throttled: float) -> list[tuple[Labels, float]]:
+    """What cAdvisor counts of a container with a limit of CPU, which was too little for so long."""
+    rest = tuple(sorted((*_target(pod), ("container", "app"))))
+    periods = "container_cpu_cfs_periods_total"
+    return [
+        ((("__name__", periods), *rest), PERIODS * age),
+        (
+            (("__name__", periods.replace("periods", "throttled_periods")), *rest),
+            PERIODS * throttled,
+        ),
     ]
 
 

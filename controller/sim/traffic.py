@@ -25,6 +25,7 @@ from controller.sim.counters import (
     Era,
     Labels,
     PodName,
+    cpu_counters,
     pod_series,
     process_gauges,
     target_up,
@@ -221,6 +222,9 @@ class Traffic:
         for server in self._servers.values():
             if server.alive and server.open_files is not None:
                 found += process_gauges(server.pod, server.open_files)
+            if server.alive and server.throttled_seconds is not None:
+                age = self.cluster.loop.time() - server.started
+                found += cpu_counters(server.pod, age, min(age, server.throttled_seconds))
         return found
 
     # --- what changes -----------------------------------------------------------------------------

@@ -86,6 +86,21 @@ def test_the_json_has_the_same_facts(sound: Practice) -> None:
     assert [one["error_share"] for one in steps[0]["found_after_seconds"]] == [0.5, 0.05, 0.01]
 
 
+def test_how_long_gauges_of_young_pods_are_waited_for_is_said(tmp_path: Path) -> None:
+    def exposed(world: World) -> None:
+        world.prometheus.subqueries = True
+
+    how: dict[str, Any] = {"env": {"THROTTLED_SECONDS": "0"}, "rate": 400.0}
+    with practice(quiet_world(exposed, seconds=900.0, **how), tmp_path) as found:
+        told = found.told()
+        *steps, bake = findings(told, "steps")
+        assert bake["facts"]["seconds_at_least"] == pytest.approx(45, abs=0.5)
+        assert "it waits for what runs out to be measured for half a minute" in bake["message"]
+        assert bake["facts"]["seconds_while_young"] == 60 + 180 + 15
+        assert ", and up to 4.25 min where young pods use far more than stable's" in bake["message"]
+        assert [one["facts"]["seconds_while_young"] for one in steps] == [None, None]
+
+
 def test_nothing_is_written(sound: Practice) -> None:
     """But for the questions who may do what, which leave nothing."""
     seen: list[tuple[str, str]] = []

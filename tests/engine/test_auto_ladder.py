@@ -2,6 +2,7 @@
 """The ladder that climbs as fast as its budget of bad requests allows, and no faster."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,39 @@ def test_a_healthy_version_is_promoted_in_two_minutes_and_a_half(rate: float) ->
             assert asyncio.get_running_loop().time() - began <= 150
             await found.ended("promoted")
             assert sum(world.failures.values()) == 0
+            assert weights(found)[:4] == [1, 10, 50, 95]
+            found.at_rest()
+
+    clock.run(story())
+
+
+PAST = 900.0
+"""Seconds in which stable shows what it uses of its CPU."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("throttled", "least", "most"),
+    [("0", 100.0, 150.0), ("20", 100.0, 150.0), ("150", 225.0, 300.0)],
+    ids=["never", "while it starts", "while it compiles itself"],
+)
+def test_gauges_of_young_pods_are_waited_for_only_while_they_are_high(
+    throttled: str, least: float, most: float
+) -> None:
+    """High for three minutes at most, which is no word against them: nothing is rolled back."""
+
+    async def story() -> None:
+        how: dict[str, Any] = {"annotations": AUTO, "env": {"THROTTLED_SECONDS": "0"}}
+        async with house(**how) as found:
+            found.world.prometheus.subqueries = True
+            await asyncio.sleep(PAST)
+            began = asyncio.get_running_loop().time()
+            found.world.set_image("shop", "checkout", IMAGE, {"THROTTLED_SECONDS": throttled})
+            await found.reaches("Committing", within=400)
+            took = asyncio.get_running_loop().time() - began
+            assert "CPU throttling" in found.runs()[-1]["calibration"]["words"]
+            assert least <= took <= most, took
+            await found.ended("promoted")
             assert weights(found)[:4] == [1, 10, 50, 95]
             found.at_rest()
 

@@ -11,6 +11,7 @@ from controller.core.checkup import Finding, span
 from controller.core.evidence import calibration
 from controller.core.evidence.gates import PROOF
 from controller.core.evidence.reasons import percent, seconds
+from controller.core.evidence.settings import SATURATION
 from controller.core.lifecycle import forecast, trial
 from controller.core.lifecycle.forecast import Rung
 from controller.core.lifecycle.memory import Run
@@ -76,6 +77,7 @@ def _rung(rung: Rung, situation: Situation, per_second: float) -> Finding:
         "dwell_seconds": rung.step.dwell_seconds,
         "canary_requests_per_second": round(rung.per_second, 3),
         "seconds_at_least": passage.seconds if math.isfinite(passage.seconds) else None,
+        "seconds_while_young": rung.patience_seconds or None,
         "smallest_error_share": rung.smallest,
         "found_after_seconds": [
             {"error_share": bad, "seconds": after if math.isfinite(after) else None}
@@ -102,6 +104,9 @@ def _rung(rung: Rung, situation: Situation, per_second: float) -> Finding:
         head = f"{head}: takes {span(passage.seconds)} at least, for it waits for {why}"
     else:
         head = f"{head}: takes {span(passage.seconds)} at least"
+    if rung.patience_seconds > passage.seconds:
+        young = f"up to {span(rung.patience_seconds)} where young pods use far more than stable's"
+        head = f"{head}, and {young}"
     text = f"{head}; {sees}"
     if rung.smallest is None:
         return checkup.warning(
@@ -118,6 +123,7 @@ def _awaited(check: str) -> str:
         "requests": "enough requests",
         PROOF: "the proof that goes before the promotion",
         "budget": "what its budget asks to be known",
+        SATURATION: "what runs out to be measured for half a minute",
     }
     timed = check.removeprefix(f"{PROOF} ")
     return words.get(check, f"the proof that {timed} is kept" if timed != check else check)

@@ -165,14 +165,11 @@ def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reas
     window = evidence.window
     if not window.seconds:
         return  # The dwell is not over then, which says enough.
-    worst = evidence.proof.bound(settings.beta)
-    per_second = (window.canary.requests + window.stable.requests) / window.seconds
-    bad = worst * gate.next_share * per_second
+    worst, bad = evidence.proof.bound(settings.beta), _risked(evidence, settings, gate)
     harm = _harm(bad, settings, gate)
     if harm <= gate.budget:
         return
-    # What is not ruled out shrinks as the requests grow, as long as nothing fails.
-    wait = window.seconds * (bad / _affordable(settings, gate) - 1)
+    wait = _cheap_in(evidence, settings, gate)
     yield Reason(
         check="budget",
         code=Code.OVER_BUDGET,
@@ -183,6 +180,26 @@ def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reas
         n=window.canary.requests,
         limit=gate.budget,
     )
+
+
+def _risked(evidence: Evidence, settings: Settings, gate: Gate) -> float:
+    """Bad requests a second at the next share that are not ruled out."""
+    window = evidence.window
+    per_second = (window.canary.requests + window.stable.requests) / window.seconds
+    return evidence.proof.bound(settings.beta) * gate.next_share * per_second
+
+
+def _cheap_in(evidence: Evidence, settings: Settings, gate: Gate) -> float:
+    """Seconds until the next share costs no more than the budget, if nothing fails.
+
+    What is not ruled out shrinks as the requests grow.
+    """
+    if not evidence.window.seconds or not math.isfinite(gate.budget):
+        return 0.0
+    bad = _risked(evidence, settings, gate)
+    if _harm(bad, settings, gate) <= gate.budget:
+        return 0.0
+    return evidence.window.seconds * (bad / _affordable(settings, gate) - 1)
 
 
 def _harm(bad_per_second: float, settings: Settings, gate: Gate) -> float:
@@ -235,5 +252,6 @@ def seconds_to_go(
             wait_for(claim.log_evidence, settings.log_proven, window.seconds)
             for claim in _claims(evidence, settings)
         ]
+    waits.append(_cheap_in(evidence, settings, gate))
     known = [wait for wait in waits if wait is not None]
-    return max(known) if len(known) == len(waits) and max(known) > 0 else None
+    return max(known) if len(known) == len(waits) else None

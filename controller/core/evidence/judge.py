@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from controller.core.evidence import blind, checks, gates, readings, slower
+from controller.core.evidence import blind, checks, gates, readings, slower, young
 from controller.core.evidence.checks import NOBODY, Check, Kind, Roster
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.observe import observe
@@ -84,6 +84,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         evidence: The accumulators that it was read from.
         settings: The settings of the run.
         gate: What a PASS asked for.
+        now: When it was said, by the metrics store's own clock.
         alone: Whether it asked nothing of stable.
     """
 
@@ -101,6 +102,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence
     settings: Settings
     gate: Gate
+    now: float
     alone: bool = False
 
     # What only people ask for is found when they do: most verdicts are looked at by nobody.
@@ -125,7 +127,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             return None
         if any(reason.expected.endswith(UNFORESEEN) for reason in self.reasons):
             return None
-        return gates.seconds_to_go(self.evidence, self.settings, self.gate, alone=self.alone)
+        warm = young.seconds_to_go(self.evidence, self.settings)
+        read = readings.seconds_to_go(
+            self.evidence, self.settings, self.now, proven=self.gate.proven
+        )
+        known = gates.seconds_to_go(self.evidence, self.settings, self.gate, alone=self.alone)
+        return None if known is None else max(known, read, warm) or None
 
     @property
     def parts(self) -> tuple[tuple[str, float], ...]:
@@ -167,25 +174,26 @@ def judge(
     if hard_trips:
         return _verdict(
             evidence, settings, gate, Outcome.FAIL, tuple(hard_trips),
-            check=hard_trips[0].check, level=level, fast=True,
+            check=hard_trips[0].check, now=now, level=level, fast=True,
         )  # fmt: skip
     known = checks.roster(settings, evidence)
     if evidence.trip is not None:
-        return _failed(evidence.trip, known.checks, evidence, settings, gate)
+        return _failed(evidence.trip, known.checks, evidence, settings, gate, now=now)
     found = [*_doubts(known, evidence, settings), *readings.doubts(evidence, settings)]
+    found += [*young.doubts(evidence, settings)]
     found += [*blind.lacking(evidence, settings, now, alone=alone), *unseen]
     found += [*readings.unread(evidence, settings, now, proven=gate.proven)]
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]
     if found:
         return _verdict(
             evidence, settings, gate, Outcome.HOLD, tuple(found),
-            check=found[0].check, level=level, alone=alone,
+            check=found[0].check, now=now, level=level, alone=alone,
         )  # fmt: skip
     passed = _passed(evidence, level, settings)
     deciding = checks.deciding(known, evidence)
     return _verdict(
         evidence, settings, gate, Outcome.PASS, (passed,),
-        check=deciding.name, level=level, alone=alone,
+        check=deciding.name, now=now, level=level, alone=alone,
     )  # fmt: skip
 
 
@@ -203,6 +211,7 @@ def _verdict(
     outcome: Outcome,
     reasons: tuple[Reason, ...],
     *,
+    now: float,
     check: str,
     level: float,
     fast: bool = False,
@@ -223,12 +232,19 @@ def _verdict(
         evidence=evidence,
         settings=settings,
         gate=gate,
+        now=now,
         alone=alone,
     )
 
 
 def _failed(
-    trip: Trip, named: Sequence[Check], evidence: Evidence, settings: Settings, gate: Gate
+    trip: Trip,
+    named: Sequence[Check],
+    evidence: Evidence,
+    settings: Settings,
+    gate: Gate,
+    *,
+    now: float,
 ) -> Verdict:
     """The verdict once the evidence has sufficed."""
     errors = Check(kind=Kind.ERRORS, weight=1.0)
@@ -239,7 +255,7 @@ def _failed(
         reason = _failure(trip, replace(check, bound=trip.bound), settings)
     found_bad = _verdict(
         evidence, settings, gate, Outcome.FAIL, (reason,),
-        check=trip.check, level=trip.log_evidence, fast=trip.fast,
+        check=trip.check, now=now, level=trip.log_evidence, fast=trip.fast,
     )  # fmt: skip
     if evidence.window.canary.requests or check.measured:
         return found_bad

@@ -25,8 +25,9 @@ from typing import Final
 
 from msgspec import structs
 
-from controller.core.evidence import checks, eprocess, gates
+from controller.core.evidence import checks, eprocess, gates, readings
 from controller.core.evidence.gates import Gate
+from controller.core.evidence.measures import Noted
 from controller.core.evidence.reasons import Reason
 from controller.core.evidence.safe import Proof, Timely
 from controller.core.evidence.settings import Settings
@@ -129,7 +130,9 @@ class Passage:
     slowest: tuple[Reason, ...]
 
 
-def passage(settings: Settings, load: Load, gate: Gate, *, most: float) -> Passage:
+def passage(
+    settings: Settings, load: Load, gate: Gate, *, most: float, warm_up_seconds: float = 0.0
+) -> Passage:
     """How long a healthy canary takes to satisfy a gate, by the gate's own rules.
 
     Args:
@@ -137,11 +140,14 @@ def passage(settings: Settings, load: Load, gate: Gate, *, most: float) -> Passa
         load: What both tracks serve at this weight.
         gate: What a PASS asks for.
         most: Seconds that a step may take at most.
+        warm_up_seconds: How long its pods are cold at this weight.
     """
 
     def lacking(span: float) -> tuple[Reason, ...]:
-        seen = _seen(settings, load, span)
-        return tuple(gates.lacking(seen, settings, gate, alone=False))
+        seen = _seen(settings, load, span, warm_up_seconds)
+        seen = structs.replace(seen, noted=_measured(settings, seen, span))
+        unread = readings.unread(seen, settings, span, proven=gate.proven)
+        return (*gates.lacking(seen, settings, gate, alone=False), *unread)
 
     begin = lacking(gate.dwell_seconds)
     if not begin:
@@ -153,26 +159,35 @@ def passage(settings: Settings, load: Load, gate: Gate, *, most: float) -> Passa
     return Passage(seconds=enough, slowest=lacking(short) or begin)
 
 
-def _seen(settings: Settings, load: Load, span: float) -> Evidence:
+def _seen(settings: Settings, load: Load, span: float, warm_up_seconds: float) -> Evidence:
     """What the judge is expected to have of a healthy canary after so many seconds at a weight."""
     canary, stable = load.counts(span)
+    warm, _ = load.counts(max(span - warm_up_seconds, 0.0))
     worth = tempered(settings, load.per_second)
     slow = [_slow_before(settings, *limit) for limit in settings.limits.latency]
     return structs.replace(
         start(settings),
         timely=tuple(
             Timely(seconds=bound).settled(
-                round(share * canary.requests), canary.requests, worth.latency
+                round(share * warm.requests), warm.requests, worth.latency
             )
             for bound, share in slow
         ),
         window=Window(at=0.0, seconds=span, canary=canary, stable=stable),
+        warm_until=warm_up_seconds,
         proof=Proof().settled(
             (canary.errors, canary.requests),
             (stable.errors, stable.requests),
             worth.proof,
         ),
     )
+
+
+def _measured(settings: Settings, seen: Evidence, span: float) -> tuple[Noted, ...]:
+    """What is read by then beside requests: of each gauge as soon as it speaks for the canary."""
+    said = Noted(at=span, canary=0.0)
+    gauged = said if span >= readings.measured_from(seen) + readings.READ_SECONDS else Noted()
+    return (said,) * len(settings.assertions) + (gauged,) * len(settings.gauges)
 
 
 def _slow_before(settings: Settings, asked: float, allowed: float) -> tuple[float, float]:

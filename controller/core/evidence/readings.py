@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from controller.core.evidence import checks, eprocess
 from controller.core.evidence.measures import (
+    GAUGE_SECONDS,
     LEAST_READINGS,
     REBET,
     Assertion,
@@ -49,12 +50,14 @@ def read(evidence: Evidence, settings: Settings, reading: Reading) -> Evidence:
                 fresh[place] = bad
             continue
         gauge = settings.gauges[place - teams]
-        # Where there is none of the canary the one before stands, and grows old; and cold pods use
-        # much of everything.
-        if value.canary is None or reading.at < evidence.warm_until + gauge.patience_seconds:
+        # Where there is none of the canary the one before stands, and grows old.
+        if value.canary is None:
             continue
         bad = gauge.exhausted(value.canary, value.stable)
         shared = not bad and gauge.shared(value.canary, value.stable)
+        if reading.at < evidence.warm_until + gauge.patience_seconds:
+            noted[place] = _young(reading.at, value, noted[place], bad=bad or shared)
+            continue
         noted[place] = _noted(reading.at, value, bad=bad or shared)
         exhausted += [] if shared else [bad]
     if exhausted:
@@ -71,6 +74,18 @@ def _asserted(assertion: Assertion, at: float, value: Value) -> tuple[Noted, boo
 
 def _noted(at: float, value: Value, *, bad: bool) -> Noted:
     return Noted(at=at, canary=value.canary, stable=value.stable, bad=bad)
+
+
+def _young(at: float, value: Value, known: Noted, *, bad: bool) -> Noted:
+    """What a gauge says of pods that are cold, or younger than it has patience with.
+
+    Young pods use more than they will, never less. That the worst of all pods, those among them
+    that have served since the first step, uses no more than it may is good news at any age. That
+    one uses more says nothing, takes back what was good before, and is no trial.
+    """
+    if not bad:
+        return _noted(at, value, bad=False)
+    return known if known.bad else Noted(at=at, stable=value.stable)
 
 
 def _cold(evidence: Evidence, assertion: Assertion, at: float) -> bool:
@@ -158,34 +173,60 @@ def unread(evidence: Evidence, settings: Settings, now: float, *, proven: bool) 
                 expected=f"asked for every {READ_SECONDS:g} s, {UNKNOWN}",
             )
     if proven:
-        yield from _silent(evidence, settings, now, opened, oldest)
+        yield from (reason for reason, _ in _silent(evidence, settings, now))
 
 
-def _silent(
-    evidence: Evidence, settings: Settings, now: float, opened: float, oldest: float
-) -> Iterator[Reason]:
-    """Gauges that were never measured on the canary, or since `oldest` not any more."""
+def seconds_to_go(evidence: Evidence, settings: Settings, now: float, *, proven: bool) -> float:
+    """When all gauges are expected to have spoken; infinite: nobody knows. As `unread`."""
+    waits = [wait for _, wait in _silent(evidence, settings, now)] if proven else []
+    return max(waits, default=0.0)
+
+
+def measured_from(evidence: Evidence) -> float:
+    """When a gauge speaks for the canary: it looks back on a minute, of which half must lie at this
+    weight, after the start of the youngest pods; infinite: no weight is in force.
+    """
+    opened = evidence.window.at if evidence.window.at is not None else math.inf
+    return max(opened, evidence.warm_until - GAUGE_SECONDS) + GAUGE_SECONDS / 2
+
+
+def _silent(evidence: Evidence, settings: Settings, now: float) -> Iterator[tuple[Reason, float]]:
+    """Gauges without a value of the canary at this weight that is still new.
+
+    With each the seconds that it is expected to take; infinite: not known.
+    """
+    opened = evidence.window.at if evidence.window.at is not None else math.inf
+    since = measured_from(evidence)
+    oldest = max(since, now - 2 * READ_SECONDS - settings.max_age_seconds)
     noted = evidence.noted[len(settings.assertions) :]
+    nothing = all(one.canary is None for one in noted)
     for gauge, known in zip(settings.gauges, noted, strict=True):
-        never = known.canary is None
-        if not never and known.at >= oldest:
+        if known.canary is not None and known.at >= oldest:
             continue
-        # A version may have no such thing any more; one of which nothing is seen is not looked at.
-        due = max(opened, evidence.warm_until + gauge.patience_seconds)
-        wait = due + 2 * READ_SECONDS - now
-        if never and (wait > 0 or all(one.canary is None for one in noted)):
-            message = f"{gauge.name} was measured on stable and not on the canary yet"
-        elif not never and now >= due:
+        name = gauge.name
+        due, read = max(opened, evidence.warm_until + gauge.patience_seconds), READ_SECONDS
+        if known.canary is not None:
             ago = seconds(now - known.at)
-            message = f"{gauge.name} of the canary is silent, last measured {ago} ago"
+            message = f"{name} of the canary is silent, last measured {ago} ago"
+            if now < since + read:
+                message = f"{name} was not measured long enough on the canary at this weight yet"
+            wait = since + read - now
+        elif math.isfinite(known.at):
+            # It is measured, and silence after that is no good news.
+            message = f"{name} is far above stable's while the canary's pods are young, which is "
+            message += "no word against them and none for them"
+            wait = due + read - now
         else:
-            continue
-        yield Reason(
-            check=SATURATION,
-            code=Code.NO_CHECK_DATA,
-            message=message,
-            expected=seconds(wait) if 0 < wait < math.inf else UNKNOWN,
-        )
+            # A version may have no such thing any more; one of which nothing is seen is not looked
+            # at.
+            wait = due + 2 * read - now
+            if wait <= 0 and not nothing:
+                continue
+            message = f"{name} was measured on stable and not on the canary yet"
+        wait = wait if 0 < wait < math.inf else math.inf
+        expected = UNKNOWN if wait == math.inf else seconds(wait)
+        code = Code.NO_CHECK_DATA
+        yield Reason(check=SATURATION, code=code, message=message, expected=expected), wait
 
 
 def unmeasured(evidence: Evidence, settings: Settings) -> tuple[str, ...]:

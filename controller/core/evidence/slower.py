@@ -123,6 +123,13 @@ def difference(
     return least, _most(*canary, eta, half) - _least(*stable, eta, half)
 
 
+def ends(
+    canary: tuple[int, int], stable: tuple[int, int], *, eta: float, beta: float
+) -> tuple[float, float]:
+    """The canary's share at least, and stable's at most. As `difference`."""
+    return _least(*canary, eta, beta / 2), _most(*stable, eta, beta / 2)
+
+
 def _most(slow: int, timed: int, eta: float, beta: float) -> float:
     """How large the share is at most."""
     if not timed:

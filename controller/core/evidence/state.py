@@ -168,14 +168,15 @@ def weight_changed(evidence: Evidence, at: float, *, warm_up_seconds: float = 0.
     Args:
         evidence: The state before.
         at: When the new weight was read back in force, in seconds since the epoch.
-        warm_up_seconds: How long the canary's new pods count as cold.
+        warm_up_seconds: How long the canary's new pods count as cold; those that were started for
+            the weight before may still be.
     """
     rate = eprocess.WEIGHT_CHANGE_BET
     return replace(
         opened(evidence, at),
         fast=eprocess.put(evidence.fast, rate),
         processes=tuple(eprocess.put(process, rate) for process in evidence.processes),
-        warm_until=at + warm_up_seconds,
+        warm_until=max(evidence.warm_until, at + warm_up_seconds),
     )
 
 

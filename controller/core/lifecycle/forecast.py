@@ -7,6 +7,7 @@ from typing import Final
 
 from controller.core.evidence import power
 from controller.core.evidence.power import Load, Passage
+from controller.core.evidence.readings import READ_SECONDS
 from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
@@ -26,6 +27,8 @@ class Rung:
         step: Its weight, and its least time.
         per_second: Requests per second that the canary gets there.
         passage: How a healthy canary gets through.
+        patience_seconds: How long one waits at most whose pods use much while they are young; 0: no
+            gauge is asked.
         smallest: The least share of failed answers that is found in that time; None: none is.
         examples: Pairs of a share of failed answers and the seconds until it is found.
     """
@@ -34,6 +37,7 @@ class Rung:
     step: Step
     per_second: float
     passage: Passage
+    patience_seconds: float
     smallest: float | None
     examples: tuple[tuple[float, float], ...]
 
@@ -62,7 +66,9 @@ def rungs(
             scrape_seconds=max(situation.scrape_seconds, 1.0),
         )
         most = gate.dwell_seconds + situation.plan.deadline_seconds
-        passage = power.passage(chosen, load, gate, most=most)
+        warm_up = trial.WARM_UP_SECONDS
+        passage = power.passage(chosen, load, gate, most=most, warm_up_seconds=warm_up)
+        patience = max((one.patience_seconds for one in chosen.gauges), default=0.0)
         within = passage.seconds if math.isfinite(passage.seconds) else most
         found.append(
             Rung(
@@ -70,6 +76,8 @@ def rungs(
                 step=replace(step, dwell_seconds=gate.dwell_seconds),
                 per_second=per_second * load.share,
                 passage=passage,
+                patience_seconds=(warm_up + patience + READ_SECONDS)
+                * (patience > 0 and gate.proven),
                 smallest=power.smallest(chosen, load, within),
                 examples=tuple(
                     (bad, power.detection_seconds(chosen, load, bad))

@@ -33,7 +33,7 @@ CHECKPOINT_SECONDS = 30.0
 """How much evidence a crash may cost, at most; the tail is read again from the metrics store."""
 
 WARM_UP_SECONDS = 60.0
-"""So long pods are cold (specification, 1.12), but never for more than half of a step."""
+"""So long pods are cold (specification, 1.12), however short a step is."""
 
 BETA = 0.05
 """Largest probability that a version which is worse by the margin is promoted."""
@@ -189,17 +189,12 @@ def warming(situation: Situation, memory: Memory) -> Memory:
     found = memory.evidence
     if found is None or not situation.clock:
         return memory
-    until = max(found.warm_until, situation.clock + warm_up_seconds(situation, memory.run))
+    until = max(found.warm_until, situation.clock + WARM_UP_SECONDS)
     warm = structs.replace(found, warm_until=until)
     memory = replace(memory, evidence=warm)
     if found.warm_until >= situation.clock:
         return memory  # They have been asked for a moment ago, and that is on record.
     return memory.with_run(evidence=warm.to_json()).at(checkpoint=situation.now)
-
-
-def warm_up_seconds(situation: Situation, run: Run) -> float:
-    """How long pods that are started for the present rung count as cold."""
-    return min(WARM_UP_SECONDS, rung(situation, run, run.step).dwell_seconds / 2)
 
 
 def begun(situation: Situation, memory: Memory, *, cold: bool = False) -> Memory:
@@ -210,7 +205,7 @@ def begun(situation: Situation, memory: Memory, *, cold: bool = False) -> Memory
     """
     chosen = settings(situation, memory.run)
     found = memory.evidence or evidence.start(chosen)
-    warm_up = warm_up_seconds(situation, memory.run) if cold else 0.0
+    warm_up = WARM_UP_SECONDS if cold else 0.0
     opened = evidence.weight_changed(found, situation.clock, warm_up_seconds=warm_up)
     return replace(memory, evidence=opened)
 

@@ -83,6 +83,9 @@ class Server:
     error_rate: float
     latency_ms: float
     open_files: int | None = None
+    throttled_seconds: float | None = None
+    """So long after its start it wants more CPU than it may have; None: it has no limit."""
+    started: float = 0.0
     alive: bool = True
 
 
@@ -92,8 +95,8 @@ class VirtualRuntime:
     Environment: ``READY_SECONDS`` (1.0) until ready, ``NEVER_READY=1``, ``UNREADY_AFTER`` seconds,
     ``CRASH=1`` and ``OOM=1`` (after ``CRASH_SECONDS``, 0.2), ``IMAGE_PULL_ERROR=1``, ``PENDING=1``,
     ``STOP_SECONDS`` (0.5) from deletion to death, still serving; ``ERROR_RATE`` (0..1),
-    ``LATENCY_MS`` (20), ``OPEN_FILES`` (of 1,024, exposed only if given), ``VERSION`` (otherwise
-    the tag of the image).
+    ``LATENCY_MS`` (20), ``OPEN_FILES`` (of 1,024, exposed only if given), ``THROTTLED_SECONDS``
+    after its start for want of CPU (likewise), ``VERSION`` (otherwise the tag of the image).
     """
 
     def __init__(self, *, ready_seconds: float = 1.0, stop_seconds: float = 0.5) -> None:
@@ -129,6 +132,10 @@ class VirtualRuntime:
             error_rate=float(env.get("ERROR_RATE", "0")),
             latency_ms=float(env.get("LATENCY_MS", "20")),
             open_files=int(env["OPEN_FILES"]) if "OPEN_FILES" in env else None,
+            throttled_seconds=(
+                float(env["THROTTLED_SECONDS"]) if "THROTTLED_SECONDS" in env else None
+            ),
+            started=asyncio.get_running_loop().time(),
         )
         return address
 

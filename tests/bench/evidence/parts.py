@@ -6,10 +6,12 @@ goal, to be shown with those of the other parts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from tests.bench.evidence import (
     bursts,
+    cold,
     cost,
     detection,
     false_rollbacks,
@@ -218,6 +220,24 @@ _Place: TypeAlias = tuple[float, float, float]
 """(errors, requests/s, share)."""
 
 
+def _cold(runs: int) -> Found:
+    lines, cells = [], []
+    for ladder in cold.LADDERS:
+        for per_second, bad in cold.PLACES:
+            traffic = cold.Traffic(per_second=per_second, bad=bad)
+            found = cold.cell(ladder, traffic, runs)
+            warm = cold.cell(ladder, replace(traffic, cold=1.0), runs)
+            place = (ladder, f"{per_second:g}", f"{bad:.1%}")
+            upper = f"{100 * found.rolled_back.upper:.2f} %"
+            times = (str(found.promoted), str(found.seconds), str(warm.seconds))
+            lines.append((*place, str(found.rolled_back), upper, *times))
+            where = f"{ladder}, {per_second:g} requests/s, {bad:.1%} errors"
+            cells.append((where, found.rolled_back))
+    told = ("rolled back", "at most, 95 % sure", "promoted", "seconds", "seconds if never cold")
+    yield rows(("ladder", "requests/s", "errors", *told), lines)
+    yield goals.each("healthy versions rolled back, pods start badly", goals.PROMISED, cells)
+
+
 def _peers(runs: int) -> Found:
     found: dict[_Place, dict[str, Harm]] = {
         (rate, per_second, share): harm.compared(per_second, share, rate, runs)
@@ -329,6 +349,7 @@ PARTS: Final[dict[str, Callable[[int], Found]]] = {
     "latency": _slower,
     "promotion": _promoted,
     "ladder": _ladders,
+    "cold": _cold,
     "peers": _peers,
     "cost": _cost,
 }

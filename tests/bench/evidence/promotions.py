@@ -24,6 +24,7 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
+from controller.core.lifecycle.trial import WARM_UP_SECONDS
 from controller.core.policy.model import AUTO_STEPS, DEFAULT_BUDGET
 from tests.bench.evidence import noise
 from tests.bench.evidence.table import Share
@@ -160,9 +161,10 @@ def climbs(per_second: float, canary_bad: float, runs: int) -> list[Climb]:
 
 def _climb(source: random.Random, traffic: Traffic) -> Climb:
     evidence, at, bad = start(CALM), 0.0, 0.0
-    for gate, share in _rungs():
+    for gate, share in rungs():
         at += PODS_SECONDS + SETTLE_SECONDS
-        evidence = weight_changed(evidence, at)
+        # Every step has new pods among its own, which count as cold.
+        evidence = weight_changed(evidence, at, warm_up_seconds=WARM_UP_SECONDS)
         step = replace(traffic, share=share)
         # Scrapes do not wait for the weight; the first whole interval begins somewhere in the next.
         at += SCRAPE * source.random()
@@ -174,7 +176,8 @@ def _climb(source: random.Random, traffic: Traffic) -> Climb:
     return Climb(promoted=True, seconds=at, bad=bad)
 
 
-def _rungs() -> Iterator[tuple[Gate, float]]:
+def rungs() -> Iterator[tuple[Gate, float]]:
+    """What each rung of the automatic ladder asks for, and its share."""
     shares = [step.weight_bp / 10_000 for step in AUTO_STEPS]
     reaction = CALM.cap_scrapes * SCRAPE + SETTLE_SECONDS
     lasts = [2 * SCRAPE] * (len(shares) - 1) + [BAKE_SECONDS]

@@ -11,6 +11,7 @@ import pytest
 
 from tests.bench.evidence import (
     bursts,
+    cold,
     detection,
     false_rollbacks,
     harm,
@@ -115,6 +116,22 @@ def test_a_healthy_version_climbs_by_its_budget_in_two_minutes_and_a_half(
         found = promotions.climbs(per_second, bad, 12)
         assert not any(climb.promoted for climb in found)
         assert Mean.of([climb.bad for climb in found]).value <= 100
+
+
+@pytest.mark.parametrize("ladder", cold.LADDERS)
+@pytest.mark.parametrize("place", cold.PLACES)
+def test_versions_whose_pods_start_badly_are_not_rolled_back(
+    ladder: str, place: tuple[float, float]
+) -> None:
+    found = cold.cell(ladder, cold.Traffic(per_second=place[0], bad=place[1]), 16)
+    assert not found.rolled_back.beyond(PROMISED), str(found.rolled_back)
+    assert found.promoted.value > 0.5
+
+
+def test_and_those_that_start_well_wait_for_nothing() -> None:
+    for per_second in (100.0, 1000.0):
+        found = cold.cell("auto", cold.Traffic(per_second=per_second, bad=0.001, cold=1.0), 12)
+        assert found.seconds.value <= 150
 
 
 @pytest.mark.parametrize(("rate", "fewer"), FEWER.items())

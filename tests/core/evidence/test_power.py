@@ -11,9 +11,10 @@ import pytest
 from controller.core.evidence import power
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.judge import observe
+from controller.core.evidence.measures import Gauge
 from controller.core.evidence.power import Load
 from controller.core.evidence.reasons import Code
-from controller.core.evidence.settings import Limits, Settings
+from controller.core.evidence.settings import SATURATION, Limits, Settings
 from controller.core.evidence.state import start, weight_changed
 from controller.core.evidence.tempering import tempered
 from tests.core.evidence.traffic import Traffic, noticed
@@ -189,3 +190,25 @@ def test_a_budget_asks_for_more_the_less_it_allows() -> None:
     assert spans == sorted(spans)
     assert spans[0] == 10 < spans[-1]
     assert [reason.code for reason in ways[-1].slowest] == [Code.OVER_BUDGET]
+
+
+def test_the_last_gate_waits_until_its_pods_were_measured_for_half_a_minute() -> None:
+    gauge = Gauge(name="memory", usual=0.4, floor=0.1, patience_seconds=180.0)
+    settings = replace(CALM, gauges=(gauge,), min_requests=1, safe_margin=0.5)
+    spans = {}
+    for dwell, proven in ((20.0, False), (20.0, True), (60.0, True)):
+        gate = Gate(dwell_seconds=dwell, proven=proven)
+        way = power.passage(settings, HUNDRED, gate, most=3600, warm_up_seconds=60)
+        spans[dwell, proven] = way.seconds
+        assert ([reason.check for reason in way.slowest] == [SATURATION]) is (way.seconds > dwell)
+    assert spans == {(20.0, False): 20.0, (20.0, True): pytest.approx(45.0), (60.0, True): 60.0}
+
+
+def test_a_latency_limit_is_proven_on_warm_pods() -> None:
+    limits = Limits(latency=((0.3, 0.01),))
+    settings = replace(CALM, limits=limits, latency_dispersion=1.0, safe_margin=0.5)
+    gate, took = Gate(dwell_seconds=2, proven=True), {}
+    for warm_up in (0.0, 60.0):
+        way = power.passage(settings, HUNDRED, gate, most=3600, warm_up_seconds=warm_up)
+        took[warm_up] = way.seconds
+    assert took[60.0] == pytest.approx(60 + took[0.0], abs=0.5)

@@ -254,6 +254,67 @@ def test_cold_pods_use_much_of_everything() -> None:
         assert (evidence.noted[0].canary == 0.99) is (at == 180)
 
 
+LAST = Gate(dwell_seconds=30.0, proven=True)
+PATIENT = Gauge(name="memory", usual=0.4, floor=0.1, patience_seconds=180.0)
+YOUNG = Settings(gauges=(PATIENT,), min_requests=10)
+
+
+def used(evidence: Evidence, at: float, canary: float | None) -> Evidence:
+    """Requests as they must be, and this of the memory."""
+    value = Value(name="memory", canary=canary, stable=0.3)
+    return read(healthy(evidence, at, YOUNG), YOUNG, Reading(at=at, values=(value,)))
+
+
+def test_young_pods_that_use_little_need_no_patience() -> None:
+    cold = weight_changed(start(YOUNG), 0.0, warm_up_seconds=30.0)
+    evidence = used(cold, 29.0, 0.3)
+    verdict = judge(evidence, YOUNG, 30.0, gate=LAST)
+    assert codes(verdict) == [Code.NO_CHECK_DATA]  # Cold ones are not looked at.
+    evidence = used(evidence, 44.0, 0.3)
+    assert judge(evidence, YOUNG, 45.0, gate=LAST).outcome is Outcome.PASS
+    assert evidence.trials == start(YOUNG).trials
+
+
+def test_young_pods_that_use_much_are_waited_for_and_nothing_is_held_against_them() -> None:
+    evidence = weight_changed(start(YOUNG), 0.0, warm_up_seconds=30.0)
+    for at in range(45, 210, 15):
+        evidence = used(evidence, float(at), 0.99)
+        verdict = judge(evidence, YOUNG, float(at), gate=LAST)
+        assert codes(verdict) == [Code.NO_CHECK_DATA]
+        assert "while the canary's pods are young" in verdict.reasons[0].message
+        assert verdict.seconds_to_go == pytest.approx(225.0 - at)
+        assert judge(evidence, YOUNG, float(at), gate=GATE).outcome is Outcome.PASS
+    calm = used(evidence, 205.0, 0.3)
+    assert judge(calm, YOUNG, 205.0, gate=LAST).outcome is Outcome.PASS
+    assert evidence.trials == start(YOUNG).trials
+    grown = used(evidence, 210.0, 0.99)
+    assert grown.trials[0] == 210.0
+    assert codes(judge(grown, YOUNG, 210.0, gate=GATE)) == [Code.SATURATED]
+
+
+def test_good_news_of_young_pods_is_taken_back_and_grows_old() -> None:
+    evidence = used(weight_changed(start(YOUNG), 0.0, warm_up_seconds=30.0), 45.0, 0.3)
+    assert judge(evidence, YOUNG, 60.0, gate=LAST).outcome is Outcome.PASS
+    high = used(evidence, 60.0, 0.99)
+    silent = used(healthy(evidence, 130.0, YOUNG), 130.0, None)
+    gone = used(healthy(high, 300.0, YOUNG), 300.0, None)
+    again = weight_changed(evidence, 60.0, warm_up_seconds=30.0)
+    for found, at in (
+        (high, 60.0),
+        (silent, 130.0),
+        (gone, 300.0),
+        (healthy(again, 95.0, YOUNG), 95.0),
+    ):
+        assert codes(judge(found, YOUNG, at, gate=LAST)) == [Code.NO_CHECK_DATA], at
+
+
+def test_good_news_of_young_pods_does_not_hide_what_old_ones_used_up() -> None:
+    evidence = used(weight_changed(start(YOUNG), 0.0, warm_up_seconds=0.0), 180.0, 0.99)
+    evidence = weight_changed(evidence, 200.0, warm_up_seconds=30.0)
+    evidence = used(evidence, 240.0, 0.99)
+    assert codes(judge(evidence, YOUNG, 240.0, gate=GATE)) == [Code.SATURATED]
+
+
 def test_before_all_requests_every_gauge_must_have_spoken() -> None:
     evidence = healthy(weight_changed(start(WATCHED), 0.0), 600.0, WATCHED)
     assert judge(evidence, WATCHED, 600.0, gate=GATE).outcome is Outcome.PASS
@@ -262,9 +323,6 @@ def test_before_all_requests_every_gauge_must_have_spoken() -> None:
     calm = Value(name="memory", canary=0.3, stable=0.3)
     evidence = read(evidence, WATCHED, Reading(at=600.0, values=(calm,)))
     assert judge(evidence, WATCHED, 600.0, gate=last).outcome is Outcome.PASS
-
-
-LAST = Gate(dwell_seconds=30.0, proven=True)
 
 
 def test_a_gauge_that_fell_silent_is_no_good_news() -> None:

@@ -238,9 +238,11 @@ def test_what_can_be_worked_out_is_a_time() -> None:
 def test_a_budget_is_kept_after_the_time_that_is_expected_for_it() -> None:
     """If nothing fails; what is not ruled out shrinks no slower than the requests grow."""
     settings, calm = Settings(dispersion=1.0), Tally(requests=360)
-    (early,) = said(settings, seen(settings, stable=calm), gate=COSTLY).reasons
+    verdict = said(settings, seen(settings, stable=calm), gate=COSTLY)
+    (early,) = verdict.reasons
     assert early.code is Code.OVER_BUDGET
     wait = float(early.expected.removeprefix("about ").removesuffix(" s if nothing fails"))
+    assert verdict.seconds_to_go == pytest.approx(wait, abs=0.5)
     for part, outcome in ((0.5, Outcome.HOLD), (1.1, Outcome.PASS)):
         later = seen(settings, stable=calm, scrapes=10 + round(wait * part))
         assert said(settings, later, gate=COSTLY).outcome is outcome
