@@ -86,7 +86,7 @@ NEARLY = {number: 0.003 * (number % 5) for number in range(-20, 30)}
 
 STREAMS = {
     "aligned": gateway(PLAIN, PLAIN),
-    "a bad version": gateway(replace(PLAIN, bad=0.06), PLAIN, ends=Outcome.FAIL),
+    "a bad version": gateway(replace(PLAIN, bad=0.12), PLAIN, ends=Outcome.FAIL),
     "a budget": gateway(PLAIN, PLAIN, policy=replace(POLICY, budget=100.0)),
     "other phases": gateway(PLAIN, replace(PLAIN, phase=1.3)),
     "nearly on time": gateway(
