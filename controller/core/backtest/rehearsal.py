@@ -119,7 +119,7 @@ def planned(situation: Situation, run: Run) -> Plan:
                 share=step.weight_bp / WHOLE_BP,
                 gate=trial.gate(situation, there),
                 deadline_seconds=step.dwell_seconds + situation.plan.deadline_seconds,
-                warm_up_seconds=trial.WARM_UP_SECONDS * (pods > before),
+                warm_up_seconds=situation.plan.warm_up_seconds * (pods > before),
             )
         )
         before = pods

@@ -66,7 +66,7 @@ def rungs(
             scrape_seconds=max(situation.scrape_seconds, 1.0),
         )
         most = gate.dwell_seconds + situation.plan.deadline_seconds
-        warm_up = trial.WARM_UP_SECONDS
+        warm_up = situation.plan.warm_up_seconds
         passage = power.passage(chosen, load, gate, most=most, warm_up_seconds=warm_up)
         patience = max((one.patience_seconds for one in chosen.gauges), default=0.0)
         within = passage.seconds if math.isfinite(passage.seconds) else most

@@ -32,9 +32,6 @@ from controller.core.values import WHOLE_BP
 CHECKPOINT_SECONDS = 30.0
 """How much evidence a crash may cost, at most; the tail is read again from the metrics store."""
 
-WARM_UP_SECONDS = 60.0
-"""So long pods are cold (specification, 1.12), however short a step is."""
-
 BETA = 0.05
 """Largest probability that a version which is worse by the margin is promoted."""
 
@@ -189,7 +186,7 @@ def warming(situation: Situation, memory: Memory) -> Memory:
     found = memory.evidence
     if found is None or not situation.clock:
         return memory
-    until = max(found.warm_until, situation.clock + WARM_UP_SECONDS)
+    until = max(found.warm_until, situation.clock + situation.plan.warm_up_seconds)
     warm = structs.replace(found, warm_until=until)
     memory = replace(memory, evidence=warm)
     if found.warm_until >= situation.clock:
@@ -205,7 +202,7 @@ def begun(situation: Situation, memory: Memory, *, cold: bool = False) -> Memory
     """
     chosen = settings(situation, memory.run)
     found = memory.evidence or evidence.start(chosen)
-    warm_up = WARM_UP_SECONDS if cold else 0.0
+    warm_up = situation.plan.warm_up_seconds if cold else 0.0
     opened = evidence.weight_changed(found, situation.clock, warm_up_seconds=warm_up)
     return replace(memory, evidence=opened)
 

@@ -173,6 +173,9 @@ class Policy:
     checks: tuple[UserCheck, ...] = ()
     """What else must hold, in the order of the names."""
 
+    warm_up_seconds: float = 60.0
+    """So long new pods are cold: they may fail more, and be slower, than warm ones."""
+
     breaker_share: float = 0.10
     """Least share of bad answers for the fast trip, which does not wait for the cap per scrape."""
 

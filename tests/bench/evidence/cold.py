@@ -24,7 +24,6 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
-from controller.core.lifecycle.trial import WARM_UP_SECONDS
 from controller.core.policy.model import PRESETS, Preset
 from controller.core.values import WHOLE_BP
 from tests.bench.evidence import promotions
@@ -34,6 +33,7 @@ from tests.bench.evidence.promotions import (
     PODS_SECONDS,
     SCRAPE,
     SETTLE_SECONDS,
+    WARM_UP,
 )
 from tests.bench.evidence.table import Mean, Share
 from tests.core.evidence.traffic import around
@@ -129,7 +129,7 @@ class _Run:
             pods = PODS if gate.proven else -(-round(PODS * share * WHOLE_BP) // WHOLE_BP)
             fresh = pods > world.pods
             if fresh:
-                warm = max(self._evidence.warm_until, world.at + WARM_UP_SECONDS)
+                warm = max(self._evidence.warm_until, world.at + WARM_UP)
                 self._evidence = structs.replace(self._evidence, warm_until=warm)
                 if self._watched(PODS_SECONDS) is Outcome.FAIL:
                     return False
@@ -138,7 +138,7 @@ class _Run:
             if self._watched(SETTLE_SECONDS) is Outcome.FAIL:
                 return False
             self._evidence = weight_changed(
-                self._evidence, world.at, warm_up_seconds=WARM_UP_SECONDS * fresh
+                self._evidence, world.at, warm_up_seconds=WARM_UP * fresh
             )
             found = self._watched(DEADLINE_SECONDS, gate)
             if found is not Outcome.PASS:

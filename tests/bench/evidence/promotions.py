@@ -24,8 +24,7 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
-from controller.core.lifecycle.trial import WARM_UP_SECONDS
-from controller.core.policy.model import AUTO_STEPS, DEFAULT_BUDGET
+from controller.core.policy.model import AUTO_STEPS, DEFAULT_BUDGET, PRESETS, Preset
 from tests.bench.evidence import noise
 from tests.bench.evidence.table import Share
 from tests.core.evidence.traffic import Traffic, around, binomial
@@ -40,6 +39,7 @@ SLOW_SCRAPE: Final = 15.0
 SLOW_SECONDS: Final = 0.3
 STABLE_BAD: Final = 0.001
 """Of the ladders."""
+WARM_UP: Final = PRESETS[Preset.FAST].warm_up_seconds
 CALM: Final = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True, min_requests=1)
 
 EDGES: Final = tuple(
@@ -164,7 +164,7 @@ def _climb(source: random.Random, traffic: Traffic) -> Climb:
     for gate, share in rungs():
         at += PODS_SECONDS + SETTLE_SECONDS
         # Every step has new pods among its own, which count as cold.
-        evidence = weight_changed(evidence, at, warm_up_seconds=WARM_UP_SECONDS)
+        evidence = weight_changed(evidence, at, warm_up_seconds=WARM_UP)
         step = replace(traffic, share=share)
         # Scrapes do not wait for the weight; the first whole interval begins somewhere in the next.
         at += SCRAPE * source.random()
