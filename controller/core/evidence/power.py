@@ -162,7 +162,9 @@ def _seen(settings: Settings, load: Load, span: float) -> Evidence:
         start(settings),
         timely=tuple(
             Timely(seconds=bound).settled(
-                round(share * canary.requests), canary.requests, worth.latency
+                round(share * canary.requests),
+                canary.requests,
+                worth.slower_than(bound, settings),
             )
             for bound, share in slow
         ),

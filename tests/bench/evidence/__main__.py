@@ -21,6 +21,7 @@ from tests.bench.evidence import (
     latencies,
     noise,
     promotions,
+    stalls,
 )
 from tests.bench.evidence.harm import Harm
 from tests.bench.evidence.peers import PEERS
@@ -75,6 +76,28 @@ def _gateways(runs: int) -> Iterator[str]:
         lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %", *found))
     found_by = ("5 % found after", "by pods", "50 % found after", "by pods")
     yield rows(("scenario", "phi", "rolled back", "at most, 95 % sure", *found_by), lines)
+
+
+def _stalled(runs: int) -> Iterator[str]:
+    lines = []
+    for name in stalls.SCENARIOS:
+        told = [stalls.false_rollbacks(name, runs, alone=alone) for alone in (False, True)]
+        cells = [
+            cell
+            for one in told
+            for cell in (
+                str(one.phi),
+                str(one.far),
+                str(one.share),
+                f"{100 * one.share.upper:.2f} %",
+            )
+        ]
+        found = [str(stalls.found_after(name, slower, 8)) for slower in stalls.REGRESSIONS]
+        lines.append((name, *cells, *found))
+    by = ("phi", "far out", "rolled back", "at most, 95 % sure")
+    alone = ("by a gateway: phi", *by[1:])
+    after = [f"{slower} found after" for slower in stalls.REGRESSIONS]
+    yield rows(("scenario", *by, *alone, *after), lines)
 
 
 def _delays(runs: int) -> Iterator[str]:
@@ -233,6 +256,7 @@ PARTS: Final[dict[str, Callable[[int], Iterator[str]]]] = {
     "healthy": _healthy,
     "noise": _noisy,
     "gateways": _gateways,
+    "stalls": _stalled,
     "delay": _delays,
     "burst": _bursty,
     "latency": _slower,
