@@ -20,6 +20,11 @@ DEFAULT_PHI = 3.0
 DEFAULT_CAP = 3
 KNOWN_CAP = 2
 
+MOST_FAR = 60.0
+"""Phi of answers far out counts up to this: a pod that hangs for half a minute in two hours makes
+it some hundreds, which sees no time-outs any more, and the cap alone is enough for what is so rare.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
@@ -153,7 +158,11 @@ def of(known: Past, run_seconds: float = math.inf) -> Calibration:
         if (ratio := _bunched(rows, run, far=bound >= known.far_from)) is not None
     }
     usual = max((slow[bound] for bound in slow if bound < known.far_from), default=DEFAULT_PHI)
-    far = {bound: slow[bound] for bound in slow if bound >= known.far_from and slow[bound] > usual}
+    far = {
+        bound: phi
+        for bound in slow
+        if bound >= known.far_from and (phi := min(slow[bound], MOST_FAR)) > usual
+    }
     return replace(
         found,
         latency_phi=usual,
