@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,10 +38,11 @@ UNLIMITED: Final = Limits(max_error_rate=0.05)
 LIMITED: Final = Limits(max_error_rate=0.05, latency=((0.5, 0.01),))
 """99 of 100 within half a second; without noise 2 in 10,000 are slower."""
 
-USUAL: Final = scaled(1.0)
-
 Cells = list[int]
 """Answers of each cell of the histogram."""
+
+Version = Callable[[float], Shape]
+"""How long answers take of a pod that takes so many times as long as usual."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +109,12 @@ class _World:
         self._until = -math.inf
         self._at = 0.0
 
-    def step(self, groups: Sequence[range], usual: Sequence[Shape]) -> list[Cells]:
+    def step(self, groups: Sequence[range], versions: Sequence[Version]) -> list[Cells]:
         """What each of these groups of pods answers in the next scrape interval.
 
         Args:
             groups: Pods, each in one group.
-            usual: How long answers of each group take where nothing is amiss.
+            versions: Of each group.
         """
         slow, source = self._slow, self._source
         self._at += SCRAPE
@@ -122,7 +123,8 @@ class _World:
         shared = slow.common_factor if self._at <= self._until else 1.0
         self._drift()
         return [
-            self._answered(group, shape, shared) for group, shape in zip(groups, usual, strict=True)
+            self._answered(group, version, shared)
+            for group, version in zip(groups, versions, strict=True)
         ]
 
     def _drift(self) -> None:
@@ -132,7 +134,7 @@ class _World:
             fresh = slow.wander * math.sqrt(1 - kept * kept)
             self._walk = [kept * known + self._source.gauss(0, fresh) for known in self._walk]
 
-    def _answered(self, pods: range, usual: Shape, shared: float) -> Cells:
+    def _answered(self, pods: range, version: Version, shared: float) -> Cells:
         found = [0] * len(BOUNDS)
         ordinary = 0
         for pod in pods:
@@ -140,9 +142,9 @@ class _World:
             if own == 1.0:
                 ordinary += 1
             else:
-                self._add(found, scaled(own), self._each)
+                self._add(found, version(own), self._each)
         if ordinary:
-            self._add(found, usual, self._each * ordinary)
+            self._add(found, version(1.0), self._each * ordinary)
         self._bunches(found, len(pods))
         self._stalls(found, len(pods))
         return found
@@ -190,10 +192,10 @@ def history(
     """What the product would make of the stable pods' past, or `alone` of their sum."""
     world = _World(source, slow, PER_SECOND * STABLE / PODS, STABLE)
     groups = [range(STABLE)] if alone else [range(pod, pod + 1) for pod in range(STABLE)]
-    usual = [USUAL] * len(groups)
+    versions = [scaled] * len(groups)
     timed: dict[str, list[Tally]] = {str(number): [] for number in range(len(groups))}
     for _ in range(int(TIMED_SECONDS / SCRAPE)):
-        for row, cells in zip(timed.values(), world.step(groups, usual), strict=True):
+        for row, cells in zip(timed.values(), world.step(groups, versions), strict=True):
             row.append(_tally(source, cells))
     each = PER_SECOND * SCRAPE / PODS * STABLE / len(groups)
     rows = {pod: [*_counted(source, each, len(timed[pod])), *map(_count, timed[pod])]
@@ -216,12 +218,12 @@ def _count(tally: Tally) -> tuple[int, int]:
     return tally.requests, tally.errors
 
 
-def intervals(source: random.Random, slow: Slow, canary: Shape = USUAL) -> Iterator[Interval]:
-    """One run, in which the canary takes so long."""
+def intervals(source: random.Random, slow: Slow, canary: Version = scaled) -> Iterator[Interval]:
+    """One run."""
     world = _World(source, slow, PER_SECOND, PODS)
     groups = [range(CANARY), range(CANARY, PODS)]
     for number in range(int(RUN_SECONDS / SCRAPE)):
-        tallies = [_tally(source, cells) for cells in world.step(groups, (canary, USUAL))]
+        tallies = [_tally(source, cells) for cells in world.step(groups, (canary, scaled))]
         yield Interval(
             at=(number + 1) * SCRAPE, seconds=SCRAPE, canary=tallies[0], stable=tallies[1]
         )
@@ -255,8 +257,8 @@ def false_rollbacks(name: str, runs: int, *, histories: int = 8, alone: bool = F
     )
 
 
-REGRESSIONS: Final = {
-    "all x1.25": functools.partial(scaled, 1.25),
+REGRESSIONS: Final[dict[str, Version]] = {
+    "all x1.25": lambda factor: scaled(1.25 * factor),
     "1 % time out": functools.partial(moved, 0.01, 30.0),
     "5 % time out": functools.partial(moved, 0.05, 30.0),
 }
@@ -264,7 +266,7 @@ REGRESSIONS: Final = {
 
 def found_after(name: str, regression: str, runs: int) -> Mean:
     """Scrapes until a gateway's canary that is slower so is rolled back, all if it never is."""
-    slow, canary, scrapes = SCENARIOS[name], REGRESSIONS[regression](), []
+    slow, canary, scrapes = SCENARIOS[name], REGRESSIONS[regression], []
     for number in range(runs):
         source = random.Random(f"{name} {number}")
         found = history(source, slow, UNLIMITED, alone=True)
