@@ -20,6 +20,11 @@ DEFAULT_PHI = 3.0
 DEFAULT_CAP = 3
 KNOWN_CAP = 2
 
+MOST_FAR = 60.0
+"""Phi of answers far out counts up to this: a pod that hangs for half a minute in two hours makes
+it some hundreds, which sees no time-outs any more, and the cap alone is enough for what is so rare.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
@@ -28,6 +33,8 @@ class Calibration:
     Attributes:
         phi: How much errors cluster, at least 1.
         latency_phi: The same of slow answers.
+        far_phi: The same of those slower than `far_bound`, where it is larger.
+        far_bound: The least bucket bound in seconds for which it is; infinite: there is none.
         cap_scrapes: k, the least number of scrapes to a rollback that goes with it.
         known: Whether phi was measured.
         volume: Requests per second then; 0: unknown.
@@ -39,6 +46,8 @@ class Calibration:
 
     phi: float = DEFAULT_PHI
     latency_phi: float = DEFAULT_PHI
+    far_phi: float = 1.0
+    far_bound: float = math.inf
     cap_scrapes: int = DEFAULT_CAP
     known: bool = False
     volume: float = 0.0
@@ -53,6 +62,8 @@ class Calibration:
             settings,
             dispersion=self.phi,
             latency_dispersion=self.latency_phi,
+            far_dispersion=self.far_phi,
+            far_bound=self.far_bound,
             cap_scrapes=self.cap_scrapes,
             dispersion_known=self.known,
             volume=self.volume,
@@ -66,6 +77,8 @@ class Calibration:
         return {
             "phi": repr(self.phi),
             "latencyPhi": repr(self.latency_phi),
+            "farPhi": repr(self.far_phi),
+            "farBound": repr(self.far_bound),
             "capScrapes": self.cap_scrapes,
             "known": int(self.known),
             "volume": repr(self.volume),
@@ -86,6 +99,8 @@ class Calibration:
             return cls(
                 phi=float(told["phi"]),
                 latency_phi=float(told["latencyPhi"]),
+                far_phi=float(told.get("farPhi", 1.0)),
+                far_bound=float(told.get("farBound", math.inf)),
                 cap_scrapes=int(told["capScrapes"]),
                 known=bool(told["known"]),
                 volume=float(told["volume"]),
@@ -137,14 +152,34 @@ def of(known: Past, run_seconds: float = math.inf) -> Calibration:
         return unknown("stable has no history")
     found = estimate(known.rows, past.planned(run_seconds, known.gap))
     run = past.planned(run_seconds, known.slow_gap)
-    slow = [ratio for rows in known.slow.values() if (ratio := dispersion.phi(rows, run))]
+    slow = {
+        bound: ratio
+        for bound, rows in known.slow.items()
+        if (ratio := _bunched(rows, run, far=bound >= known.far_from)) is not None
+    }
+    usual = max((slow[bound] for bound in slow if bound < known.far_from), default=DEFAULT_PHI)
+    far = {
+        bound: phi
+        for bound in slow
+        if bound >= known.far_from and (phi := min(slow[bound], MOST_FAR)) > usual
+    }
     return replace(
         found,
-        latency_phi=max(slow, default=DEFAULT_PHI),
+        latency_phi=usual,
+        far_phi=max(far.values(), default=1.0),
+        far_bound=min(far, default=math.inf),
         volume=known.volume if found.known else 0.0,
         rate=known.rate if found.known else 0.0,
         buckets=known.buckets,
     )
+
+
+def _bunched(rows: Mapping[str, Sequence[Count]], run: int | None, *, far: bool) -> float | None:
+    """Phi of answers slower than a bound. Where those far out fell into too few scrapes to compare
+    many, that is how they bunch.
+    """
+    found = dispersion.phi(rows, run)
+    return dispersion.phi(rows, run, few=True) if found is None and far else found
 
 
 def estimate(rows: Mapping[str, Sequence[Count]], run: int | None = None) -> Calibration:

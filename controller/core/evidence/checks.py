@@ -9,6 +9,7 @@ check is not asked for goes to the others before the run begins, never during it
 import enum
 import functools
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -125,7 +126,7 @@ class Check:
         return None if self.measured else (tally.errors, tally.requests)
 
     def scores(
-        self, interval: Interval, settings: Settings, tolerance: float, before: Tally
+        self, interval: Interval, settings: Settings, tolerance: float, before: Tally, far: float
     ) -> Sequence[float] | None:
         """Log e of the interval per alternative; None where there is nothing to compare.
 
@@ -136,14 +137,16 @@ class Check:
             settings: The settings of the run.
             tolerance: r0 of errors as it is for this interval.
             before: Stable's counts at this weight until then.
+            far: What answers far out are worth beside other slow ones: 0..1.
         """
         if self.kind is Kind.LATENCY:
             on_canary = latency.cells(interval.canary.buckets, self.bounds)
             on_stable = latency.cells(interval.stable.buckets, self.bounds)
             if on_canary is None or on_stable is None:
                 return None
-            bets = latency.family(self.bounds, self.past, settings.latency_tolerance)
-            return latency.scores(bets, on_canary, on_stable, settings.latency_tolerance)
+            r0, begins = settings.latency_tolerance, bisect_right(self.bounds, settings.far_bound)
+            bets = latency.family(self.bounds, self.past, r0)
+            return latency.scores(bets, on_canary, on_stable, r0, far=begins, worth=far)
         if self.kind is Kind.ERRORS:
             canary, stable = interval.canary, interval.stable
             return eprocess.relative(
@@ -155,10 +158,18 @@ class Check:
         figures = self.figures(interval.canary)
         if figures is None or figures[1] <= 0:
             return None
-        return self._limited(figures, interval.stable, settings, before)
+        found = self._limited(figures, interval.stable, settings, before)
+        if found is None or not self.timed or far >= 1.0:
+            return found
+        # Those far out count for less, or where that says more all of it does. Neither is beyond
+        # what is found, and so as valid.
+        distant = interval.canary.slower_than(max(self.bound, settings.far_bound))
+        fewer = figures[0] - (1 - far) * (figures[0] if distant is None else distant)
+        left = self._limited((fewer, figures[1]), interval.stable, settings, before) or found
+        return [min(max(less, far * whole), whole) for whole, less in zip(found, left, strict=True)]
 
     def _limited(
-        self, canary: tuple[int, int], stable: Tally, settings: Settings, before: Tally
+        self, canary: tuple[float, int], stable: Tally, settings: Settings, before: Tally
     ) -> Sequence[float] | None:
         """The bet on a limit: beyond it, and beyond what stable has as well.
 

@@ -41,6 +41,10 @@ LEAST_ERRORS = 20
 LEAST_GROUPS = 20
 """Degrees of freedom that a block length needs; fewer would only measure the widening."""
 
+LEAST_PAIRS = 14
+"""The same without pod labels: an hour has as many at two minutes, and no more. What moves a single
+pod may last as long, and shows in shorter stretches hardly at all."""
+
 MOST_MOVED = 20.0
 """Without pod labels, what only longer stretches of time show counts up to this."""
 
@@ -51,7 +55,9 @@ MEDIAN_SQUARE = 0.4549
 """Median of chi-square with one degree of freedom."""
 
 
-def phi(rows: Mapping[str, Sequence[Count]], run: int | None = None) -> float | None:
+def phi(
+    rows: Mapping[str, Sequence[Count]], run: int | None = None, *, few: bool = False
+) -> float | None:
     """Phi from counts per scrape interval, at least 1; None where too little was seen.
 
     Args:
@@ -59,17 +65,19 @@ def phi(rows: Mapping[str, Sequence[Count]], run: int | None = None) -> float | 
             all pods stand for the same time.
         run: Intervals that the run is planned to last; None: longer than any history. What takes
             longer to show than that is no noise within it.
+        few: Whether a block length may have as few degrees of freedom as there are.
     """
     length = min((len(row) for row in rows.values()), default=0)
     if sum(count[1] for row in rows.values() for count in row) < LEAST_ERRORS:
         return None
     even = [list(row)[-length:] for row in rows.values()]
     groups = [_groups(even, size) for size in _sizes(length, run)]
-    found = [ratio for one in groups if (ratio := _ratio(one)) is not None]
+    least = 1 if few else LEAST_PAIRS if len(even) == 1 else LEAST_GROUPS
+    found = [ratio for one in groups if (ratio := _ratio(one, least)) is not None]
     if not found:
         return None
     if len(even) == 1:
-        bunched = _ratio(_usual(groups[0])) or 1.0
+        bunched = _ratio(_usual(groups[0]), least) or 1.0
         found = [bunched, *(min(ratio, MOST_MOVED) for ratio in found)]
     return math.ceil(max(1.0, *found) * 100) / 100
 
@@ -120,10 +128,10 @@ def _usual(groups: Sequence[_Group]) -> list[_Group]:
     return [group._replace(seen=min(group.seen, most * group.chance)) for group in groups]
 
 
-def _ratio(groups: Sequence[_Group]) -> float | None:
+def _ratio(groups: Sequence[_Group], least: int) -> float | None:
     """Phi at one block length; None where too few blocks had errors."""
     expected = sum(group.chance for group in groups)
-    if sum(group.degrees for group in groups) < LEAST_GROUPS or not expected:
+    if sum(group.degrees for group in groups) < least or not expected:
         return None
     seen = sum(group.seen for group in groups)
     unevenness = sum(group.chance**2 / group.degrees for group in groups if group.degrees)

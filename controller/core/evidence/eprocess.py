@@ -265,7 +265,7 @@ _STAKED = math.log1p(-MOST_AT_STAKE)
 """What an error of stable leaves of a bet with the most at stake, as a logarithm."""
 
 
-def absolute(limit: float, bad: int, requests: int) -> Sequence[float]:
+def absolute(limit: float, bad: float, requests: int) -> Sequence[float]:
     """Log e of the absolute bet for each alternative rate."""
     good = max(requests - bad, 0)
     return [bad * gain + good * loss for gain, loss in alternatives(limit)]
@@ -273,7 +273,7 @@ def absolute(limit: float, bad: int, requests: int) -> Sequence[float]:
 
 def beyond(
     limit: float,
-    canary: tuple[int, int],
+    canary: tuple[float, int],
     stable: tuple[int, int],
     *,
     tolerance: float,

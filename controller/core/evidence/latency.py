@@ -12,6 +12,11 @@ from cell to cell, and is at least 1 where r0 > 1, E[e] <= 1 whatever stable's d
 however it drifts: by 1 + x <= exp(x) the exponent is a sum of terms g_b (p_c,b - r0 p_s,b) with g
 not falling either, and so is at most 0. tests/core/evidence/ enumerates it.
 
+Time-outs come in bunches where other answers do not, and each r that never falls bets on them. So
+alternatives on the cells far out alone are divided by the phi of those. Of the others that would
+leave nothing; there only what the cells far out, all together, say against the canary is divided by
+it. What they say for it is not: so e is at most what it would be without, and as valid.
+
 Which r are bet on is a question of power alone. They say what stable's own histogram would look
 like if everything took 1.25 times as long, or if one request in a hundred fell into the tail or
 hung; so the bet learns from one histogram of the past and needs no model of it.
@@ -20,10 +25,11 @@ hung; so the bet learns from one histogram of the past and needs no model of it.
 import functools
 import math
 import operator
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Final
+from typing import Final, TypeAlias
 
 SCALES: Final = (1.1, 1.25, 1.6, 2.5, 5.0)
 """Everything takes so many times as long."""
@@ -53,6 +59,9 @@ LEAST_SHARE: Final = 2e-5
 LARGEST_RATIO: Final = 50.0
 
 
+Column: TypeAlias = tuple[int, tuple[float, ...], tuple[float, ...]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """All alternatives, cell by cell: most intervals leave many cells empty.
@@ -65,7 +74,7 @@ class Family:
     """
 
     size: int
-    columns: tuple[tuple[int, tuple[float, ...], tuple[float, ...]], ...]
+    columns: tuple[Column, ...]
 
 
 def thinned(bounds: Sequence[float], past: Iterable[tuple[float, int]] = ()) -> tuple[float, ...]:
@@ -132,15 +141,49 @@ def family(bounds: tuple[float, ...], past: tuple[int, ...], tolerance: float) -
 
 
 def scores(
-    bets: Family, canary: Sequence[int], stable: Sequence[int], tolerance: float
+    bets: Family,
+    canary: Sequence[int],
+    stable: Sequence[int],
+    tolerance: float,
+    *,
+    far: int = 0,
+    worth: float = 1.0,
 ) -> Sequence[float] | None:
-    """Log e of each bet for one interval; None where one track answered nothing."""
+    """Log e of each bet for one interval; None where one track answered nothing.
+
+    Args:
+        bets: The alternatives.
+        canary: Its answers in each cell.
+        stable: The same of stable.
+        tolerance: r0.
+        far: The first cell that is far out.
+        worth: What answers there count for, 0..1.
+    """
     total_c, total_s = sum(canary), sum(stable)
     if total_c <= 0 or total_s <= 0:
         return None
     weight = total_c * tolerance / (total_c * tolerance + total_s)
-    found, log = [0.0] * bets.size, math.log
-    for place, logs, gains in bets.columns:
+    if worth >= 1.0:
+        return _summed(bets.columns, bets.size, canary, stable, weight)
+    split = bisect_left(bets.columns, (far,))
+    mixed = max((len(gains) for *_, gains in bets.columns[:split]), default=0)
+    near = _summed(bets.columns[:split], bets.size, canary, stable, weight)
+    beyond = _summed(bets.columns[split:], bets.size, canary, stable, weight)
+    return [
+        known + min(more, worth * more) if place < mixed else worth * more
+        for place, (known, more) in enumerate(zip(near, beyond, strict=True))
+    ]
+
+
+def _summed(
+    columns: Sequence[Column],
+    size: int,
+    canary: Sequence[int],
+    stable: Sequence[int],
+    weight: float,
+) -> list[float]:
+    found, log = [0.0] * size, math.log
+    for place, logs, gains in columns:
         in_c = canary[place]
         if both := in_c + stable[place]:
             found[: len(gains)] = [

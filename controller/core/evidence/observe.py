@@ -46,7 +46,7 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     stable = (interval.stable.errors, interval.stable.requests)
     # What speaks for the canary counts from the weight in force on, what speaks against it at once.
     if window is not known.window:
-        timely = _timely(known, interval, worth.latency)
+        timely = _timely(known, settings, interval, worth)
         if interval.stable.reported:
             proof = known.proof.settled(canary, stable, worth.proof)
     grown = replace(
@@ -90,13 +90,16 @@ def _resumed(evidence: Evidence, settings: Settings, interval: Interval) -> Evid
     return opened(later, max(at, begins))
 
 
-def _timely(evidence: Evidence, interval: Interval, eta: float) -> tuple[Timely, ...]:
+def _timely(
+    evidence: Evidence, settings: Settings, interval: Interval, worth: Tempered
+) -> tuple[Timely, ...]:
     """How well the latency limits were kept, which answers of cold pods say nothing about."""
     if interval.begins < evidence.warm_until:
         return evidence.timely
     canary, found = interval.canary, []
     for known in evidence.timely:
         slow = canary.slow(known.seconds)
+        eta = worth.slower_than(known.seconds, settings)
         found.append(known if slow is None else known.settled(*slow, eta))
     return tuple(found)
 
@@ -113,11 +116,11 @@ def _settled(
     cold = interval.begins < evidence.warm_until
     tolerance = settings.tolerance * (settings.cold_tolerance if cold else 1.0)
     rate, fast, settled = settings.restart_rate, evidence.fast, [*evidence.processes]
-    before = evidence.window.stable
+    before, far = evidence.window.stable, worth.far / worth.latency
     for place, check in checks.roster(settings, evidence).counted:
         if cold and check.timed:
             continue
-        scores = check.scores(interval, settings, tolerance, before)
+        scores = check.scores(interval, settings, tolerance, before, far)
         if scores is None:
             continue
         process = evidence.processes[place]
@@ -126,7 +129,7 @@ def _settled(
         if check.kind is not Kind.ERRORS:
             continue
         if cold:
-            scores = check.scores(interval, settings, settings.tolerance, before) or scores
+            scores = check.scores(interval, settings, settings.tolerance, before, far) or scores
             paid = eprocess.payout(scores, worth.errors)
         # Until something is capped, or pods are cold, the two are one and the same.
         same = not cold and fast == process

@@ -5,14 +5,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from controller.core.evidence.dispersion import Count
+from controller.core.evidence.dispersion import LEAST_ERRORS, Count
 from controller.core.evidence.samples import Cursor, Series, TrackSeries, difference
 from controller.core.evidence.samples import usual_gap as gap_of
 from controller.core.evidence.tally import Interval, Tally
 
-LEAST_SLOW = 0.01
 MOST_SLOW = 0.60
-"""Shares of slower answers between which a bound shows how slow answers cluster."""
+"""Of bounds that more answers exceed nothing is learnt of how slow answers cluster."""
+
+LEAST_SLOW = 0.01
+"""Bounds that fewer exceed are far out: how those cluster says nothing of the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,7 @@ class Past:
             oldest first; the newest ones of all pods stand for the same time.
         gap: Seconds between two scrapes; 0 if unknown.
         slow: For some bucket bounds the same rows of (timed requests, slower ones).
+        far_from: The least bound in seconds that is far out.
         slow_gap: Seconds between two scrapes of those.
         timed: For each pod its histogram per scrape interval, of the same times.
         buckets: Its histogram: (upper bound in seconds, requests not slower), bounds ascending.
@@ -32,6 +35,7 @@ class Past:
     rows: Mapping[str, Sequence[Count]] = field(default_factory=dict)
     gap: float = 0.0
     slow: Mapping[float, Mapping[str, Sequence[Count]]] = field(default_factory=dict)
+    far_from: float = math.inf
     slow_gap: float = 0.0
     timed: Mapping[str, Sequence[Tally]] = field(default_factory=dict)
     buckets: tuple[tuple[float, int], ...] = ()
@@ -81,27 +85,42 @@ def read(stable: TrackSeries | None, timed: TrackSeries | None = None) -> Past:
     if timed is None or not any(one.samples for _, one in timed.buckets):
         return found
     slow = _by_pod(replace(timed, requests=(), errors=()))
+    return with_times(found, slow, gap_of(one.samples for _, one in timed.buckets))
+
+
+def with_times(known: Past, timed: Mapping[str, Sequence[Tally]], gap: float) -> Past:
+    """The same past, with where its answers fell.
+
+    Args:
+        known: What was counted.
+        timed: For each pod its histogram per scrape interval.
+        gap: Seconds between two scrapes of those.
+    """
     whole = Tally()
-    for row in slow.values():
+    for row in timed.values():
         for one in row:
             whole = whole.plus(one)
-    bounds = [
-        bound
-        for bound, _ in whole.buckets
-        if LEAST_SLOW <= (whole.slower_than(bound) or 0) / max(whole.timed, 1) <= MOST_SLOW
-    ]
+    slower = {bound: whole.timed - count for bound, count in whole.buckets}
+    far = [bound for bound in slower if slower[bound] < LEAST_SLOW * whole.timed]
+    # Of bounds with nothing between them the least stands for all.
+    told = {
+        count: bound
+        for bound, count in reversed(slower.items())
+        if LEAST_ERRORS <= count <= MOST_SLOW * whole.timed
+    }
     return replace(
-        found,
+        known,
         buckets=whole.buckets,
-        timed=slow,
-        slow_gap=gap_of(one.samples for _, one in timed.buckets),
+        timed=timed,
+        slow_gap=gap,
         slow={
             bound: {
                 pod: [(one.timed, one.slower_than(bound) or 0) for one in row]
-                for pod, row in slow.items()
+                for pod, row in timed.items()
             }
-            for bound in bounds
+            for bound in sorted(told.values())
         },
+        far_from=min(far, default=math.inf),
     )
 
 

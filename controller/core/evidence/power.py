@@ -169,7 +169,9 @@ def _seen(settings: Settings, load: Load, span: float, warm_up_seconds: float) -
         start(settings),
         timely=tuple(
             Timely(seconds=bound).settled(
-                round(share * warm.requests), warm.requests, worth.latency
+                round(share * warm.requests),
+                warm.requests,
+                worth.slower_than(bound, settings),
             )
             for bound, share in slow
         ),

@@ -96,6 +96,7 @@ def certified(
             found,
             phi=found.phi * factor,
             latency_phi=found.latency_phi * factor,
+            far_phi=found.far_phi * factor,
             cap_scrapes=max(cap, found.cap_scrapes),
         )
         settings = told.applied(planned.settings)

@@ -69,6 +69,8 @@ class Settings:
         cap_scrapes: k, the least number of scrapes it takes to roll back by the composite.
         dispersion_known: Whether phi was measured on history or is the cautious default.
         latency_dispersion: The same as phi for slow answers.
+        far_dispersion: The same for answers slower than `far_bound`, where it is larger.
+        far_bound: A bucket bound in seconds; infinite: slow answers are all alike.
         volume: Requests per second that stable answered when phi was measured; 0: unknown. Where
             noise moves whole shares, phi - 1 grows with the requests.
         past_rate: Share of failed answers that stable had then; 0: unknown.
@@ -101,6 +103,8 @@ class Settings:
     cap_scrapes: int = 3
     dispersion_known: bool = False
     latency_dispersion: float = 3.0
+    far_dispersion: float = 1.0
+    far_bound: float = math.inf
     volume: float = 0.0
     past_rate: float = 0.0
     past: tuple[tuple[float, int], ...] = ()
@@ -133,6 +137,8 @@ class Settings:
             ("margin", 0 <= self.margin < 1),
             ("dispersion", 1 <= self.dispersion < math.inf),
             ("latency_dispersion", 1 <= self.latency_dispersion < math.inf),
+            ("far_dispersion", 1 <= self.far_dispersion < math.inf),
+            ("far_bound", self.far_bound > 0),
             ("volume", 0 <= self.volume < math.inf),
             ("past_rate", 0 <= self.past_rate <= 1),
             ("beta", 0 < self.beta < 1),

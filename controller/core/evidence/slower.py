@@ -43,7 +43,7 @@ class Slower:
         canary: So many answers of the canary were slower, by bound.
         stable: The same of stable.
         timed: How many answers were timed, of the canary and of stable.
-        phi: By how much slow answers come in bunches, at the window's volume.
+        phi: By how much answers slower than `told` come in bunches, at the window's volume.
     """
 
     told: float
@@ -73,13 +73,14 @@ def seen(
     named, window = checks.checks(settings, evidence), evidence.window
     served = window.canary.requests + window.stable.requests
     worth = tempered(settings, served / window.seconds if window.seconds else 0.0)
+    told = _told(evidence, named, check, bounds, (canary, stable))
     return Slower(
-        told=_told(evidence, named, check, bounds, (canary, stable)),
+        told=told,
         bounds=bounds,
         canary=tuple(canary.slower_than(bound) or 0 for bound in bounds),
         stable=tuple(stable.slower_than(bound) or 0 for bound in bounds),
         timed=(canary.timed, stable.timed),
-        phi=1 / worth.latency,
+        phi=1 / worth.slower_than(told, settings),
     )
 
 

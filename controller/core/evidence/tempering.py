@@ -10,11 +10,16 @@ MOST_WORSE: Final = 4.0
 
 
 class Tempered(NamedTuple):
-    """1/phi for errors, for slow answers, and for the proof before a promotion."""
+    """1/phi for errors, slow answers, those far out, and the proof before a promotion."""
 
     errors: float
     latency: float
+    far: float
     proof: float
+
+    def slower_than(self, bound: float, settings: Settings) -> float:
+        """1/phi for answers slower than a bound."""
+        return self.far if bound >= settings.far_bound else self.latency
 
 
 def tempered(settings: Settings, per_second: float) -> Tempered:
@@ -33,5 +38,6 @@ def tempered(settings: Settings, per_second: float) -> Tempered:
     return Tempered(
         errors=1 / (1 + (settings.dispersion - 1) * busier),
         latency=1 / (1 + (settings.latency_dispersion - 1) * busier),
+        far=1 / (1 + (max(settings.far_dispersion, settings.latency_dispersion) - 1) * busier),
         proof=1 / (1 + (settings.dispersion - 1) * busier * worse),
     )

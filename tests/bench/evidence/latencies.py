@@ -46,11 +46,12 @@ def scaled(factor: float) -> Shape:
     return tuple(late - early for early, late in zip((0.0, *edges), edges, strict=False))
 
 
-def moved(share: float, seconds: float) -> Shape:
-    """Some answers take so long instead."""
+def moved(share: float, seconds: float, factor: float = 1.0) -> Shape:
+    """Some answers take so long instead, and the others so many times as long as usual."""
     place = next(at for at, bound in enumerate(BOUNDS) if seconds <= bound)
     return tuple(
-        part * (1 - share) + (share if at == place else 0.0) for at, part in enumerate(scaled(1.0))
+        part * (1 - share) + (share if at == place else 0.0)
+        for at, part in enumerate(scaled(factor))
     )
 
 

@@ -21,6 +21,7 @@ from tests.bench.evidence import (
     latencies,
     noise,
     promotions,
+    stalls,
 )
 from tests.bench.evidence.cost import Cost
 from tests.bench.evidence.goals import Goal, Verdict
@@ -96,6 +97,24 @@ def _gateways(runs: int) -> Found:
     found_by = ("5 % found after", "by pods", "50 % found after", "by pods")
     yield rows(("scenario", "phi", "rolled back", "at most, 95 % sure", *found_by), lines)
     yield goals.each("healthy versions rolled back, behind a gateway", goals.NOISY, cells)
+
+
+def _stalled(runs: int) -> Found:
+    lines, cells = [], []
+    for name in stalls.SCENARIOS:
+        told = []
+        for by in ("pods", "a gateway"):
+            one = stalls.false_rollbacks(name, runs, alone=by == "a gateway")
+            upper = f"{100 * one.share.upper:.2f} %"
+            told += [str(one.phi), str(one.far), str(one.share), upper]
+            cells.append((f"{name}, by {by}", one.share))
+        found = [str(stalls.found_after(name, slower, 8)) for slower in stalls.REGRESSIONS]
+        lines.append((name, *told, *found))
+    by_pods = ("phi", "far out", "rolled back", "at most, 95 % sure")
+    alone = ("by a gateway: phi", *by_pods[1:])
+    after = [f"{slower} found after" for slower in stalls.REGRESSIONS]
+    yield rows(("scenario", *by_pods, *alone, *after), lines)
+    yield goals.each("healthy versions rolled back, slow answers in bunches", goals.NOISY, cells)
 
 
 def _delays(runs: int) -> Found:
@@ -344,6 +363,7 @@ PARTS: Final[dict[str, Callable[[int], Found]]] = {
     "healthy": _healthy,
     "noise": _noisy,
     "gateways": _gateways,
+    "stalls": _stalled,
     "delay": _delays,
     "burst": _bursty,
     "latency": _slower,

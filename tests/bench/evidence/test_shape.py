@@ -19,6 +19,7 @@ from tests.bench.evidence import (
     latencies,
     noise,
     promotions,
+    stalls,
 )
 from tests.bench.evidence.goals import FEWER, NEAR, NOISY, PROMISED, SOON_SECONDS, WORSE
 from tests.bench.evidence.healthy import Version
@@ -64,6 +65,27 @@ def test_noise_that_history_shows_is_no_reason_for_a_rollback(name: str) -> None
 def test_nor_is_noise_that_a_gateway_sees_as_a_whole(name: str) -> None:
     share, _ = noise.false_rollbacks(name, 16, histories=2, alone=True)
     assert not share.beyond(NOISY), str(share)
+
+
+@pytest.mark.parametrize("name", stalls.SCENARIOS)
+def test_nor_are_slow_answers_that_come_together(name: str) -> None:
+    found = stalls.false_rollbacks(name, 60, histories=6, alone=True)
+    assert found.far.value >= found.phi.value >= 1
+    assert not found.share.beyond(NOISY), str(found.share)
+
+
+def test_nor_time_outs_in_bunches_that_pods_count() -> None:
+    name = "0.05 % time out, in bunches of 20"
+    found = stalls.false_rollbacks(name, 60, histories=2)
+    assert found.phi.value < 2
+    assert found.far.value > 10
+    assert not found.share.beyond(NOISY), str(found.share)
+
+
+def test_bunches_of_time_outs_do_not_blind_for_what_makes_all_answers_slower() -> None:
+    name = "0.05 % time out, in bunches of 20"
+    assert stalls.found_after(name, "all x1.25", 4).value <= 10
+    assert stalls.found_after(name, "5 % time out", 4).value <= 40
 
 
 def test_incidents_in_the_past_of_a_gateway_do_not_blind() -> None:

@@ -4,6 +4,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -46,7 +47,13 @@ def slowed(shares: Sequence[float], tolerance: float) -> list[float]:
 
 
 def expected(
-    bets: latency.Family, sizes: tuple[int, int], shares: Sequence[float], tolerance: float
+    bets: latency.Family,
+    sizes: tuple[int, int],
+    shares: Sequence[float],
+    tolerance: float,
+    *,
+    far: int = 0,
+    worth: float = 1.0,
 ) -> list[float]:
     """E[e] of each bet at the edge of the hypothesis."""
     totals = [0.0] * bets.size
@@ -54,7 +61,7 @@ def expected(
     for canary in draws(sizes[0], len(shares)):
         for stable in draws(sizes[1], len(shares)):
             weight = chance(canary, worse) * chance(stable, shares)
-            found = latency.scores(bets, canary, stable, tolerance)
+            found = latency.scores(bets, canary, stable, tolerance, far=far, worth=worth)
             assert found is not None
             for place, score in enumerate(found):
                 totals[place] += weight * math.exp(score)
@@ -71,6 +78,74 @@ def test_no_bet_gains_on_a_canary_that_is_not_slower(
     for past in ((600, 300, 100), (990, 9, 1)):
         bets = latency.family(BOUNDS, past, tolerance)
         assert max(expected(bets, sizes, shares, tolerance)) <= 1 + ROUNDING
+
+
+@pytest.mark.parametrize("worth", [0.0, 0.05, 0.5, 0.95])
+@pytest.mark.parametrize("far", [1, 2])
+@pytest.mark.parametrize("shares", [(0.6, 0.3, 0.1), (0.97, 0.02, 0.01)])
+def test_nor_where_answers_far_out_count_for_less(
+    shares: tuple[float, ...], far: int, worth: float
+) -> None:
+    """Whatever they count for, and where far out begins."""
+    for past in ((600, 300, 100), (990, 9, 1)):
+        for tolerance in (1.0, 1.25):
+            bets = latency.family(BOUNDS, past, tolerance)
+            totals = expected(bets, (3, 5), shares, tolerance, far=far, worth=worth)
+            assert max(totals) <= 1 + ROUNDING
+
+
+def test_a_bunch_far_out_counts_for_one_and_other_answers_for_as_much_as_ever() -> None:
+    bets = latency.family(BOUNDS, (9500, 480, 20), 1.1)
+
+    def best(canary: Sequence[int], worth: float) -> float:
+        found = latency.scores(bets, canary, (9500, 480, 20), 1.1, far=2, worth=worth)
+        assert found is not None
+        return max(found)
+
+    bunch, slower = (950, 48, 22), (800, 200, 0)
+    assert best(bunch, 1.0) > 20
+    assert best(bunch, 0.05) < 2
+    assert best(slower, 0.05) == pytest.approx(best(slower, 1.0))
+
+
+@pytest.mark.parametrize(("bound", "limit"), [(1.0, 0.001), (0.3, 0.01)])
+def test_a_limit_takes_a_bunch_far_out_for_one_as_well(bound: float, limit: float) -> None:
+    """Whether the limit itself is far out, or answers within it are common."""
+    past = ((0.1, 9000), (0.3, 9960), (1.0, 9995), (INF, 10_000))
+    known = Settings(
+        past=past, dispersion=1.0, latency_dispersion=1.0, cap_scrapes=2,
+        limits=Limits(latency=((bound, limit),)),
+    )  # fmt: skip
+
+    def tripped(settings: Settings, counts: tuple[int, int, int, int], looks: int) -> bool:
+        evidence = weight_changed(start(settings), 0.0)
+        buckets = tuple(zip((0.1, 0.3, 1.0, INF), itertools.accumulate(counts), strict=True))
+        canary = Tally(requests=sum(counts), buckets=buckets)
+        stable = Tally(requests=10_000, buckets=past)
+        for at in range(1, looks + 1):
+            seen = Interval(at=15.0 * at, seconds=15.0, canary=canary, stable=stable)
+            evidence = observe(evidence, settings, seen)
+        return evidence.trip is not None
+
+    bunched = replace(known, far_dispersion=20.0, far_bound=1.0)
+    bunch = (900, 96, 3, 21)
+    assert tripped(known, bunch, 3)
+    assert not tripped(bunched, bunch, 3)
+    # What lies before is as it was, and what times out again and again is found in the end.
+    assert tripped(bunched, (500, 100, 400, 0), 3)
+    assert tripped(bunched, (900, 0, 0, 120), 20)
+
+
+def test_a_limit_far_out_is_proven_by_the_phi_of_answers_there() -> None:
+    limits = Limits(latency=((0.3, 0.05), (1.0, 0.01)))
+    bunched = Settings(
+        limits=limits, latency_dispersion=2.0, far_dispersion=20.0, far_bound=1.0,
+        past=((0.1, 9000), (0.3, 9960), (1.0, 9995), (INF, 10_000)),
+    )  # fmt: skip
+    answers = Tally(requests=1000, buckets=((0.1, 900), (0.3, 996), (1.0, 1000), (INF, 1000)))
+    seen = Interval(at=15.0, seconds=15.0, canary=answers, stable=answers)
+    evidence = observe(weight_changed(start(bunched), 0.0), bunched, seen)
+    assert [known.requests for known in evidence.timely] == pytest.approx([500, 50])
 
 
 def test_without_the_tolerance_in_the_odds_the_promise_would_break() -> None:

@@ -12,7 +12,7 @@ from controller.core.evidence import calibration, replay
 from controller.core.evidence.calibration import UNKNOWN, Calibration, watching
 from controller.core.evidence.dispersion import Count
 from controller.core.evidence.measures import Gauge
-from controller.core.evidence.past import Past
+from controller.core.evidence.past import Past, with_times
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import INFINITE, Tally
 from tests.core.evidence.traffic import around, binomial, certified, tenth
@@ -68,19 +68,21 @@ def test_where_nobody_can_play_the_canary_nothing_is_claimed(pods: int) -> None:
 
 def test_a_calibration_survives_being_written_down_and_is_taken_over() -> None:
     found = Calibration(
-        phi=1.47, latency_phi=2.5, cap_scrapes=4, known=True, volume=123.456,
-        buckets=((0.1, 5), (float("inf"), 9)), words="as measured",
+        phi=1.47, latency_phi=2.5, far_phi=31.5, far_bound=2.5, cap_scrapes=4, known=True,
+        volume=123.456, buckets=((0.1, 5), (float("inf"), 9)), words="as measured",
     )  # fmt: skip
     assert Calibration.from_json(found.to_json()) == found
     with pytest.raises(ValueError, match="damaged"):
         Calibration.from_json({"phi": "1"})
     watched = watching(found, (Gauge(name="open files", usual=0.1, floor=0.2, ends=True),))
     assert Calibration.from_json(watched.to_json()) == watched
-    # As it was written before anything was watched.
-    older = {key: value for key, value in found.to_json().items() if key != "gauges"}
-    assert Calibration.from_json(older) == found
+    # As it was written before anything was watched, and before slow answers were told apart.
+    new = ("gauges", "farPhi", "farBound")
+    older = {key: value for key, value in found.to_json().items() if key not in new}
+    assert Calibration.from_json(older) == replace(found, far_phi=1.0, far_bound=INFINITE)
     settings = found.applied(Settings())
     assert (settings.dispersion, settings.latency_dispersion) == (1.47, 2.5)
+    assert (settings.far_dispersion, settings.far_bound) == (31.5, 2.5)
     assert (settings.cap_scrapes, settings.volume, settings.past) == (4, 123.456, found.buckets)
     careful = UNKNOWN.applied(Settings(dispersion=1.0, dispersion_known=True))
     assert (careful.dispersion, careful.dispersion_known) == (3.0, False)
@@ -139,6 +141,28 @@ def test_answers_that_stall_now_and_then_ask_for_more_care_too() -> None:
     stalling = timed(source, 5, stall=10.0)
     told, _ = certified(replace(found, buckets=stalling.buckets), stalling, tenth(RUN * SCRAPE))
     assert (told.latency_phi, told.cap_scrapes) > (1.0, 2)
+
+
+@pytest.mark.parametrize("pods", [1, 5])
+def test_time_outs_in_bunches_have_a_phi_of_their_own(pods: int) -> None:
+    """One answer of 2,000, twenty at a time; the others are slow one by one."""
+    source = random.Random(6)
+
+    def served(bunch: int) -> Tally:
+        hung = sum(bunch for _ in range(around(source, 300 * 0.0005 / bunch)))
+        slow = binomial(source, 300, 0.05)
+        buckets = ((0.1, 300 - slow), (1.0, 300), (5.0, 300), (INFINITE, 300 + hung))
+        return Tally(requests=300 + hung, buckets=buckets)
+
+    def found(bunch: int) -> Calibration:
+        rows = {f"pod-{pod}": [served(bunch) for _ in range(1440)] for pod in range(pods)}
+        counts = {pod: [(one.requests, 0) for one in row] for pod, row in rows.items()}
+        return measured(with_times(Past(rows=counts, gap=SCRAPE), rows, SCRAPE))
+
+    bunched, independent = found(20), found(1)
+    assert bunched.latency_phi < 2
+    assert (bunched.far_phi > 10, bunched.far_bound) == (True, 1.0)
+    assert independent.far_phi < 2
 
 
 def test_the_canary_grows_as_the_steps_say_and_stays_as_large_as_it_was_at_the_last() -> None:
