@@ -233,7 +233,11 @@ async def timeout_of(shop: App) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "way", [pytest.param(Way.HELM, id="helm"), pytest.param(Way.HELM_3, id="helm-3")]
+    "way",
+    [
+        pytest.param(Way.HELM, id="helm"),
+        pytest.param(Way.HELM_3, id="helm-3", marks=pytest.mark.deep),
+    ],
 )
 async def test_helm_upgrades_in_mid_run(
     *, gate: Installed, lab: Lab, space: Space, app: Callable[..., App], way: Way

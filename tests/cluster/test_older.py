@@ -67,6 +67,7 @@ def test_the_overlay_for_newer_servers_is_refused_for_its_mutating_kinds_alone(
     }
 
 
+@pytest.mark.deep
 async def test_a_forced_apply_is_refused_until_the_run_is_over(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:

@@ -28,6 +28,7 @@ POLICY = {"policy": "fast", "steps": "5@20s,50@20s", "bake": "5s"}
 HAND_OVER_SECONDS = 2.0
 """What `docs/kubernetes.md` says under Upgrade."""
 
+LOGS = f"{SYSTEM}_*/*.log"
 RESTART = ("rollout", "restart", "deployment/switchgear", "-n", SYSTEM)
 STATUS = ("rollout", "status", "deployment/switchgear", "-n", SYSTEM, "--timeout=80s")
 
@@ -38,7 +39,8 @@ async def test_a_restart_of_the_controller_in_mid_run(
     lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     shop, cluster = app(), lab.cluster
-    since = now()
+    since, folder = now(), cluster.folder / "pods"
+    earlier = set(folder.glob(LOGS))  # Of the controllers of other tests.
     async with printed(cluster, lab.folder, "install"):
         first = {pod["metadata"]["name"] for pod in pods(cluster)}
         await shop.start(annotations=POLICY, replicas=2)
@@ -68,7 +70,7 @@ async def test_a_restart_of_the_controller_in_mid_run(
             user=CONTROLLER,
             system=SYSTEM,
             targets=space.name,
-            logs=lambda: sorted((cluster.folder / "pods").glob(f"{SYSTEM}_*/*.log")),
+            logs=lambda: sorted({*folder.glob(LOGS)} - earlier),
             since=since,
         )
         await trail.holds()

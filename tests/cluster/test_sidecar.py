@@ -255,6 +255,7 @@ async def test_a_bad_version_is_rolled_back_by_the_pods_that_stay(
     judge(leaders, stable)
 
 
+@pytest.mark.deep
 async def test_a_roll_is_taken_back_by_pods_that_go_themselves(
     lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:

@@ -161,7 +161,9 @@ BY_KUBECTL = ("install", "uninstall-in-mid-run")
     ("commands", "phase", "way", "policy"),
     [
         pytest.param(BY_KUBECTL, "Judging", "before", WAITING, id="kubectl-judging"),
-        pytest.param(BY_KUBECTL, "Rolling", "after", SHIFT, id="kubectl-rolling"),
+        pytest.param(
+            BY_KUBECTL, "Rolling", "after", SHIFT, id="kubectl-rolling", marks=pytest.mark.deep
+        ),
         pytest.param(BY_HELM, "Baking", "roll", LASTING, id="helm-baking"),
         pytest.param(BY_HELM, "Rolling", "after", SHIFT, id="helm-rolling", marks=pytest.mark.deep),
         pytest.param(

@@ -86,3 +86,28 @@ def test_nobody_was_there_when_the_wrong_one_was_started() -> None:
             assert found.runs()[-1]["orphans"] == []
 
     clock.run(story())
+
+
+def test_the_wrong_one_goes_though_the_run_is_left_meanwhile() -> None:
+    """Stable's template is put back while its pods start: nobody's pods are swept before that."""
+
+    async def story() -> None:
+        slow = {"STOP_SECONDS": "5", "READY_SECONDS": "10"}
+        async with house(start=False, env=slow) as found:
+            world = found.world
+            await _taken_back(found)
+            await _held(found)
+            await found.stop()
+            for replicas in (0, 4):
+                world.scale("shop", "checkout", replicas)
+                await world.settle()
+            assert world.ready_pods("v2") == 4
+            await found.start()
+            await found.until(lambda: bool(found.runs()[-1]["orphans"]), within=30)
+            world.set_image("shop", "checkout", "registry.example/app:v1")
+            await asyncio.sleep(120)
+            assert world.ready_pods("v1") == len(world.pods()) == 4
+            assert found.runs()[-1]["phase"] == "Ended"
+            assert found.runs()[-1]["orphans"] == []
+
+    clock.run(story())

@@ -14,6 +14,10 @@ from controller.core.evidence.state import Evidence
 LEAST_SECONDS: Final = 1.0
 """Nobody reacts sooner."""
 
+WARM_SECONDS: Final = 10.0
+"""So much is seen of warm pods before all requests, in a bake that is no shorter: latency is
+compared on those alone."""
+
 PROOF: Final = "proof"
 """What is missing before all requests; a latency limit adds its name."""
 
@@ -53,6 +57,8 @@ def lacking(evidence: Evidence, settings: Settings, gate: Gate, *, alone: bool) 
     yield from _unripe(evidence, settings, gate.dwell_seconds, alone=alone)
     if gate.proven:
         yield from _unproven(evidence, settings)
+        if not alone:
+            yield from _cold(evidence, gate)
     if math.isfinite(gate.budget):
         yield from _costly(evidence, settings, gate)
 
@@ -160,6 +166,31 @@ def _unproven(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
         )
 
 
+def _cold(evidence: Evidence, gate: Gate) -> Iterator[Reason]:
+    """Where answers are timed, latency is compared before all requests, which cold pods bar."""
+    left = _warm_in(evidence, gate)
+    if left > 0:
+        yield Reason(
+            check="latency",
+            code=Code.NO_LATENCY_DATA,
+            message=f"latency is compared on warm pods alone, not seen for {_look(gate):g} s yet",
+            expected=seconds(left),
+            limit=_look(gate),
+        )
+
+
+def _look(gate: Gate) -> float:
+    return min(WARM_SECONDS, gate.dwell_seconds)
+
+
+def _warm_in(evidence: Evidence, gate: Gate) -> float:
+    """Seconds until enough was seen of warm pods; 0 where no answer is timed."""
+    timed = any(bound < math.inf for bound in evidence.bounds)
+    if not timed or math.isinf(evidence.warm_until):
+        return 0.0
+    return max(evidence.warm_until + _look(gate) - evidence.last_at, 0.0)
+
+
 def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reason]:
     """What is not ruled out yet would cost more bad requests than allowed (specification, 1.11)."""
     window = evidence.window
@@ -252,6 +283,7 @@ def seconds_to_go(
             wait_for(claim.log_evidence, settings.log_proven, window.seconds)
             for claim in _claims(evidence, settings)
         ]
+        waits.append(0.0 if alone else _warm_in(evidence, gate))
     waits.append(_cheap_in(evidence, settings, gate))
     known = [wait for wait in waits if wait is not None]
     return max(known) if len(known) == len(waits) else None

@@ -177,6 +177,7 @@ def _seen(settings: Settings, load: Load, span: float, warm_up_seconds: float) -
         ),
         window=Window(at=0.0, seconds=span, canary=canary, stable=stable),
         warm_until=warm_up_seconds,
+        last_at=span,
         proof=Proof().settled(
             (canary.errors, canary.requests),
             (stable.errors, stable.requests),

@@ -76,13 +76,16 @@ def _slower(evidence: Evidence, settings: Settings) -> float:
         return 0.0
     span = evidence.window.seconds
     served = canary.requests + stable.requests
-    eta = tempered(settings, served / span if span else 0.0).latency
+    worth = tempered(settings, served / span if span else 0.0)
     for bound in bounds:
         slow, others = canary.slower_than(bound), stable.slower_than(bound)
         if slow is None or others is None or slow * stable.timed <= others * canary.timed:
             continue
         least, most = slower.ends(
-            (slow, canary.timed), (others, stable.timed), eta=eta, beta=settings.beta / len(bounds)
+            (slow, canary.timed),
+            (others, stable.timed),
+            eta=worth.slower_than(bound, settings),
+            beta=settings.beta / len(bounds),
         )
         if least > settings.latency_tolerance * most:
             return bound

@@ -142,8 +142,8 @@ def orphan(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=after, why="the rolled pods are left to themselves", effects=gone)
     if stable.ready < deployment.replicas:
         why = f"{stable.ready} of {deployment.replicas} stable pods are back"
-        room = tuple(_room(situation, memory, stable, deployment))
-        return Decision(memory=memory, why=why, effects=room, notices=_crowded(situation, memory))
+        made = tuple(room(situation, memory, stable, deployment))
+        return Decision(memory=memory, why=why, effects=made, notices=crowded(situation, memory))
     if not all(
         exposure.confined(item, run.stable_hash) for item in exposure.services(situation, run)
     ):
@@ -188,7 +188,7 @@ def orphans(situation: Situation) -> tuple[Pod, ...]:
     return tuple(pod for pod in situation.rolled or () if pod.orphan and not pod.deleting)
 
 
-def _room(
+def room(
     situation: Situation, memory: Memory, stable: ReplicaSet, deployment: Deployment
 ) -> Iterator[Effect]:
     """Stable does not come, for want of room perhaps: what is not needed goes first.
@@ -213,7 +213,8 @@ def _room(
         yield swept(memory.run, chosen)
 
 
-def _crowded(situation: Situation, memory: Memory) -> tuple[Notice, ...]:
+def crowded(situation: Situation, memory: Memory) -> tuple[Notice, ...]:
+    """What is told while stable's pods do not come back."""
     if situation.now - memory.moments.entered < 2 * STUCK_SECONDS:
         return ()
     message = (

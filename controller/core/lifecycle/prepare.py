@@ -59,7 +59,7 @@ def freeze(situation: Situation, run: Run, serving: str = "") -> list[Effect]:
         if item.hash != kept
         and item.replicas > 0
         and not item.deleting
-        and (item.ready == 0 or serves(situation, kept))
+        and (item.ready == 0 or (serves(situation, kept) and not started))
     )
     return wanted
 

@@ -9,7 +9,7 @@ No request fails on this road even if pods die without draining, because no pod 
 has been given a request for the gateway's settling time and the drain.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from controller.core import effects
@@ -121,11 +121,9 @@ def roll(situation: Situation, memory: Memory) -> Decision:
     deployment = situation.view.deployment
     if deployment is None:
         return Decision(memory=memory, why="the Deployment is not there")
-    kept = _kept(situation, run) or prepare.pins(situation, run, TRACK_LABEL, CANARY_TRACK)
-    if kept:
-        why = "the canary pods carry everything: what somebody took from them is put back"
-        work = prepare.making(situation, memory, tuple(kept), why)
-        return prepare.unless_late(situation, work, situation.roll_seconds)
+    pins = prepare.pins(situation, run, TRACK_LABEL, CANARY_TRACK)
+    if kept := _kept(situation, memory, pins):
+        return kept
     if deployment.paused:
         effect = effects.Roll(target=run.target, uid=deployment.uid, digest=run.digest)
         why = "the Deployment rolls with no traffic on it"
@@ -144,11 +142,15 @@ def roll(situation: Situation, memory: Memory) -> Decision:
     return Decision(memory=memory, why=why)
 
 
-def _kept(situation: Situation, run: Run) -> list[Effect]:
-    """What the canary lacks while all requests go there: objects, or pods for what has grown."""
-    made = list(prepare.objects(situation, run))
-    more = climb.grown(situation, run)
-    return made if made or more is None else [more]
+def _kept(situation: Situation, memory: Memory, pins: Sequence[Effect] = ()) -> Decision | None:
+    """What the canary lacks while it carries requests: objects, pods for what grew, or pins."""
+    why = "the canary pods carry requests: what somebody took from them is put back"
+    if made := tuple(prepare.objects(situation, memory.run)):
+        work = prepare.making(situation, memory, made, why)
+        return prepare.unless_late(situation, work, situation.roll_seconds)
+    more = climb.grown(situation, memory.run)
+    lost = tuple(pins) if more is None else (more,)
+    return Decision(memory=memory, why=why, effects=lost) if lost else None
 
 
 def hand_back(situation: Situation, memory: Memory) -> Decision:
@@ -158,11 +160,8 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
     if gone and situation.now - memory.moments.entered < situation.ready_seconds:
         why = f"{gone} of this run is gone; the canary pods go on serving"
         return Decision(memory=memory, why=why)
-    kept = _kept(situation, run) if run.weight_bp > 0 else []
-    if kept:
-        why = "the canary pods still carry requests: what somebody took from them is put back"
-        work = prepare.making(situation, memory, tuple(kept), why)
-        return prepare.unless_late(situation, work, situation.roll_seconds)
+    if run.weight_bp > 0 and (kept := _kept(situation, memory)):
+        return kept
     repin = prepare.pins(situation, run, HASH_LABEL, run.new_hash)
     if repin:
         why = "the Services select the Deployment's own new pods"

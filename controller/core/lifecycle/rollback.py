@@ -261,12 +261,8 @@ def held(situation: Situation, memory: Memory) -> Decision:
     deployment = situation.view.deployment
     if deployment is None:
         return Decision(memory=memory, why="held")
-    if deployment.digest == run.stable_digest:
-        after = memory.moved(Event.CLEAN_RESUME, situation.now)
-        return Decision(memory=after, why="the stable template is back")
-    passed = _passed(deployment, run)
-    if passed:
-        return Decision(memory=memory.moved(Event.LEFT, situation.now), why=passed)
+    if left := _left(situation, memory, deployment):
+        return left
     guard = (
         *promote.detach(situation, run),
         *prepare.freeze(situation, run),
@@ -280,7 +276,7 @@ def held(situation: Situation, memory: Memory) -> Decision:
             effects=guard,
             notices=(Notice(reason="HeldAgain", message=message, warning=True),),
         )
-    asked = _asked(situation, memory) or _another_serves(situation, memory, deployment)
+    asked = _asked(situation, memory) or _another_serves(situation, memory)
     if asked is not None:
         return asked
     if run.ending is not Ending.REFUSED:
@@ -297,34 +293,54 @@ def held(situation: Situation, memory: Memory) -> Decision:
     return Decision(memory=memory, why=f"refused: {text}", wait_seconds=30.0)
 
 
-def _another_serves(
-    situation: Situation, memory: Memory, deployment: Deployment
-) -> Decision | None:
+def _left(situation: Situation, memory: Memory, deployment: Deployment) -> Decision | None:
+    """The run has nothing more to hold; but pods that it made nobody's go before it does."""
+    run = memory.run
+    if run.orphans and (sweeping := _sweeping(situation, memory, deployment)):
+        return sweeping
+    if deployment.digest == run.stable_digest:
+        after = memory.moved(Event.CLEAN_RESUME, situation.now)
+        return Decision(memory=after, why="the stable template is back")
+    passed = _passed(deployment, run)
+    return Decision(memory=memory.moved(Event.LEFT, situation.now), why=passed) if passed else None
+
+
+def _another_serves(situation: Situation, memory: Memory) -> Decision | None:
     """Kubernetes started another ReplicaSet than stable's from nothing, and nobody was there.
 
     Its pods serve, as nobody's, until stable's are back in number.
     """
     run = memory.run
     stable = stable_set(situation, run)
-    if stable is None:
-        return None
     others = [item for item in _strange(situation, run) if item.ready > 0]
-    if others and stable.replicas == 0:
-        gone = tuple(
-            effects.OrphanReplicaSet(target=run.target, name=item.name, uid=item.uid)
-            for item in others
-        )
-        message = "pods of another ReplicaSet than stable's serve; they go when stable's are back"
-        return Decision(
-            memory=memory.with_run(orphans=tuple(item.hash for item in others)),
-            why=message,
-            effects=gone,
-            notices=(Notice(reason="HeldAgain", message=message, warning=True),),
-        )
-    if not run.orphans:
+    if stable is None or stable.replicas > 0 or not others:
         return None
+    noted = tuple(dict.fromkeys([*run.orphans, *(item.hash for item in others)]))
+    gone = tuple(
+        effects.OrphanReplicaSet(target=run.target, name=item.name, uid=item.uid) for item in others
+    )
+    message = "pods of another ReplicaSet than stable's serve; they go when stable's are back"
+    return Decision(
+        memory=memory.with_run(orphans=noted).at(entered=situation.now),
+        why=message,
+        effects=gone,
+        notices=(Notice(reason="HeldAgain", message=message, warning=True),),
+    )
+
+
+def _sweeping(situation: Situation, memory: Memory, deployment: Deployment) -> Decision | None:
+    """Nobody's pods serve until stable's are back; None: further ones are to be made nobody's."""
+    run = memory.run
+    stable = stable_set(situation, run)
+    if stable is None or _another_serves(situation, memory):
+        return None
+    if deployment.digest != run.stable_digest and (frozen := prepare.freeze(situation, run)):
+        return Decision(memory=memory, why="holding it again", effects=tuple(frozen))
     if situation.rolled is None or stable.ready < deployment.replicas:
-        return Decision(memory=memory, why="waiting until stable's pods are back")
+        why = f"{stable.ready} of {deployment.replicas} stable pods are back"
+        room = tuple(native.room(situation, memory, stable, deployment))
+        notices = native.crowded(situation, memory)
+        return Decision(memory=memory, why=why, effects=room, notices=notices)
     left = native.orphans(situation)
     if left:
         why = "stable's pods are back, the others go"

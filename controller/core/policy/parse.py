@@ -30,6 +30,9 @@ from controller.core.policy.model import (
 )
 from controller.core.values import PREFIX
 
+LONGEST_WARM_UP: Final = 600.0
+"""Seconds. While pods are cold nobody compares how quick they are."""
+
 MAX_PROBLEMS: Final = 50
 """So many are told, which fits an Event and a screen; the rest is counted."""
 
@@ -256,6 +259,14 @@ def _bake(text: str) -> Bake:
     return Bake(weight_bp=grammar.BAKE_BP, seconds=grammar.duration(text))
 
 
+def _warm_up(text: str) -> float:
+    found = grammar.duration(text)
+    if found > LONGEST_WARM_UP:
+        problem = f"{grammar.shown(text)} is longer than pods are cold"
+        raise Unreadable(problem, "write at most 10m")
+    return found
+
+
 _READERS: Final[dict[str, Callable[[str], object]]] = {
     "policy": _one_of(Preset),
     "steps": grammar.steps,
@@ -271,7 +282,7 @@ _READERS: Final[dict[str, Callable[[str], object]]] = {
     "min-requests": grammar.count,
     "deadline": grammar.duration,
     "metrics-deadline": grammar.duration,
-    "warm-up": grammar.duration,
+    "warm-up": _warm_up,
     "breaker": grammar.share,
     "after-trip": _one_of(AfterTrip),
     "promotion": _one_of(Promotion),

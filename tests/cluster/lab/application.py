@@ -75,6 +75,9 @@ def deployment(
         },
     }
     given = {PREFIX + key: value for key, value in (annotations or {}).items()}
+    if PREFIX + "policy" in given:
+        # These pods are as quick from the first answer on.
+        given.setdefault(PREFIX + "warm-up", "2s")
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

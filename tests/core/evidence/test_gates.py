@@ -100,6 +100,21 @@ def test_before_the_promotion_it_is_proven_that_latency_limits_are_kept() -> Non
     assert " slower than 0.3 s, and 0.0" in later.reasons[0].message
 
 
+def test_before_the_promotion_latency_is_compared_on_warm_pods() -> None:
+    """However short the bake is beside the warm-up; a step waits for nothing."""
+    cold = weight_changed(start(CALM), 8.0, warm_up_seconds=60.0)
+    tally = Tally(requests=500, buckets=((0.3, 500), (0.5, 500), (math.inf, 500)))
+    found = {}
+    for at in range(9, 90):
+        cold = observe(cold, CALM, Interval(at=at, seconds=1.0, canary=tally, stable=tally))
+        found[at - 8] = said(cold, Gate(dwell_seconds=20, proven=True), CALM)
+    first = min(at for at, told in found.items() if told.outcome is Outcome.PASS)
+    assert first == 60 + 10
+    assert [reason.code for reason in found[30].reasons] == [Code.NO_LATENCY_DATA]
+    assert found[30].seconds_to_go == 40
+    assert said(cold, Gate(dwell_seconds=20), CALM).outcome is Outcome.PASS
+
+
 @pytest.mark.parametrize(
     ("asked", "slow", "bound"),
     [(0.3, 5, 0.3), (0.25, 5, 0.1), (0.25, 20, 0.3), (0.05, 5, 0.1), (0.4, 5, 0.3), (0.7, 5, 0.3)],

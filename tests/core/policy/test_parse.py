@@ -147,6 +147,8 @@ def test_observe_cannot_be_talked_into_touching_traffic() -> None:
         ("route", "HTTPRoute/", "not a name"),
         ("after-trip", "never", "latch"),
         ("deadline", "9" * 5000 + "s", "characters"),
+        ("warm-up", "11m", "at most 10m"),
+        ("warm-up", "0s", "no time at all"),
     ],
 )
 def test_a_bad_value_names_its_key_and_the_way_out(key: str, text: str, word: str) -> None:
