@@ -178,7 +178,7 @@ def _bunched(rows: Mapping[str, Sequence[Count]], run: int | None, *, far: bool)
     """Phi of answers slower than a bound. Where those far out fell into too few scrapes to compare
     many, that is how they bunch.
     """
-    found = dispersion.phi(rows, run)
+    found = dispersion.phi(rows, run, pairs=dispersion.LEAST_PAIRS)
     return dispersion.phi(rows, run, few=True) if found is None and far else found
 
 

@@ -42,7 +42,7 @@ LEAST_GROUPS = 20
 """Degrees of freedom that a block length needs; fewer would only measure the widening."""
 
 LEAST_PAIRS = 14
-"""The same without pod labels: an hour has as many at two minutes, and no more. What moves a single
+"""The same for times without pod labels: an hour has as many at two minutes, and no more. What moves a single
 pod may last as long, and shows in shorter stretches hardly at all."""
 
 MOST_MOVED = 20.0
@@ -56,7 +56,11 @@ MEDIAN_SQUARE = 0.4549
 
 
 def phi(
-    rows: Mapping[str, Sequence[Count]], run: int | None = None, *, few: bool = False
+    rows: Mapping[str, Sequence[Count]],
+    run: int | None = None,
+    *,
+    pairs: int = LEAST_GROUPS,
+    few: bool = False,
 ) -> float | None:
     """Phi from counts per scrape interval, at least 1; None where too little was seen.
 
@@ -65,6 +69,7 @@ def phi(
             all pods stand for the same time.
         run: Intervals that the run is planned to last; None: longer than any history. What takes
             longer to show than that is no noise within it.
+        pairs: Degrees of freedom that a block length needs where there are no pods.
         few: Whether a block length may have as few degrees of freedom as there are.
     """
     length = min((len(row) for row in rows.values()), default=0)
@@ -72,7 +77,7 @@ def phi(
         return None
     even = [list(row)[-length:] for row in rows.values()]
     groups = [_groups(even, size) for size in _sizes(length, run)]
-    least = 1 if few else LEAST_PAIRS if len(even) == 1 else LEAST_GROUPS
+    least = 1 if few else pairs if len(even) == 1 else LEAST_GROUPS
     found = [ratio for one in groups if (ratio := _ratio(one, least)) is not None]
     if not found:
         return None
