@@ -42,8 +42,8 @@ LEAST_GROUPS = 20
 """Degrees of freedom that a block length needs; fewer would only measure the widening."""
 
 LEAST_PAIRS = 14
-"""The same for times without pod labels: an hour has as many at two minutes, and no more. What moves a single
-pod may last as long, and shows in shorter stretches hardly at all."""
+"""The same for times without pod labels: an hour has as many at two minutes, and no more. What
+moves a single pod may last as long, and shows in shorter stretches hardly at all."""
 
 MOST_MOVED = 20.0
 """Without pod labels, what only longer stretches of time show counts up to this."""
