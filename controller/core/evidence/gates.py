@@ -14,10 +14,6 @@ from controller.core.evidence.state import Evidence
 LEAST_SECONDS: Final = 1.0
 """Nobody reacts sooner."""
 
-WARM_SECONDS: Final = 10.0
-"""So much is seen of warm pods before all requests, in a bake that is no shorter: latency is
-compared on those alone."""
-
 PROOF: Final = "proof"
 """What is missing before all requests; a latency limit adds its name."""
 
@@ -30,6 +26,8 @@ class Gate:
         dwell_seconds: Least evidence time.
         proven: Whether it must be proven that the canary is within the safe margin of stable and
             keeps the latency limits: what follows carries all requests.
+        warm_seconds: So much must have been seen of warm pods, where answers are timed: latency is
+            compared on those alone.
         budget: Bad requests that the next share may cost before a bad version is taken away;
             infinite where nobody has set a budget.
         next_share: The share of the requests that a PASS leads to.
@@ -39,6 +37,7 @@ class Gate:
 
     dwell_seconds: float
     proven: bool = False
+    warm_seconds: float = 0.0
     budget: float = math.inf
     next_share: float = 1.0
     next_seconds: float = math.inf
@@ -57,8 +56,8 @@ def lacking(evidence: Evidence, settings: Settings, gate: Gate, *, alone: bool) 
     yield from _unripe(evidence, settings, gate.dwell_seconds, alone=alone)
     if gate.proven:
         yield from _unproven(evidence, settings)
-        if not alone:
-            yield from _cold(evidence, gate)
+    if gate.proven and not alone:
+        yield from _cold(evidence, gate)
     if math.isfinite(gate.budget):
         yield from _costly(evidence, settings, gate)
 
@@ -173,14 +172,10 @@ def _cold(evidence: Evidence, gate: Gate) -> Iterator[Reason]:
         yield Reason(
             check="latency",
             code=Code.NO_LATENCY_DATA,
-            message=f"latency is compared on warm pods alone, not seen for {_look(gate):g} s yet",
+            message=f"latency is compared on warm pods alone, not seen for {gate.warm_seconds:g} s",
             expected=seconds(left),
-            limit=_look(gate),
+            limit=gate.warm_seconds,
         )
-
-
-def _look(gate: Gate) -> float:
-    return min(WARM_SECONDS, gate.dwell_seconds)
 
 
 def _warm_in(evidence: Evidence, gate: Gate) -> float:
@@ -188,7 +183,7 @@ def _warm_in(evidence: Evidence, gate: Gate) -> float:
     timed = any(bound < math.inf for bound in evidence.bounds)
     if not timed or math.isinf(evidence.warm_until):
         return 0.0
-    return max(evidence.warm_until + _look(gate) - evidence.last_at, 0.0)
+    return max(evidence.warm_until + gate.warm_seconds - evidence.last_at, 0.0)
 
 
 def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reason]:

@@ -160,6 +160,7 @@ def gate(situation: Situation, run: Run) -> Gate:
     return Gate(
         dwell_seconds=max(step.dwell_seconds, LEAST_SCRAPES * scrape * steered),
         proven=index == final(situation, run) - 1,
+        warm_seconds=LEAST_SCRAPES * scrape,
         budget=policy.budget if steered and policy.budget is not None else math.inf,
         next_share=after.weight_bp / WHOLE_BP,
         # Rolled natively, the new version is watched with all requests for as long as it bakes.

@@ -107,7 +107,7 @@ def test_before_the_promotion_latency_is_compared_on_warm_pods() -> None:
     found = {}
     for at in range(9, 90):
         cold = observe(cold, CALM, Interval(at=at, seconds=1.0, canary=tally, stable=tally))
-        found[at - 8] = said(cold, Gate(dwell_seconds=20, proven=True), CALM)
+        found[at - 8] = said(cold, Gate(dwell_seconds=20, proven=True, warm_seconds=10), CALM)
     first = min(at for at, told in found.items() if told.outcome is Outcome.PASS)
     assert first == 60 + 10
     assert [reason.code for reason in found[30].reasons] == [Code.NO_LATENCY_DATA]
