@@ -8,7 +8,8 @@ from typing import Any
 from tests.contract import acts, samples, slices
 from tests.contract.worlds import World, contract
 
-DRAINS = [{"name": "DRAIN_SECONDS", "value": "3"}]
+DRAINS = [{"name": "DRAIN_SECONDS", "value": "8"}]
+"""Longer than a busy controller is late."""
 APPLICATION = "registry.example/app:v1"
 
 
