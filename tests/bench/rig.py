@@ -45,6 +45,7 @@ CALM_SECONDS: Final = 6.0
 
 POLICY: Final = {
     "switchgear.dev/policy": "fast",
+    "switchgear.dev/warm-up": "1s",
     "switchgear.dev/steps": "10@20m,50@20m",
     "switchgear.dev/deadline": "2h",
 }

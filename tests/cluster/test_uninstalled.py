@@ -30,7 +30,7 @@ from tests.support.runbook import blocks, typed
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
-SHIFT = {"policy": "fast", "steps": "50@3s", "bake": "3s"}
+SHIFT = {"policy": "fast", "steps": "50@3s", "bake": "3s", "warm-up": "2s"}
 ROLL = {**SHIFT, "promotion": "roll"}
 LASTING = {**ROLL, "bake": "10m"}
 WAITING = {**SHIFT, "steps": "50@10m"}

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 V2 = "registry.example/app:v2"
 POLICY = {
     "switchgear.dev/policy": "fast",
+    "switchgear.dev/warm-up": "1s",
     "switchgear.dev/steps": "5@6s,25@6s",
     "switchgear.dev/bake": "2s",
 }

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 Json = dict[str, Any]
 POLICY = {
     "switchgear.dev/policy": "fast",
+    "switchgear.dev/warm-up": "1s",
     "switchgear.dev/steps": "5@1s",
     "switchgear.dev/bake": "1s",
 }

@@ -75,7 +75,7 @@ def deployment(
         },
     }
     given = {PREFIX + key: value for key, value in (annotations or {}).items()}
-    if PREFIX + "policy" in given:
+    if PREFIX + "bake" in given:
         # These pods are as quick from the first answer on.
         given.setdefault(PREFIX + "warm-up", "2s")
     return {
