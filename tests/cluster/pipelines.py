@@ -20,9 +20,14 @@ from typing import Any
 
 import yaml
 
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import Installed
 from tests.cluster.lab import build
 from tests.cluster.lab.application import App, Object, container, deployment, of_git, route, service
+from tests.cluster.lab.traffic import Traffic
 from tests.cluster.lab.worker import Cluster, Refusal
+from tests.cluster.scenes import shipped
+from tests.support.realtime import Daemon
 
 HELM_SECONDS = 90.0
 BETWEEN_SECONDS = 2.0
@@ -183,6 +188,20 @@ def pipeline(cluster: Cluster, app: App, way: Way, **about: Any) -> Pipeline:
             route(app.name, app.host, app.gateway),
         ],
     )
+
+
+async def without_route(
+    gate: Installed, lab: Lab, space: Space, shop: App, *, way: Way, policy: Mapping[str, str]
+) -> tuple[Pipeline, Daemon, Space, Traffic]:
+    """An application that is adopted and called, and whose pipeline leaves its route alone."""
+    daemon, own = await shipped(gate, lab, space)
+    git = await asyncio.to_thread(pipeline, lab.cluster, shop, way, annotations=policy, replicas=3)
+    await git.applied()
+    await shop.complete()
+    git.objects = git.objects[:2]
+    await daemon.start()
+    await shop.adopted(daemon.log)
+    return git, daemon, own, await lab.load(shop)
 
 
 @contextlib.asynccontextmanager

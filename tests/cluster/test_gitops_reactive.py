@@ -12,7 +12,7 @@ from tests.cluster.installed import Installed, installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import UNHURRIED, App
 from tests.cluster.lab.worker import Cluster
-from tests.cluster.pipelines import Way, applying, pipeline
+from tests.cluster.pipelines import Way, applying, pipeline, without_route
 from tests.cluster.scenes import shipped
 from tests.cluster.test_gitops import SHIFT, no_more_writes, theirs
 
@@ -31,16 +31,9 @@ async def test_a_tool_that_leaves_the_route_alone_does_no_harm(
 ) -> None:
     """The 3-way patch keeps the pin; `ignoreDifferences` on the backends keeps the share."""
     shop = app()
-    daemon, own = await shipped(rights, lab, space)
-    git = await asyncio.to_thread(
-        pipeline, lab.cluster, shop, Way.ARGO, annotations=SHIFT, replicas=3
+    git, daemon, own, load = await without_route(
+        rights, lab, space, shop, way=Way.ARGO, policy=SHIFT
     )
-    await git.applied()
-    await shop.complete()
-    git.objects = git.objects[:2]
-    await daemon.start()
-    await shop.adopted(daemon.log)
-    load = await lab.load(shop)
     async with applying(git):
         git.commit("v2", UNHURRIED)
         await records.ended(lab.api, own.system, "promoted", daemon.log)

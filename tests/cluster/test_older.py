@@ -21,7 +21,7 @@ from tests.cluster.lab import network, records, worker
 from tests.cluster.lab.application import UNHURRIED, App, new_version
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.people import Desk, P, enter
-from tests.cluster.pipelines import Way, applying, pipeline
+from tests.cluster.pipelines import Way, applying, without_route
 from tests.cluster.test_gitops import rounds
 from tests.manifests.rendered import key, kustomized
 
@@ -76,16 +76,9 @@ async def test_a_forced_apply_is_refused_until_the_run_is_over(
     The route is not in its git.
     """
     shop = app()
-    daemon, own = await scenes.shipped(gate, lab, space)
-    git = await asyncio.to_thread(
-        pipeline, lab.cluster, shop, Way.FLUX, annotations=POLICY, replicas=3
+    git, daemon, own, load = await without_route(
+        gate, lab, space, shop, way=Way.FLUX, policy=POLICY
     )
-    await git.applied()
-    await shop.complete()
-    git.objects = git.objects[:2]
-    await daemon.start()
-    await shop.adopted(daemon.log)
-    load = await lab.load(shop)
     async with applying(git):
         git.commit("v2", UNHURRIED)
         await records.ended(lab.api, own.system, "promoted", daemon.log)

@@ -133,17 +133,9 @@ def orphan(situation: Situation, memory: Memory) -> Decision:
     if others and not deployment.observed and waited < STOPPED_SECONDS:
         return Decision(memory=memory, why="waiting until the native roll has stopped")
     if others:
-        noted = tuple(dict.fromkeys([*run.orphans, *(item.hash for item in others)]))
-        gone = tuple(
-            effects.OrphanReplicaSet(target=run.target, name=item.name, uid=item.uid)
-            for item in others
-        )
-        after = memory.with_run(orphans=noted)
-        return Decision(memory=after, why="the rolled pods are left to themselves", effects=gone)
+        return orphaned(memory, others, "the rolled pods are left to themselves")
     if stable.ready < deployment.replicas:
-        why = f"{stable.ready} of {deployment.replicas} stable pods are back"
-        made = tuple(room(situation, memory, stable, deployment))
-        return Decision(memory=memory, why=why, effects=made, notices=crowded(situation, memory))
+        return returning(situation, memory, stable, deployment)
     if not all(
         exposure.confined(item, run.stable_hash) for item in exposure.services(situation, run)
     ):
@@ -152,6 +144,25 @@ def orphan(situation: Situation, memory: Memory) -> Decision:
     return Decision(
         memory=memory.moved(Event.STABLE_BACK, situation.now), why="stable is back in number"
     )
+
+
+def orphaned(memory: Memory, sets: Sequence[ReplicaSet], why: str) -> Decision:
+    """Their pods serve on as nobody's; whose they were is noted before they are deleted."""
+    run = memory.run
+    noted = tuple(dict.fromkeys([*run.orphans, *(item.hash for item in sets)]))
+    gone = tuple(
+        effects.OrphanReplicaSet(target=run.target, name=item.name, uid=item.uid) for item in sets
+    )
+    return Decision(memory=memory.with_run(orphans=noted), why=why, effects=gone)
+
+
+def returning(
+    situation: Situation, memory: Memory, stable: ReplicaSet, deployment: Deployment
+) -> Decision:
+    """Stable's pods are on their way back; since the phase began they may have wanted for room."""
+    why = f"{stable.ready} of {deployment.replicas} stable pods are back"
+    made = tuple(_room(situation, memory, stable, deployment))
+    return Decision(memory=memory, why=why, effects=made, notices=_crowded(situation, memory))
 
 
 def without_stable(memory: Memory) -> Decision:
@@ -188,7 +199,7 @@ def orphans(situation: Situation) -> tuple[Pod, ...]:
     return tuple(pod for pod in situation.rolled or () if pod.orphan and not pod.deleting)
 
 
-def room(
+def _room(
     situation: Situation, memory: Memory, stable: ReplicaSet, deployment: Deployment
 ) -> Iterator[Effect]:
     """Stable does not come, for want of room perhaps: what is not needed goes first.
@@ -213,8 +224,7 @@ def room(
         yield swept(memory.run, chosen)
 
 
-def crowded(situation: Situation, memory: Memory) -> tuple[Notice, ...]:
-    """What is told while stable's pods do not come back."""
+def _crowded(situation: Situation, memory: Memory) -> tuple[Notice, ...]:
     if situation.now - memory.moments.entered < 2 * STUCK_SECONDS:
         return ()
     message = (

@@ -315,17 +315,10 @@ def _another_serves(situation: Situation, memory: Memory) -> Decision | None:
     others = [item for item in _strange(situation, run) if item.ready > 0]
     if stable is None or stable.replicas > 0 or not others:
         return None
-    noted = tuple(dict.fromkeys([*run.orphans, *(item.hash for item in others)]))
-    gone = tuple(
-        effects.OrphanReplicaSet(target=run.target, name=item.name, uid=item.uid) for item in others
-    )
     message = "pods of another ReplicaSet than stable's serve; they go when stable's are back"
-    return Decision(
-        memory=memory.with_run(orphans=noted).at(entered=situation.now),
-        why=message,
-        effects=gone,
-        notices=(Notice(reason="HeldAgain", message=message, warning=True),),
-    )
+    notice = Notice(reason="HeldAgain", message=message, warning=True)
+    left = native.orphaned(memory.at(entered=situation.now), others, message)
+    return replace(left, notices=(notice,))
 
 
 def _sweeping(situation: Situation, memory: Memory, deployment: Deployment) -> Decision | None:
@@ -337,10 +330,7 @@ def _sweeping(situation: Situation, memory: Memory, deployment: Deployment) -> D
     if deployment.digest != run.stable_digest and (frozen := prepare.freeze(situation, run)):
         return Decision(memory=memory, why="holding it again", effects=tuple(frozen))
     if situation.rolled is None or stable.ready < deployment.replicas:
-        why = f"{stable.ready} of {deployment.replicas} stable pods are back"
-        room = tuple(native.room(situation, memory, stable, deployment))
-        notices = native.crowded(situation, memory)
-        return Decision(memory=memory, why=why, effects=room, notices=notices)
+        return native.returning(situation, memory, stable, deployment)
     left = native.orphans(situation)
     if left:
         why = "stable's pods are back, the others go"
