@@ -20,7 +20,8 @@ Rules of differencing, per series:
 Grid: an interval ends at the first scrape that comes about one scrape interval after the last end;
 every sample up to there belongs to it, of both tracks, and later ones wait for the next look. Where
 one scrape brings both tracks, as at a gateway, they are aligned exactly; a target that is scraped
-at another phase lags by less than one scrape interval, with both of them.
+at another phase lags by less than one scrape interval, with both of them. Only counters of answers
+end an interval: histograms come by a query of their own, which may have seen one scrape more.
 """
 
 import bisect
@@ -117,14 +118,7 @@ def difference(
         # A part of them would have another share of errors than the whole.
         problems[f"more than {MOST_SERIES} series without latency; nothing is counted"] = None
         return Difference(cursor, (), tuple(problems))
-    times = sorted(
-        {
-            sample.at
-            for counter in counters
-            for sample in counter.samples
-            if sample.at > cursor.begun
-        }
-    )
+    times = [at for at in _answered(counters) if at > cursor.begun]
     gap = usual_gap(counter.samples for counter in counters)
     ends = times[-1:] if cursor.at is None else _ends(cursor.at, times, gap)
     if not ends:
@@ -277,7 +271,7 @@ def _intervals(
     binned: list[list[_Piece]] = [[] for _ in ends]
     for piece in pieces:
         binned[bisect.bisect_left(ends, piece.at)].append(piece)
-    seen = {track: _seen([c for c in counters if c.canary is track]) for track in (True, False)}
+    seen = {track: _answered([c for c in counters if c.canary is track]) for track in (True, False)}
     return tuple(
         Interval(
             at=end,
@@ -289,8 +283,8 @@ def _intervals(
     )
 
 
-def _seen(counters: Sequence[_Counter]) -> list[float]:
-    """When a track was scraped: by its answers, for a histogram alone tells of no failure."""
+def _answered(counters: Sequence[_Counter]) -> list[float]:
+    """When these were scraped: by the answers, for a histogram alone tells of no failure."""
     answers = [counter for counter in counters if counter.what == "requests"] or counters
     return sorted({sample.at for counter in answers for sample in counter.samples})
 

@@ -289,6 +289,20 @@ def test_a_histogram_alone_does_not_say_that_a_track_was_seen() -> None:
     )
 
 
+def test_a_histogram_that_has_seen_one_scrape_more_or_less_is_counted_once() -> None:
+    """Answers and histograms come by two queries, and a scrape may be stored between them."""
+    whole = histogram(("+Inf", {at: 10.0 * at for at in range(100, 104)}))
+    for answered, timed in ((102, 101), (101, 102), (100, 102), (102, 100)):
+        straddling = TrackSeries(
+            requests=whole.until(answered).requests, buckets=whole.until(timed).buckets
+        )
+        first = difference(begun(whole.until(100)), None, straddling)
+        rest = difference(first.cursor, None, whole)
+        tallies = [interval.stable for interval in (*first.intervals, *rest.intervals)]
+        assert sum(tally.requests for tally in tallies) == 30
+        assert sum(tally.timed for tally in tallies) == 30
+
+
 def test_too_many_series_lose_their_latency_first_and_then_count_nothing() -> None:
     def crowd(requests: int, buckets: int, at: float) -> TrackSeries:
         return TrackSeries(
