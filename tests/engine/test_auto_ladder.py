@@ -39,7 +39,7 @@ def test_a_healthy_version_is_promoted_in_two_minutes_and_a_half(rate: float) ->
             assert asyncio.get_running_loop().time() - began <= 150
             await found.ended("promoted")
             assert sum(world.failures.values()) == 0
-            assert weights(found)[:4] == [1, 10, 50, 95]
+            assert weights(found)[:4] == [1, 10, 50, 80]
             found.at_rest()
 
     clock.run(story())
@@ -72,7 +72,7 @@ def test_gauges_of_young_pods_are_waited_for_only_while_they_are_high(
             assert "CPU throttling" in found.runs()[-1]["calibration"]["words"]
             assert least <= took <= most, took
             await found.ended("promoted")
-            assert weights(found)[:4] == [1, 10, 50, 95]
+            assert weights(found)[:4] == [1, 10, 50, 80]
             found.at_rest()
 
     clock.run(story())

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from controller.core.policy.model import AUTO_STEPS, LatencyLimit, RouteName, Step
+from controller.core.policy.model import AUTO_STEPS, BAKE_BP, LatencyLimit, RouteName, Step
 from controller.core.values import WHOLE_BP, RouteKind
 
 MAX_TEXT: Final = 4096
@@ -25,9 +25,6 @@ MAX_ITEMS: Final = 10
 
 MAX_DURATION_SECONDS: Final = 7 * 86_400.0
 """One week. What should take longer is not a canary but a second version."""
-
-BAKE_BP: Final = 9500
-"""Weight of the bake, which every step has to stay below."""
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,6})?"

@@ -45,7 +45,8 @@ POLICY_KEYS: Final[dict[str, str]] = {
     "budget": "with steps: auto, how many bad requests a bad version may cost until it is taken "
     "away, like 100",
     "max-weight": "cap on the canary's share before the promotion, in percent, like 25",
-    "bake": "how long 95 % stay on the new version before the commit, like 10m",
+    "bake": "how long 95 % (with steps: auto 80 %) stay on the new version before the commit, "
+    "like 10m",
     "traffic": "how requests are split: gateway (by the weights of a route), replicas (by the "
     "number of pods behind the same Service) or auto (by a route if one leads to the Service)",
     "route": "a check and no choice, like HTTPRoute/checkout: must be among the routes that lead "

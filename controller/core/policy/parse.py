@@ -15,6 +15,7 @@ from controller.core.evidence.settings import MOST_LATENCY_LIMITS
 from controller.core.policy import grammar, keys, promql
 from controller.core.policy.grammar import Unreadable
 from controller.core.policy.model import (
+    AUTO_BAKE_BP,
     AUTO_STEPS,
     DEFAULT_BUDGET,
     PRESETS,
@@ -86,6 +87,8 @@ def _assembled(values: dict[str, Any]) -> Policy:
         values.setdefault("budget", DEFAULT_BUDGET)
         # What the budget asks for is what has to be known, and no number of requests beside it.
         values.setdefault("min-requests", 1)
+        bake = values.get("bake", preset.bake)
+        values["bake"] = dataclasses.replace(bake, weight_bp=AUTO_BAKE_BP)
     return dataclasses.replace(preset, **{_FIELDS[key]: value for key, value in values.items()})
 
 
@@ -256,7 +259,7 @@ def _provider(text: str) -> str:
 
 
 def _bake(text: str) -> Bake:
-    return Bake(weight_bp=grammar.BAKE_BP, seconds=grammar.duration(text))
+    return Bake(seconds=grammar.duration(text))
 
 
 def _warm_up(text: str) -> float:

@@ -215,7 +215,7 @@ def _promoted(runs: int) -> Found:
 
 def _ladders(runs: int) -> Found:
     lines, in_order = [], []
-    for per_second in (10.0, 100.0, 1000.0):
+    for per_second in promotions.VOLUMES:
         for bad in (promotions.STABLE_BAD, 0.005, 0.01, 0.05, 0.5):
             climbs = promotions.climbs(per_second, bad, runs)
             promoted = Share(sum(climb.promoted for climb in climbs), runs)

@@ -24,7 +24,14 @@ from controller.core.evidence.judge import (
     start,
     weight_changed,
 )
-from controller.core.policy.model import AUTO_STEPS, DEFAULT_BUDGET, PRESETS, Preset
+from controller.core.policy.model import (
+    AUTO_BAKE_BP,
+    AUTO_STEPS,
+    DEFAULT_BUDGET,
+    PRESETS,
+    Preset,
+)
+from controller.core.values import WHOLE_BP
 from tests.bench.evidence import noise
 from tests.bench.evidence.table import Share
 from tests.core.evidence.traffic import Traffic, around, binomial
@@ -38,6 +45,7 @@ SCRAPE: Final = 5.0
 SLOW_SCRAPE: Final = 15.0
 SLOW_SECONDS: Final = 0.3
 STABLE_BAD: Final = 0.001
+VOLUMES: Final = (10.0, 100.0, 1000.0, 10_000.0)
 """Of the ladders."""
 WARM_UP: Final = PRESETS[Preset.FAST].warm_up_seconds
 CALM: Final = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True, min_requests=1)
@@ -154,7 +162,11 @@ def climbs(per_second: float, canary_bad: float, runs: int) -> list[Climb]:
     """Ladders by the default budget, stable at 0.1 %."""
     source = random.Random(f"{per_second} {canary_bad}")
     traffic = Traffic(
-        per_second=per_second, canary_bad=canary_bad, stable_bad=STABLE_BAD, scrape=SCRAPE
+        per_second=per_second,
+        canary_bad=canary_bad,
+        stable_bad=STABLE_BAD,
+        scrape=SCRAPE,
+        timed=True,
     )
     return [_climb(source, traffic) for _ in range(runs)]
 
@@ -178,10 +190,11 @@ def _climb(source: random.Random, traffic: Traffic) -> Climb:
 
 def rungs() -> Iterator[tuple[Gate, float]]:
     """What each rung of the automatic ladder asks for, and its share."""
-    shares = [step.weight_bp / 10_000 for step in AUTO_STEPS]
+    shares = [step.weight_bp / WHOLE_BP for step in AUTO_STEPS]
+    bake = AUTO_BAKE_BP / WHOLE_BP
     reaction = CALM.cap_scrapes * SCRAPE + SETTLE_SECONDS
     lasts = [2 * SCRAPE] * (len(shares) - 1) + [BAKE_SECONDS]
-    for share, after, seconds in zip(shares, [*shares[1:], BAKE_SHARE], lasts, strict=True):
+    for share, after, seconds in zip(shares, [*shares[1:], bake], lasts, strict=True):
         yield (
             Gate(
                 dwell_seconds=2 * SCRAPE,
@@ -192,7 +205,8 @@ def rungs() -> Iterator[tuple[Gate, float]]:
             ),
             share,
         )
-    yield Gate(dwell_seconds=BAKE_SECONDS, proven=True), BAKE_SHARE
+    warm = 2 * SCRAPE
+    yield Gate(dwell_seconds=BAKE_SECONDS, proven=True, warm_seconds=warm), bake
 
 
 def _rung(

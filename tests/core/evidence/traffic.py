@@ -26,6 +26,10 @@ from controller.core.evidence.replay import Planned
 MANY = 400.0
 """Variance from which on a binomial count is drawn as a normal one: its tails differ by little."""
 
+BOUND_SECONDS = 0.25
+SLOW = 0.05
+"""The share of answers that take longer than that, where they are timed."""
+
 
 def binomial(source: random.Random, trials: int, chance: float) -> int:
     """Successes of so many trials, by jumping from success to success; of very many, nearly so."""
@@ -65,6 +69,8 @@ class Traffic:
     stable_bad: float = 0.005
     scrape: float = 1.0
     burst: int = 1
+    timed: bool = False
+    """Whether answers are timed: one in twenty takes longer than the only bound."""
 
     def intervals(self, source: random.Random, count: int, at: float = 0.0) -> Iterator[Interval]:
         """So many scrape intervals after `at`."""
@@ -79,7 +85,12 @@ class Traffic:
     def _tally(self, source: random.Random, share: float, bad: float) -> Tally:
         requests = around(source, self.per_second * self.scrape * share)
         bursts = binomial(source, requests, bad / self.burst)
-        return Tally(requests=requests, errors=min(bursts * self.burst, requests))
+        errors = min(bursts * self.burst, requests)
+        if not self.timed:
+            return Tally(requests=requests, errors=errors)
+        quick = requests - binomial(source, requests, SLOW)
+        buckets = ((BOUND_SECONDS, quick), (math.inf, requests))
+        return Tally(requests=requests, errors=errors, buckets=buckets)
 
 
 def tenth(seconds: float) -> Planned:

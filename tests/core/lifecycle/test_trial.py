@@ -48,7 +48,7 @@ def test_the_budget_is_about_the_next_rung_and_ends_with_the_ladder() -> None:
     paper, found = memory(AUTO)
     situation = paper.situation(found)
     gates = [trial.gate(situation, replace(found.run, step=index)) for index in range(4)]
-    assert [gate.next_share for gate in gates] == [0.10, 0.50, 0.95, 1.0]
+    assert [gate.next_share for gate in gates] == [0.10, 0.50, 0.80, 1.0]
     assert [gate.budget for gate in gates] == [100.0, 100.0, 100.0, math.inf]
     assert gates[2].next_seconds == 60
     assert gates[0].dwell_seconds >= 10
@@ -65,7 +65,7 @@ def test_caps_shorten_the_automatic_ladder_and_leave_its_budget() -> None:
     situation = replace(paper.situation(found), ceilings=Ceilings(cluster_bp=500))
     assert [step.weight_bp for step in trial.ladder(situation, found.run)] == [100, 500]
     gate = trial.gate(situation, replace(found.run, step=1))
-    assert (gate.next_share, gate.budget) == (0.95, 100.0)
+    assert (gate.next_share, gate.budget) == (0.80, 100.0)
 
 
 def test_the_margin_is_half_of_the_limit_and_a_step_that_slipped_is_judged_more_strictly() -> None:

@@ -9,6 +9,7 @@ from controller.core.policy.keys import NOT_OFFERED, POLICY_KEYS, REQUEST_KEYS, 
 from controller.core.policy.model import (
     PRESETS,
     AfterTrip,
+    Bake,
     LatencyLimit,
     OnFailure,
     Policy,
@@ -349,6 +350,8 @@ def test_the_ladder_that_climbs_by_its_budget() -> None:
     assert (found.budget, found.min_requests, found.max_weight_bp) == (100.0, 1, 5000)
     asked = policy(steps=" auto ", budget="20", min_requests="300", max_weight="10")
     assert (asked.budget, asked.min_requests, asked.max_weight_bp) == (20, 300, 1000)
+    assert (found.bake.weight_bp, found.bake.seconds) == (8000, 300)
+    assert policy(steps="auto", bake="1m").bake == Bake(weight_bp=8000, seconds=60)
     assert policy(steps="5@2m").budget is None
 
 
