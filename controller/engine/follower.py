@@ -68,8 +68,10 @@ class Follower:
     """When the store last answered about it, or was asked in vain for the first time; monotonic."""
     seen_at: float | None = None
     """Until when, by the store's clock, everything of it was seen."""
+    stamps: list[float] = field(default_factory=list)
+    """Time stamps of the newest sample of each counter. An older one may come late."""
     laggard: float | None = None
-    """Time stamp of the newest sample of the counter that is due next."""
+    """The least of those: its counter is due next."""
     jobs: Jobs = NOBODY
 
     @property
@@ -101,11 +103,11 @@ class Follower:
         canary = joined(batch, self.tracks.canary)
         stable = joined(batch, self.tracks.stable)
         stamps = _stamps((canary, stable))
-        newest = max(stamps, default=None)
+        newest, same = max(stamps, default=None), stamps == self.stamps
         self.laggard = min(stamps, default=None)
         if self.opened:
             self.seen_at = batch.evaluated_at
-        if self.opened and newest is not None and newest == self.scraped_at:
+        if self.opened and stamps and same:
             return False  # Most looks fall between two scrapes; there is nothing to find.
         if self.tail is not None:
             if newest is None:
@@ -124,11 +126,11 @@ class Follower:
         found = difference(self.cursor, canary, stable, newborn=newborn)
         self.cursor = found.cursor
         self.intervals.extend(found.intervals)
-        lengths = [interval.seconds for interval in found.intervals if interval.seconds > 0]
-        self.scrape_seconds = found.gap or min(lengths, default=self.scrape_seconds)
+        self.scrape_seconds = found.gap or self.scrape_seconds
         for problem in found.problems:
             log.info("odd samples", target=str(self.target), problem=problem)
-        if newest is None or newest == self.scraped_at:
+        self.stamps = stamps
+        if newest is None or same:
             return False
         self.scraped_at = newest
         return True
@@ -163,13 +165,13 @@ def joined(batch: Batch, keys: Iterable[TrackKey]) -> TrackSeries | None:
 
 
 def _stamps(tracks: Iterable[TrackSeries | None]) -> list[float]:
-    """When each counter was last scraped. One that is gone makes its run seem overdue for as long
-    as the window holds it, which only means more looks.
+    """When the counters were last scraped, in order. One that is gone makes its run seem overdue
+    for as long as the window holds it, which only means more looks.
     """
-    return [
+    return sorted(
         series.samples[-1].at
         for track in tracks
         if track is not None
         for series in track.requests
         if series.samples
-    ]
+    )

@@ -336,7 +336,8 @@ async def judged(
         await daemon.look(events.get(at))
         if len(daemon.told.intervals) > before:
             scrapes += 1
-            if restarts(scrapes):
+            # Whoever died after the last look would leave its tail to nobody.
+            if restarts(scrapes) and at + EVERY / LOOKS < seconds:
                 daemon.restart()
     return daemon.told
 

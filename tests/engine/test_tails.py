@@ -114,7 +114,7 @@ def test_restarts_change_no_verdict(name: str) -> None:
     assert len(straight.intervals) > 20
     for each in EACH:
         found = stream.told(each)
-        assert found.restarts == len(straight.intervals) // each
+        assert len(straight.intervals) // each - found.restarts in (0, 1)
         assert found.verdicts == straight.verdicts, each
         assert found.memory.evidence == straight.memory.evidence
         assert found.intervals == straight.intervals
@@ -133,14 +133,17 @@ def test_what_the_store_shows_late_is_counted_once(each: int) -> None:
     assert found.memory.evidence.window == straight.memory.evidence.window
 
 
-def test_of_one_pod_among_many_a_scrape_that_is_shown_late_may_be_lost_but_never_counts_twice() -> (
-    None
-):
-    """The exception that `controller.engine.tail` tells of: a checkpoint just between."""
-    late = Target(key=CANARY_PODS, name="new-b", unseen={9: 1.0})
+@pytest.mark.parametrize(("seconds", "counts"), [(1.0, True), (3.0, False)])
+def test_of_one_pod_among_many_a_scrape_that_is_shown_late_may_be_lost_but_never_counts_twice(
+    seconds: float, counts: bool
+) -> None:
+    """The exception that `controller.engine.tail` tells of: a checkpoint just between. A scrape
+    that is late by less than a quarter of the distance is waited for.
+    """
+    late = Target(key=CANARY_PODS, name="new-b", unseen={9: seconds})
     pods = (
-        Target(key=STABLE_PODS),
-        Target(key=CANARY_PODS, name="new-a"),
+        Target(key=STABLE_PODS, phase=1.5),
+        Target(key=CANARY_PODS, name="new-a", phase=1.5),
         late,
     )
     stream = Stream(targets=pods, pods=True)
@@ -150,7 +153,7 @@ def test_of_one_pod_among_many_a_scrape_that_is_shown_late_may_be_lost_but_never
     ]
     assert scrape[0] > 0
     lost = [before - after for before, after in zip(straight, found, strict=True)]
-    assert lost == [*scrape, 0, 0]
+    assert lost == ([0, 0, 0, 0] if counts else [*scrape, 0, 0])
 
 
 def test_after_a_long_hole_only_the_distance_of_scrapes_looks_different() -> None:

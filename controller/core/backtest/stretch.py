@@ -89,6 +89,7 @@ class Stretch:
             seconds=self.gap,
             canary=canary,
             stable=stable,
+            alone=share >= 1,
         )
 
 

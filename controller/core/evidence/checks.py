@@ -158,18 +158,18 @@ class Check:
         figures = self.figures(interval.canary)
         if figures is None or figures[1] <= 0:
             return None
-        found = self._limited(figures, interval.stable, settings, before)
+        found = self._limited(figures, interval, settings, before)
         if found is None or not self.timed or far >= 1.0:
             return found
         # Those far out count for less, or where that says more all of it does. Neither is beyond
         # what is found, and so as valid.
         distant = interval.canary.slower_than(max(self.bound, settings.far_bound))
         fewer = figures[0] - (1 - far) * (figures[0] if distant is None else distant)
-        left = self._limited((fewer, figures[1]), interval.stable, settings, before) or found
+        left = self._limited((fewer, figures[1]), interval, settings, before) or found
         return [min(max(less, far * whole), whole) for whole, less in zip(found, left, strict=True)]
 
     def _limited(
-        self, canary: tuple[float, int], stable: Tally, settings: Settings, before: Tally
+        self, canary: tuple[float, int], interval: Interval, settings: Settings, before: Tally
     ) -> Sequence[float] | None:
         """The bet on a limit: beyond it, and beyond what stable has as well.
 
@@ -179,10 +179,11 @@ class Check:
         alone is left.
         """
         bad, served = self.figures(before) or NOBODY
-        beside = self.figures(stable) or NOBODY
+        beside = self.figures(interval.stable) or NOBODY
         if not beside[1]:
-            # It will serve again: what this interval had is not held against the canary alone.
-            waits = stable.reported and served
+            # It was not scraped, or will serve again: what this interval had is not held against
+            # the canary alone.
+            waits = not interval.alone and (served or not interval.stable.reported)
             return None if waits else eprocess.absolute(self.floor, *canary)
         own = settings.latency_tolerance if self.timed else settings.tolerance
         tolerance = min(own, SHARED_TOLERANCE)

@@ -64,7 +64,7 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
         stable_timed_at=timing.until(known, known.stable_timed_at, interval, interval.stable),
     )
     held = capped(grown, settings, settings.log_cap)
-    trip = held.trip or _trip(held, settings, interval)
+    trip = held.trip or _trip(held, evidence, settings, interval)
     return held if trip is held.trip else replace(held, trip=trip)
 
 
@@ -207,10 +207,12 @@ def _faded(
     )
 
 
-def _trip(evidence: Evidence, settings: Settings, interval: Interval) -> Trip | None:
+def _trip(
+    evidence: Evidence, before: Evidence, settings: Settings, interval: Interval
+) -> Trip | None:
     """Whether the evidence suffices, by the fast way or by the composite."""
     fast = eprocess.value(evidence.fast)
-    if fast >= settings.log_fast and _collapsed(evidence, settings):
+    if fast >= settings.log_fast and _collapsed(evidence, before, settings, interval):
         return _tripped(Check(kind=Kind.ERRORS, weight=1.0), evidence, interval, fast, fast=True)
     return sufficed(evidence, settings, interval)
 
@@ -246,16 +248,25 @@ def _tripped(
     )
 
 
-def _collapsed(evidence: Evidence, settings: Settings) -> bool:
-    """Whether the canary's error rate is beyond doubt bad, since the step began or lately."""
-    window = evidence.window
+def _collapsed(
+    evidence: Evidence, before: Evidence, settings: Settings, interval: Interval
+) -> bool:
+    """Whether the canary's error rate is beyond doubt bad, since the step began or lately.
+
+    Of two that were scraped at different moments one may have seen the beginning of what befalls
+    both. So the canary is held as it was a scrape ago against stable as it is now.
+    """
+    if interval.skewed and not interval.stable.reported:
+        return False
+    canary, stable = before if interval.skewed else evidence, evidence
     steps = (
-        float(window.canary.requests),
-        float(window.canary.errors),
-        float(window.stable.requests),
-        float(window.stable.errors),
+        float(canary.window.canary.requests),
+        float(canary.window.canary.errors),
+        float(stable.window.stable.requests),
+        float(stable.window.stable.errors),
     )
-    return any(_far_worse(sums, settings) for sums in (steps, evidence.recent))
+    lately = (*canary.recent[:2], *stable.recent[2:])
+    return any(_far_worse(sums, settings) for sums in (steps, lately))
 
 
 def _far_worse(sums: tuple[float, float, float, float], settings: Settings) -> bool:

@@ -167,6 +167,7 @@ class _Stage:
                 seconds=self._gap,
                 canary=_together(turned[:size]),
                 stable=UNREPORTED if alone else _together(turned[size:]),
+                alone=alone,
             )
             evidence = observe(evidence, settings, interval)
             if number % PART == 0:

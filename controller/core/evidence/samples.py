@@ -17,19 +17,21 @@ Rules of differencing, per series:
   track's pods were born in this run does the first sample of a pod count from 0, once for each pod;
 - NaN, infinite and negative values are no samples.
 
-Grid: an interval ends at the first scrape that comes about one scrape interval after the last end;
-every sample up to there belongs to it, of both tracks, and later ones wait for the next look. Where
-one scrape brings both tracks, as at a gateway, they are aligned exactly; a target that is scraped
-at another phase lags by less than one scrape interval, with both of them. Only counters of answers
-end an interval: histograms come by a query of their own, which may have seen one scrape more.
+Grid: an interval ends where each target has been scraped once more, about one scrape interval after
+the last end; every sample up to there belongs to it, of both tracks, and later ones wait for the
+next look. A target that is overdue is not waited for: what it brings later counts then. Where one
+scrape brings both tracks, as at a gateway, they are aligned exactly; targets with phases of their
+own, as pods have, are as much as one scrape interval apart, which the interval says. Only counters
+of answers end an interval: histograms come by a query of their own, which may have seen more.
 """
 
 import bisect
 import hashlib
 import itertools
 import math
+import operator
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,6 +51,9 @@ FORGET_SECONDS = 3600.0
 NEIGHBOUR = 0.75
 """Scrapes closer together than this part of the usual gap belong to one interval: they are those
 of other targets at other phases."""
+
+OVERDUE = 1.25
+"""After so many times the usual gap a target is not waited for: it was not scraped, or is gone."""
 
 LONG_GAP = 4
 """An interval this many times as long as the usual gap is reported as one with a hole in it."""
@@ -118,9 +123,8 @@ def difference(
         # A part of them would have another share of errors than the whole.
         problems[f"more than {MOST_SERIES} series without latency; nothing is counted"] = None
         return Difference(cursor, (), tuple(problems))
-    times = [at for at in _answered(counters) if at > cursor.begun]
-    gap = usual_gap(counter.samples for counter in counters)
-    ends = times[-1:] if cursor.at is None else _ends(cursor.at, times, gap)
+    gap = usual_gap(_known(cursor, counter) for counter in counters)
+    ends = _ends(cursor, _answers(counters), gap)
     if not ends:
         return Difference(cursor, (), tuple(problems), gap)
     grown, pieces = _count(cursor, counters, ends[-1], problems, newborn=newborn)
@@ -182,6 +186,12 @@ def _clean(samples: Sequence[Sample], problems: dict[str, None]) -> tuple[Sample
     return tuple(once[at] for at in sorted(once))
 
 
+def _known(cursor: Cursor, counter: _Counter) -> tuple[Sample, ...]:
+    """The samples of this look, and the one that was counted last: a look may hold a single one."""
+    last, samples = cursor.series.get(counter.key), counter.samples
+    return (last, *samples) if last and samples and last.at < samples[0].at else samples
+
+
 def usual_gap(series: Iterable[Sequence[Sample]]) -> float:
     """The scrape interval, as the samples themselves show it; 0 if none has two.
 
@@ -191,10 +201,26 @@ def usual_gap(series: Iterable[Sequence[Sample]]) -> float:
     return statistics.median_low(gaps) if gaps else 0.0
 
 
-def _ends(at: float, times: Sequence[float], gap: float) -> list[float]:
+def _ends(cursor: Cursor, counters: Sequence[_Counter], gap: float) -> list[float]:
+    """Where the new intervals end, oldest first."""
+    at = cursor.begun if cursor.at is None else cursor.at
+    scrapes = sorted(
+        {
+            (sample.at, counter.target)
+            for counter in counters
+            for sample in counter.samples
+            if sample.at > at
+        }
+    )
+    if cursor.at is None or not gap:
+        return [scrapes[-1][0]] if scrapes else []
+    latest = {one.target: cursor.targets.get(one.target, -math.inf) for one in counters}
     ends: list[float] = []
-    for time in times:
-        if time > at and time - at >= NEIGHBOUR * gap:
+    for time, together in itertools.groupby(scrapes, key=operator.itemgetter(0)):
+        latest.update((target, time) for _, target in together)
+        if time - at < NEIGHBOUR * gap:
+            continue
+        if all(last > at or time >= last + OVERDUE * gap for last in latest.values()):
             ends.append(time)
             at = time
     return ends
@@ -271,22 +297,38 @@ def _intervals(
     binned: list[list[_Piece]] = [[] for _ in ends]
     for piece in pieces:
         binned[bisect.bisect_left(ends, piece.at)].append(piece)
-    seen = {track: _answered([c for c in counters if c.canary is track]) for track in (True, False)}
-    return tuple(
-        Interval(
-            at=end,
-            seconds=end - start,
-            canary=_tally(found, bounds[True][number], seen, (start, end), canary=True),
-            stable=_tally(found, bounds[False][number], seen, (start, end), canary=False),
+    stamps = {
+        track: _scraped([c for c in counters if c.canary is track]) for track in (True, False)
+    }
+    found = []
+    for number, ((start, end), counted) in enumerate(zip(spans, binned, strict=True)):
+        within = {
+            track: times[bisect.bisect_right(times, start) : bisect.bisect_right(times, end)]
+            for track, times in stamps.items()
+        }
+        canary, stable = (
+            _tally(
+                [one for one in counted if one.counter.canary is track],
+                bounds[track][number],
+                scraped=bool(within[track]),
+            )
+            for track in (True, False)
         )
-        for number, ((start, end), found) in enumerate(zip(spans, binned, strict=True))
-    )
+        skewed = within[True] != within[False]
+        found.append(
+            Interval(at=end, seconds=end - start, canary=canary, stable=stable, skewed=skewed)
+        )
+    return tuple(found)
 
 
-def _answered(counters: Sequence[_Counter]) -> list[float]:
-    """When these were scraped: by the answers, for a histogram alone tells of no failure."""
-    answers = [counter for counter in counters if counter.what == "requests"] or counters
-    return sorted({sample.at for counter in answers for sample in counter.samples})
+def _answers(counters: Sequence[_Counter]) -> Sequence[_Counter]:
+    """Those that say when something was scraped, for a histogram alone tells of no failure."""
+    return [counter for counter in counters if counter.what == "requests"] or counters
+
+
+def _scraped(counters: Sequence[_Counter]) -> list[float]:
+    """When these were."""
+    return sorted({sample.at for one in _answers(counters) for sample in one.samples})
 
 
 def _bounds(
@@ -317,22 +359,14 @@ def _alike(scrapes: Iterable[list[float]]) -> bool:
     return len({tuple(sorted(times)) for times in scrapes}) <= 1
 
 
-def _tally(
-    pieces: Iterable[_Piece],
-    bounds: Sequence[float],
-    seen: Mapping[bool, Sequence[float]],
-    span: tuple[float, float],
-    *,
-    canary: bool,
-) -> Tally:
-    """Counts of one track in one interval."""
-    if bisect.bisect_right(seen[canary], span[0]) == bisect.bisect_right(seen[canary], span[1]):
-        return UNREPORTED
+def _tally(pieces: Iterable[_Piece], bounds: Sequence[float], *, scraped: bool) -> Tally:
+    """Counts of one track in one interval, from scrapes within it or, late, from before."""
     sums: dict[tuple[str, float], int] = {}
     for piece in pieces:
-        if piece.counter.canary is canary:
-            place = (piece.counter.what, piece.counter.bound)
-            sums[place] = sums.get(place, 0) + piece.amount
+        place = (piece.counter.what, piece.counter.bound)
+        sums[place] = sums.get(place, 0) + piece.amount
+    if not scraped and ("requests", 0.0) not in sums:
+        return UNREPORTED
     requests = sums.get(("requests", 0.0), 0)
     buckets = [(bound, sums.get(("bucket", bound), 0)) for bound in bounds]
     return Tally(

@@ -84,12 +84,18 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Its length.
         canary: Counts of the version on trial.
         stable: Counts of the version that serves.
+        alone: Nothing is left to compare with: no stable pod serves, or nobody can tell. A stable
+            that was not seen is something else.
+        skewed: The two were scraped at different moments, so that one may have seen more of what
+            befell both.
     """
 
     at: float
     seconds: float
     canary: Tally
     stable: Tally
+    alone: bool = False
+    skewed: bool = False
 
     @property
     def begins(self) -> float:

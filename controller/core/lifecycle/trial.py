@@ -238,11 +238,11 @@ def _tracks(memory: Memory, interval: Interval) -> Interval:
     no gap either that stable has none.
     """
     if memory.phase in ALL_IN and not interval.stable.requests:
-        interval = structs.replace(interval, stable=UNREPORTED)
+        interval = structs.replace(interval, stable=UNREPORTED, alone=True)
     if memory.phase not in SERVED or by_pods(memory.run):
         return interval
     everything = interval.canary.plus(interval.stable)
-    return Interval(at=interval.at, seconds=interval.seconds, canary=everything, stable=UNREPORTED)
+    return structs.replace(interval, canary=everything, stable=UNREPORTED, alone=True)
 
 
 def verdict(situation: Situation, memory: Memory) -> Verdict:

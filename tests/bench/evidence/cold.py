@@ -111,7 +111,9 @@ class _World:
             tallies[track] = Tally(requests=good + errors, errors=errors)
             self._served[track] = (0.0, 0.0)
         seconds, self._scraped = self.at - self._scraped, self.at
-        return Interval(at=self.at, seconds=seconds, **tallies)
+        return Interval(
+            at=self.at, seconds=seconds, canary=tallies["canary"], stable=tallies["stable"]
+        )
 
 
 class _Run:

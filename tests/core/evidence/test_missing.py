@@ -37,7 +37,9 @@ def gone(track: str, *, after: int, scrapes: int = 10) -> tuple[Evidence, Settin
         tracks = {"canary": good, "stable": good}
         if number > after:
             tracks[track] = UNREPORTED
-        interval = Interval(at=1000.0 + number, seconds=1.0, **tracks)
+        interval = Interval(
+            at=1000.0 + number, seconds=1.0, canary=tracks["canary"], stable=tracks["stable"]
+        )
         evidence = observe(evidence, settings, interval)
     return evidence, settings
 

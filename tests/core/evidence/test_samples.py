@@ -138,7 +138,9 @@ def test_after_a_lost_scrape_the_next_one_ends_an_interval_at_once() -> None:
     assert found.gap == 5
     later = difference(found.cursor, None, service({10: 100.0, 20: 200.0, 25: 250.0}))
     assert [(i.seconds, i.stable.requests) for i in later.intervals] == [(5, 50)]
-    assert difference(cursor, None, service({20: 200.0})).gap == 0
+    # One that holds a single scrape has the distance to the one that was counted last.
+    assert difference(cursor, None, service({20: 200.0})).gap == 10
+    assert difference(cursor, None, service({20: 200.0}, instance="other")).gap == 0
 
 
 def test_nothing_counts_from_before_the_counting_began_however_far_back_a_look_reaches() -> None:
@@ -158,13 +160,13 @@ def test_a_scrape_from_before_the_begin_that_is_stored_after_it_is_nobodys() -> 
     late = service({0.5: 1000.0, 0.9: 1030.0}, instance="gw-2")
     first = difference(cursor, None, both(service({1.0: 100.0, 2.0: 190.0}), late))
     assert counts(first) == [(0, 0, 90, 0)]
-    next_ = service({0.5: 1000.0, 0.9: 1030.0, 1.9: 1070.0}, instance="gw-2")
+    next_ = service({0.5: 1000.0, 0.9: 1030.0, 1.9: 1070.0, 2.9: 1110.0}, instance="gw-2")
     for known in (cursor, first.cursor):
         later = difference(
             known, None, both(service({1.0: 100.0, 2.0: 190.0, 3.0: 280.0}), next_)
         )  # fmt: skip
         counted = sum(stable for _, _, stable, _ in counts(later))
-        assert counted == 90 + 40 + (90 if known is cursor else 0)
+        assert counted == 90 + 80 + (90 if known is cursor else 0)
 
 
 def test_a_track_without_samples_was_not_reported() -> None:
