@@ -247,6 +247,8 @@ class Preflight:
     """Why the HorizontalPodAutoscaler does not go with any canary; empty: it does."""
     autoscaler_starves: str = ""
     """Why it does not go with a canary that a route leads to; empty: it does."""
+    autoscaler_external: tuple[str, ...] = ()
+    """External metrics that it scales on, by name: whose load they follow cannot be seen."""
     autoscaler_max: int | None = None
     pods_left: int | None = None
     """How many more pods the namespace's quota admits; None: no quota on pods."""
