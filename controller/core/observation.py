@@ -197,6 +197,14 @@ class Route:
         """Whether some rule sends requests to `service`."""
         return any(backend.service == service for backend in self.backends)
 
+    def pairs(self, service: str, canary: str) -> bool:
+        """Whether `canary` stands in some rule, and in every one that leads to `service`."""
+        rules = {
+            name: {backend.rule for backend in self.backends if backend.service == name}
+            for name in (service, canary)
+        }
+        return bool(rules[canary]) and rules[service] <= rules[canary]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
