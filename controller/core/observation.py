@@ -197,6 +197,14 @@ class Route:
         """Whether some rule sends requests to `service`."""
         return any(backend.service == service for backend in self.backends)
 
+    def pairs(self, service: str, canary: str) -> bool:
+        """Whether `canary` stands in some rule, and in every one that leads to `service`."""
+        rules = {
+            name: {backend.rule for backend in self.backends if backend.service == name}
+            for name in (service, canary)
+        }
+        return bool(rules[canary]) and rules[service] <= rules[canary]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
@@ -247,6 +255,8 @@ class Preflight:
     """Why the HorizontalPodAutoscaler does not go with any canary; empty: it does."""
     autoscaler_starves: str = ""
     """Why it does not go with a canary that a route leads to; empty: it does."""
+    autoscaler_external: tuple[str, ...] = ()
+    """External metrics that it scales on, by name: whose load they follow cannot be seen."""
     autoscaler_max: int | None = None
     pods_left: int | None = None
     """How many more pods the namespace's quota admits; None: no quota on pods."""

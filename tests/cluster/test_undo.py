@@ -37,7 +37,7 @@ MOMENTS = {"at 5 %": 0.05, "half-way": 0.5, "at 95 %": 0.95, "in the bake": 1.0,
 LATE = "long after"
 """When those that were undone from any other moment have been back for long."""
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
 
 
 STRATEGY = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": "10%"}}

@@ -81,7 +81,7 @@ class KubeCluster:
 
     async def preflight(self, target: TargetRef) -> Preflight:
         """Ask for what is not cached."""
-        return await ask(self._calls, self.cache, target, self.view(target))
+        return await ask(self._calls, self.cache, target, self.view(target), self._namespaces)
 
     async def read_routes(self, refs: Sequence[RouteRef], services: Sequence[str]) -> list[Route]:
         """Quorum reads of routes, reduced to the rules that name `services`."""

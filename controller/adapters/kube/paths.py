@@ -8,7 +8,8 @@ from controller.core.values import RouteRef
 
 
 def _named(prefix: str, namespace: str, plural: str, name: str) -> str:
-    base = f"{prefix}/namespaces/{quote(namespace, safe='')}/{plural}"
+    within = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+    base = f"{prefix}{within}/{plural}"
     return f"{base}/{quote(name, safe='')}" if name else base
 
 
@@ -23,7 +24,7 @@ def apps(namespace: str, plural: str, name: str = "") -> str:
 
 
 def grouped(group: str, version: str, namespace: str, plural: str, name: str = "") -> str:
-    """Of any other group."""
+    """Of any other group; without a namespace, of all of them."""
     return _named(f"/apis/{group}/{version}", namespace, plural, name)
 
 

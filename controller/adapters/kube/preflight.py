@@ -6,7 +6,7 @@ the run does not begin; kinds that a cluster may not have are looked at where we
 """
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -20,33 +20,48 @@ from controller.core.values import RouteKind, RouteRef, TargetRef, canary_name
 
 Json: TypeAlias = dict[str, Any]
 
-INGRESS: Final = ("networking.k8s.io", "v1", "ingresses", "Ingress")
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Objects of one kind, in whichever of these versions the cluster serves, newest first."""
+
+    group: str
+    versions: tuple[str, ...]
+    plural: str
+    name: str
+
+
+INGRESS: Final = _Kind("networking.k8s.io", ("v1",), "ingresses", "Ingress")
 OTHER_PATHS: Final = (
-    (GROUP, "v1", "tlsroutes", "TLSRoute"),
-    (GROUP, "v1alpha2", "tcproutes", "TCPRoute"),
-    ("networking.istio.io", "v1", "virtualservices", "VirtualService"),
-    ("traefik.io", "v1alpha1", "ingressroutes", "IngressRoute"),
+    _Kind(GROUP, ("v1", "v1alpha3", "v1alpha2"), "tlsroutes", "TLSRoute"),
+    _Kind(GROUP, ("v1", "v1alpha2"), "tcproutes", "TCPRoute"),
+    _Kind(
+        "networking.istio.io", ("v1", "v1beta1", "v1alpha3"), "virtualservices", "VirtualService"
+    ),
+    _Kind("traefik.io", ("v1alpha1",), "ingressroutes", "IngressRoute"),
 )
-"""Kinds that lead requests to a Service and that we cannot weigh.
+"""Kinds that lead requests to a Service, of their own namespace or another, and that we cannot
+weigh. Each costs a right to list, so these are what leads HTTP requests to a Service in practice.
+"""
 
-Each costs a right to list, so the list is of what leads HTTP requests to a Service in practice."""
+BACKEND_TLS: Final = _Kind(GROUP, ("v1", "v1alpha3"), "backendtlspolicies", "BackendTLSPolicy")
+GRANTS: Final = _Kind(GROUP, ("v1", "v1beta1"), "referencegrants", "ReferenceGrant")
 
-POLICIES: Final = ((GROUP, "v1", "backendtlspolicies", "BackendTLSPolicy"),)
-GRANTS: Final = tuple(
-    (GROUP, version, "referencegrants", "ReferenceGrant") for version in ("v1beta1", "v1")
-)
-"""The same objects, in whichever version the cluster serves."""
-
-LIST_LIMIT: Final = "500"
-"""One page: a namespace with more of one of these kinds does not exist in practice."""
+PAGE: Final = "500"
+"""Objects of one answer; further pages are read one after the other."""
 
 
-async def ask(calls: Calls, cache: Cache, target: TargetRef, view: View) -> Preflight:
-    """Everything at once. Raises `Forbidden` if a kind of the core may not be read."""
+async def ask(
+    calls: Calls, cache: Cache, target: TargetRef, view: View, namespaces: Collection[str] = ()
+) -> Preflight:
+    """Everything at once. Raises `Forbidden` if a kind of the core may not be read.
+
+    Paths to the Services are looked for in these namespaces (none: in all).
+    """
     services = [service.name for service in view.services]
     claims = view.deployment.claims if view.deployment else ()
     unweighable, uncovered, ungranted, once, autoscaler, quota = await asyncio.gather(
-        _unweighable(calls, target, services),
+        _unweighable(calls, target, services, namespaces),
         _uncovered(calls, target, services),
         _ungranted(calls, target, view, services),
         _once_claims(calls, target, claims),
@@ -61,6 +76,7 @@ async def ask(calls: Calls, cache: Cache, target: TargetRef, view: View) -> Pref
         once_claims=once,
         autoscaler_runs_away=autoscaler.runs_away,
         autoscaler_starves=autoscaler.starves,
+        autoscaler_external=autoscaler.external,
         autoscaler_max=autoscaler.most,
         pods_left=quota,
         uncovered=uncovered,
@@ -68,39 +84,76 @@ async def ask(calls: Calls, cache: Cache, target: TargetRef, view: View) -> Pref
     )
 
 
-async def _list(calls: Calls, path: str, *, optional: bool = False) -> list[Json]:
+async def _each(calls: Calls, path: str) -> AsyncIterator[Json]:
+    """The objects of a collection, page by page."""
+    token = ""
+    while True:
+        page = await calls.get(path, (("limit", PAGE), *([("continue", token)] if token else [])))
+        for item in page.get("items") or ():
+            if isinstance(item, dict):
+                yield item
+        token = (page.get("metadata") or {}).get("continue") or ""
+        if not token:
+            return
+
+
+async def _list(calls: Calls, path: str) -> list[Json]:
     try:
-        found = await calls.get(path, (("limit", LIST_LIMIT),))
+        return [item async for item in _each(calls, path)]
     except Missing:
         return []
-    except Forbidden:
-        # An API server says so as well of a kind that it does not have.
-        if optional:
-            return []
-        raise
-    items = found.get("items") or []
-    return [item for item in items if isinstance(item, dict)]
 
 
-def _kind_path(kind: tuple[str, str, str, str], namespace: str) -> str:
-    return paths.grouped(kind[0], kind[1], namespace, kind[2])
+async def _held(
+    calls: Calls, kind: _Kind, namespace: str, wanted: Callable[[Json], bool]
+) -> list[Json] | None:
+    """The wanted objects of one namespace, or of all for an empty name; None: we may not look.
+
+    A cluster that does not have the kind has none of them.
+    """
+    for version in kind.versions:
+        path = paths.grouped(kind.group, version, namespace, kind.plural)
+        try:
+            return [item async for item in _each(calls, path) if wanted(item)]
+        except Missing:
+            continue
+        except Forbidden:
+            # An API server says so as well of a kind that it does not have.
+            return None
+    return []
 
 
-async def _unweighable(calls: Calls, target: TargetRef, services: Collection[str]) -> list[str]:
-    kinds = (INGRESS, *OTHER_PATHS)
-    lists = await asyncio.gather(
-        *(
-            _list(calls, _kind_path(kind, target.namespace), optional=kind is not INGRESS)
-            for kind in kinds
-        )
-    )
-    hosts = {*services, *(f"{name}.{target.namespace}" for name in services)}
-    return [
-        f"{kind[3]} {target.namespace}/{item['metadata']['name']}"
-        for kind, items in zip(kinds, lists, strict=True)
-        for item in items
-        if any(_short(name) in hosts for name in _named(item.get("spec")))
-    ]
+async def _optional(calls: Calls, kind: _Kind, namespace: str) -> list[Json]:
+    return await _held(calls, kind, namespace, lambda _: True) or []
+
+
+async def _unweighable(
+    calls: Calls, target: TargetRef, services: Collection[str], namespaces: Collection[str]
+) -> list[str]:
+    hosts = {f"{name}.{target.namespace}" for name in services}
+
+    def leads(item: Json) -> bool:
+        return not hosts.isdisjoint(_led_to(item.get("spec"), item["metadata"]["namespace"]))
+
+    async def found(kind: _Kind) -> list[str]:
+        items: list[Json] = []
+        for namespace in namespaces or ("",):
+            some = await _held(calls, kind, namespace, leads)
+            if some is None and not namespace:
+                some = await _held(calls, kind, target.namespace, leads)
+            items += some or []
+        return [_told(kind, item) for item in items]
+
+    async def ingresses() -> list[str]:
+        path = paths.grouped(INGRESS.group, "v1", target.namespace, INGRESS.plural)
+        return [_told(INGRESS, item) for item in await _list(calls, path) if leads(item)]
+
+    every = await asyncio.gather(ingresses(), *map(found, OTHER_PATHS))
+    return [name for names in every for name in names]
+
+
+def _told(kind: _Kind, item: Json) -> str:
+    return f"{kind.name} {item['metadata']['namespace']}/{item['metadata']['name']}"
 
 
 async def _unwatched(calls: Calls, only: Only, view: View) -> list[str]:
@@ -115,30 +168,40 @@ async def _unwatched(calls: Calls, only: Only, view: View) -> list[str]:
         if selector and selector.items() <= labels.items() and name not in told:
             found.append(f"Service {namespace}/{name} (name it with --service)")
     for kind in RouteKind:
-        path = paths.grouped(GROUP, "v1", namespace, f"{kind.value.lower()}s")
-        for item in await _list(calls, path, optional=True):
+        routes = _Kind(GROUP, ("v1",), f"{kind.value.lower()}s", kind.value)
+        for item in await _optional(calls, routes, namespace):
             name = item["metadata"]["name"]
-            leads = any(text in told for text in _named(item.get("spec")))
+            leads = any(text in told for text, _ in _named(item.get("spec")))
             if leads and (kind.value, name) not in only.routes:
                 found.append(f"{kind.value} {namespace}/{name} (name it with --route)")
     return found
 
 
-def _short(host: str) -> str:
-    """`checkout.shop` out of `checkout.shop.svc.cluster.local`; a plain name stays."""
-    return host.split(".svc", 1)[0]
+def _led_to(value: object, namespace: str) -> Iterator[str]:
+    """Everything that may be the name of a Service in it, as `checkout.shop`.
+
+    Hosts are written in full or, like the names of backends, short: then their namespace stands
+    beside them, or is the object's own.
+    """
+    for name, beside in _named(value):
+        host = name.split(".svc", 1)[0]
+        yield host if "." in host else f"{host}.{beside or namespace}"
 
 
-def _named(value: object, key: str = "") -> Iterator[str]:
-    """Every text under a key by which these kinds name a Service, however deep."""
+def _named(value: object, key: str = "", beside: str = "") -> Iterator[tuple[str, str]]:
+    """Every text under a key by which these kinds name a Service, however deep.
+
+    Each with the namespace that stands beside it, or nothing.
+    """
     if isinstance(value, dict):
+        near = value.get("namespace")
         for name, inner in value.items():
-            yield from _named(inner, name)
+            yield from _named(inner, name, near if isinstance(near, str) else "")
     elif isinstance(value, list):
         for inner in value:
-            yield from _named(inner, key)
+            yield from _named(inner, key, beside)
     elif isinstance(value, str) and key in {"name", "host", "serviceName"}:
-        yield value
+        yield value, beside
 
 
 def _mesh(cache: Cache, target: TargetRef, services: Collection[str]) -> Iterator[str]:
@@ -162,13 +225,9 @@ def _ambiguous(cache: Cache, target: TargetRef, services: Collection[str]) -> It
 
 async def _uncovered(calls: Calls, target: TargetRef, services: Collection[str]) -> tuple[str, ...]:
     """Policies that name a Service and not its twin."""
-    lists = await asyncio.gather(
-        *(_list(calls, _kind_path(kind, target.namespace), optional=True) for kind in POLICIES)
-    )
     found = [
-        f"{kind[3]} {target.namespace}/{item['metadata']['name']}"
-        for kind, items in zip(POLICIES, lists, strict=True)
-        for item in items
+        _told(BACKEND_TLS, item)
+        for item in await _optional(calls, BACKEND_TLS, target.namespace)
         if _escapes((item.get("spec") or {}).get("targetRefs") or (), services)
     ]
     return tuple(sorted(found))
@@ -190,10 +249,8 @@ async def _ungranted(
     }
     if not wanted:
         return ()
-    lists = await asyncio.gather(
-        *(_list(calls, _kind_path(kind, target.namespace), optional=True) for kind in GRANTS)
-    )
-    specs = [item.get("spec") or {} for items in lists for item in items]
+    grants = await _optional(calls, GRANTS, target.namespace)
+    specs = [item.get("spec") or {} for item in grants]
     return tuple(
         sorted(
             f"{route} lead to the Service {target.namespace}/{twin}"
@@ -236,6 +293,7 @@ class _Autoscaler:
 
     runs_away: str = ""
     starves: str = ""
+    external: tuple[str, ...] = ()
     most: int | None = None
 
 
@@ -252,9 +310,11 @@ async def _autoscaler(calls: Calls, target: TargetRef) -> _Autoscaler:
             return _Autoscaler(most=most)
         metrics, name = spec.get("metrics") or (), item["metadata"]["name"]
         services = [found for metric in metrics if (found := _service_of(metric))]
+        external = {found for metric in metrics if (found := _external(metric))}
         return _Autoscaler(
             runs_away=_runs_away(name, most) if any(map(_on_memory, metrics)) else "",
             starves=_starves(name, services[0]) if services else "",
+            external=tuple(sorted(external)),
             most=most,
         )
     return _Autoscaler()
@@ -280,6 +340,11 @@ def _service_of(metric: Json) -> str:
     """The Service whose load alone is measured, or nothing."""
     described = (metric.get("object") or {}).get("describedObject") or {}
     return str(described.get("name")) if described.get("kind") == "Service" else ""
+
+
+def _external(metric: Json) -> str:
+    """The name of a metric from outside of the cluster, or nothing."""
+    return str(((metric.get("external") or {}).get("metric") or {}).get("name") or "")
 
 
 def _starves(name: str, service: str) -> str:

@@ -246,12 +246,25 @@ def _asked_once(situation: Situation, _run: Run, policy: Policy) -> Iterator[Ref
     for why in (facts.autoscaler_runs_away, facts.autoscaler_starves if routed else ""):
         if why:
             yield Refusal(code="AutoscalerUnfit", message=why)
+    for metric in facts.autoscaler_external if routed else ():
+        if metric not in policy.total_load:
+            yield Refusal(code="AutoscalerUnfit", message=_unknown_load(metric))
     needed, what = _room(situation, policy, deployment)
     if facts.pods_left is not None and facts.pods_left < needed:
         yield Refusal(
             code="QuotaTooSmall",
             message=f"{what} needs {needed} more pods and the quota leaves {facts.pods_left}",
         )
+
+
+def _unknown_load(metric: str) -> str:
+    return (
+        f"the HorizontalPodAutoscaler scales on the External metric {metric!r}, and whose load it "
+        "follows cannot be seen: that of the Service alone falls while the canary takes a share of "
+        "it, and stable would be starved; if it follows the load of both versions, say so by "
+        f"{PREFIX}total-load: {metric}; if not, let its query count the canary's Service as well, "
+        "scale on CPU, or set minReplicas to maxReplicas while a run lasts"
+    )
 
 
 def _room(situation: Situation, policy: Policy, deployment: Deployment) -> tuple[int, str]:

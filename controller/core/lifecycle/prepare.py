@@ -272,11 +272,12 @@ def _outdated(canary: Deployment, run: Run) -> bool:
 
 
 def backends(situation: Situation, run: Run) -> list[Effect]:
-    """Routes in which the canary does not stand."""
+    """Routes in which the canary does not stand, or not in every rule to its Service."""
     wanted: list[Effect] = []
     for lane in run.lanes:
         for route in situation.view.routes:
-            known = route.uid == lane.uid and route.names(canary_name(lane.service))
+            twin = canary_name(lane.service)
+            known = route.uid == lane.uid and route.pairs(lane.service, twin)
             if route.ref == lane.route and not known:
                 split = situation.split(lane)
                 if split is not None:

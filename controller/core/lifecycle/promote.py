@@ -2,7 +2,8 @@
 """Promotion by shift: the judged pods carry everything while the user's own Deployment rolls.
 
     route 100 % canary -> Services follow the canary -> unpause, roll with no traffic on it
-    -> Services on the new hash -> hand back 50 %, then all -> routes restored -> canary deleted
+    -> Services on the new hash -> hand back 50 %, then all, or in as many parts as its pods can
+    take -> routes restored -> canary deleted
     -> Services unpinned
 
 No request fails on this road even if pods die without draining, because no pod that is going away
@@ -31,6 +32,10 @@ from controller.core.values import (
 
 BATCHES = 4
 """The canary goes in so many parts, so that its endpoints do not all vanish in one update."""
+
+FOLLOW_SECONDS = 60.0
+"""An autoscaler looks every 15 s, at metrics that may be as old again, and pods take time to start:
+so long it gets to follow a part that its pods are too few for."""
 
 
 def commit(situation: Situation, memory: Memory) -> Decision:
@@ -154,7 +159,7 @@ def _kept(situation: Situation, memory: Memory, pins: Sequence[Effect] = ()) -> 
 
 
 def hand_back(situation: Situation, memory: Memory) -> Decision:
-    """HANDING_BACK: Services select the new pods, then the routes return in two parts."""
+    """HANDING_BACK: Services select the new pods, then the routes return in parts."""
     run = memory.run
     gone = prepare.lacking(situation, run) if run.weight_bp > 0 else ""
     if gone and situation.now - memory.moments.entered < situation.ready_seconds:
@@ -187,7 +192,8 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
     if any(share > run.weight_bp for share in situation.shares(run.lanes)):
         again = effects.LowerWeight(splits=situation.splits(run.lanes), weight_bp=run.weight_bp)
         return Decision(memory=memory.at(asserted=None), why="handing back", effects=(again,))
-    least = situation.settle_seconds if run.weight_bp else trial.soak(situation, run)
+    carried = _carried(situation, fresh.ready)
+    least = _stand(situation, run, carried)
     waiting = settling(situation, memory, least) or _doubted(situation, memory)
     if waiting is not None:
         return waiting
@@ -196,10 +202,39 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
             memory=memory.moved(Event.HANDED_BACK, situation.now),
             why="the Deployment's own pods serve everything",
         )
-    part = WHOLE_BP // 2 if run.weight_bp == WHOLE_BP else 0
+    part = _next_part(run.weight_bp, carried)
     after = memory.with_run(weight_bp=part).at(asserted=None)
     why = f"handing back: {percent(part)} stays on the canary pods"
     return Decision(memory=after, why=why, wait_seconds=0.0)
+
+
+def _carried(situation: Situation, ready: int) -> int:
+    """The share that so many pods can carry, each as much as a pod of the canary has at the whole.
+
+    An autoscaler, or a person, may have scaled the Deployment in while it had no requests.
+    """
+    canary = situation.view.canary
+    pods = canary.ready if canary is not None else 0
+    # Of a Deployment that was scaled to nothing nobody wants an answer any more.
+    return WHOLE_BP * ready // pods if 0 < ready < pods else WHOLE_BP
+
+
+def _stand(situation: Situation, run: Run, carried: int) -> float:
+    """Seconds for which a part stands before the next one."""
+    least = situation.settle_seconds if run.weight_bp else trial.soak(situation, run)
+    return max(least, FOLLOW_SECONDS) if WHOLE_BP - run.weight_bp > carried else least
+
+
+def _next_part(weight_bp: int, carried: int) -> int:
+    """The canary's next share: half, then none, as far as the Deployment's own pods can take it.
+
+    What is known to be carried, by their number or because it stands already, grows by half at
+    most. So an autoscaler is asked for more pods before they get everything, and the run ends all
+    the same where the load has fallen and there are as many as there shall be.
+    """
+    usual = WHOLE_BP // 2 if weight_bp == WHOLE_BP else 0
+    most = max(carried, WHOLE_BP - weight_bp) * 3 // 2
+    return max(usual, WHOLE_BP - most)
 
 
 def _unready(situation: Situation, memory: Memory, why: str) -> Decision:

@@ -168,6 +168,11 @@ def routes(text: str) -> tuple[RouteName, ...]:
     return tuple(_route(item) for item in _items(text, MAX_ITEMS, "HTTPRoute/checkout"))
 
 
+def metrics(text: str) -> tuple[str, ...]:
+    """Names of metrics as their owners spell them, several divided by commas."""
+    return tuple(_items(text, MAX_ITEMS, "s0-prometheus"))
+
+
 def _route(text: str) -> RouteName:
     kind, slash, route = text.rpartition("/")
     kinds = {member.value: member for member in RouteKind}

@@ -67,6 +67,8 @@ POLICY_KEYS: Final[dict[str, str]] = {
     "after-trip": "latch (a person closes the breaker) or next-revision",
     "promotion": "shift (the judged pods carry everything meanwhile; needs a route) or roll (the "
     "Deployment rolls natively under traffic, with the breaker armed)",
+    "total-load": "External metrics of the Deployment's autoscaler, by name and with commas "
+    "between, that follow the load of both versions together",
     "on-failure": "hold (paused on the stable pods) or revert (the old template is put back)",
     "paused": "true keeps the weight where it is",
 }

@@ -198,6 +198,10 @@ class Policy:
     metrics: str = "auto"
     """Name of the provider that the daemon has to read; auto takes whichever it reads."""
 
+    total_load: tuple[str, ...] = ()
+    """External metrics of the autoscaler that follow the load of both versions, as the team says:
+    nobody can tell it from the outside."""
+
     paused: bool = False
     """Weights stay where they are; toward safety they still move."""
 

@@ -289,6 +289,7 @@ _READERS: Final[dict[str, Callable[[str], object]]] = {
     "breaker": grammar.share,
     "after-trip": _one_of(AfterTrip),
     "promotion": _one_of(Promotion),
+    "total-load": grammar.metrics,
     "on-failure": _one_of(OnFailure),
     "paused": grammar.flag,
 }
@@ -311,6 +312,7 @@ _FIELDS: Final[dict[str, str]] = {
     "breaker": "breaker_share",
     "after-trip": "after_trip",
     "promotion": "promotion",
+    "total-load": "total_load",
     "on-failure": "on_failure",
     "paused": "paused",
 }

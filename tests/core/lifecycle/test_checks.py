@@ -139,6 +139,38 @@ def test_an_autoscaler_that_runs_away_is_refused_whatever_the_way(way: str) -> N
     assert codes() == []
 
 
+@pytest.mark.parametrize(
+    ("says", "refused_ones"),
+    [
+        ((), ["s0-prometheus", "s1-queue"]),
+        (("s1-queue",), ["s0-prometheus"]),
+        (("s0-prometheus", "s1-queue", "s2-else"), []),
+    ],
+)
+def test_an_external_metric_is_taken_where_the_team_says_that_it_follows_both(
+    says: tuple[str, ...], refused_ones: list[str]
+) -> None:
+    """Each is named with both ways out; without a route no share is taken from a Service."""
+    run = begun(Paper()).run
+    situation = Paper().situation(begun(Paper()))
+    assert not isinstance(situation.policy, tuple)
+    facts_found = Preflight(autoscaler_external=("s0-prometheus", "s1-queue"))
+
+    def told(**changes: object) -> list[str]:
+        policy = replace(situation.policy, total_load=says, **changes)  # type: ignore[type-var]
+        seen = replace(situation, policy=policy, preflight=facts_found)
+        found = checks.refusals(seen, run)
+        return [one.message for one in found if one.code == "AutoscalerUnfit"]
+
+    for ways in ({}, {"promotion": Promotion.ROLL}):
+        messages = told(**ways)
+        assert len(messages) == len(refused_ones)
+        for name, message in zip(refused_ones, messages, strict=True):
+            assert f"switchgear.dev/total-load: {name}" in message
+            assert "minReplicas to maxReplicas" in message
+    assert told(traffic=Traffic.REPLICAS) == []
+
+
 def test_a_singleton_with_its_volume_is_refused() -> None:
     """A second pod could not mount it."""
     paper = Paper(replicas=1)

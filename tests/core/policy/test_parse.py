@@ -105,6 +105,12 @@ def test_a_ladder_of_ones_own_is_not_cut_by_the_cap_of_the_preset() -> None:
     assert policy(steps="10@1m").max_weight_bp == 1000
 
 
+def test_metrics_are_named_as_their_owners_spell_them() -> None:
+    written = "s0-prometheus, pubsub.googleapis.com|subscription|num_undelivered_messages"
+    assert policy(total_load=written).total_load == tuple(written.split(", "))
+    assert policy().total_load == ()
+
+
 def test_observe_cannot_be_talked_into_touching_traffic() -> None:
     watched = read(policy="observe", steps="10@1m")
     assert isinstance(watched, Policy)
@@ -147,6 +153,8 @@ def test_observe_cannot_be_talked_into_touching_traffic() -> None:
         ("route", "Ingress/web", "HTTPRoute"),
         ("route", "HTTPRoute/", "not a name"),
         ("after-trip", "never", "latch"),
+        ("total-load", "s0-prometheus,", "comma"),
+        ("total-load", " ", "empty"),
         ("deadline", "9" * 5000 + "s", "characters"),
         ("warm-up", "11m", "at most 10m"),
         ("warm-up", "0s", "no time at all"),
