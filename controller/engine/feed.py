@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from controller.core import errors
-from controller.core.evidence import calibration, past, replay
+from controller.core.evidence import calibration, past, repeats, replay
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.replay import Planned
 from controller.core.evidence.scraped import Jobs
@@ -261,7 +261,7 @@ class Feed:
             timed = batch.series.get(key)
         except errors.MetricsUnavailable as error:
             log.warning("no history of latency", key=str(key), why=error.diagnostics())
-        known = past.read(stable, timed)
+        known = past.read(repeats.without(stable), timed and repeats.without(timed))
         run = planned(known.gap)
         replays = replay.certified(calibration.of(known, run.seconds), known, run)
         try:
