@@ -7,15 +7,14 @@ scrape wakes the targets that it is about.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from controller.core import errors
-from controller.core.evidence import calibration, past, replay
+from controller.core.evidence import calibration, past, repeats, replay
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.replay import Planned
 from controller.core.evidence.scraped import Jobs
@@ -26,6 +25,7 @@ from controller.core.lifecycle.tracks import tracks_of
 from controller.core.values import TargetRef
 from controller.engine.follower import (
     LOOKS_PER_SCRAPE,
+    MOST_WINDOW,
     NEAR_SECONDS,
     NOBODY,
     SOONEST_SECONDS,
@@ -33,6 +33,7 @@ from controller.engine.follower import (
     Follower,
 )
 from controller.engine.meters import Meters
+from controller.engine.parting import Part, Parting
 from controller.engine.tail import Tail
 from controller.ports.clock import Clock
 from controller.ports.metrics import Batch, Counts
@@ -75,6 +76,8 @@ class Reading:
     """The store's own time; 0 before its first answer about this run, which brings the tail."""
     jobs: Jobs = NOBODY
     """Who scrapes the run's counters."""
+    too_large: str = ""
+    """Why the store's answer cannot be taken in, though nothing else was asked; empty if it can."""
 
 
 class Feed:
@@ -92,6 +95,7 @@ class Feed:
         self._at_once = MOST_AT_ONCE
         self._hurried = False
         """Some runs' tails wait for their turn."""
+        self._parting = Parting()
         self._told: frozenset[str] = frozenset()
         self._replaying = asyncio.Lock()
 
@@ -115,12 +119,14 @@ class Feed:
     def forget(self, run: Run) -> None:
         """The run ended, or carries nothing any more."""
         self._followers.pop(run.name, None)
+        self._parting.answered(run.name)
 
     def clear(self) -> None:
         """Follow nobody."""
         self._followers.clear()
         self._answered = None
         self._evaluated, self._at_once, self._hurried = 0.0, MOST_AT_ONCE, False
+        self._parting = Parting()
 
     @property
     def followed(self) -> int:
@@ -130,12 +136,13 @@ class Feed:
     def reading(self, run: Run | None) -> Reading:
         """What is new for a run; each interval is handed out once."""
         follower = self._followers.get(run.name) if run else None
-        if follower is None:
+        if run is None or follower is None:
             return Reading()
+        why = self._parting.why(run.name)
         heard = follower.answered
         age = None if heard is None else self._clock.monotonic() - heard
         if not follower.opened:
-            return Reading(age_seconds=age)
+            return Reading(age_seconds=age, too_large=why)
         fresh = tuple(follower.intervals)
         follower.intervals.clear()
         return Reading(
@@ -145,6 +152,7 @@ class Feed:
             scrape_seconds=max(round(follower.scrape_seconds, 1), SOONEST_SECONDS),
             clock=self._store_clock(),
             jobs=follower.jobs,
+            too_large=why,
         )
 
     async def run(self) -> None:
@@ -158,7 +166,8 @@ class Feed:
         """Until some scrape is due; a run that nothing is known of yet is always due."""
         if self._hurried:
             return SOONEST_SECONDS
-        followers = self._followers.values()
+        # Who is too large alone is overdue as long as that lasts, and nobody is quicker for it.
+        followers = [item for name, item in self._followers.items() if not self._parting.why(name)]
         idle = USUAL_SECONDS / LOOKS_PER_SCRAPE
         pace = min((item.pace() for item in followers), default=idle)
         due = min((item.due_at() for item in followers), default=0.0)
@@ -173,38 +182,69 @@ class Feed:
     async def look(self) -> None:
         """Ask once for everything that is followed and hand it out; tails, some at a time."""
         followers = tuple(self._followers.items())
-        fresh = tuple(item for _, item in followers if item.tail is None)
+        fresh = {name: item for name, item in followers if item.tail is None}
         resumed = [(name, item) for name, item in followers if item.tail is not None]
-        if fresh:
-            with contextlib.suppress(errors.MetricsTooLarge):
-                await self._look(fresh)
+        await self._follow(fresh)
         for name, item in resumed[: self._at_once]:
             if self._followers.get(name) is item:
                 # Its turn is the last one now, should it need another.
                 self._followers[name] = self._followers.pop(name)
-        await self._resume(tuple(item for _, item in resumed[: self._at_once]))
+        await self._resume(dict(resumed[: self._at_once]))
         self._hurried = len(resumed) > self._at_once and any(
             item.tail is None for _, item in resumed
         )
 
-    async def _resume(self, asked: tuple[Follower, ...]) -> None:
+    async def _follow(self, fresh: Mapping[str, Follower]) -> None:
+        """Ask for these together, or in parts where that is too much at once."""
+        parts, fitted = self._parting.due(fresh, self._clock.monotonic()), list[Part]()
+        while parts:
+            part = parts.pop(0)
+            # What was missed while it was too large makes it no smaller.
+            most = NEAR_SECONDS if self._parting.why(part[0]) else MOST_WINDOW
+            try:
+                answered = await self._look(tuple(fresh[name] for name in part), most)
+            except errors.MetricsTooLarge as error:
+                if len(part) > 1:
+                    parts = self._parting.parted(part, self._clock.monotonic()) + parts
+                else:
+                    self._refused(part[0], error)
+                continue
+            if answered:
+                self._parting.answered(part[0])
+            if not self._parting.why(part[0]):
+                fitted.append(part)
+        self._parting.fitted(fitted)
+
+    async def _resume(self, asked: Mapping[str, Follower]) -> None:
         if not asked:
             return
         try:
-            answered = await self._look(asked)
-        except errors.MetricsTooLarge:
+            answered = await self._look(tuple(asked.values()))
+        except errors.MetricsTooLarge as error:
             if len(asked) == 1:
-                asked[0].reach = NEAR_SECONDS
+                (name,) = asked
+                asked[name].reach = NEAR_SECONDS
+                self._refused(name, error)
             answered = False
+        if answered:
+            for name in asked:
+                self._parting.answered(name)
         most = 2 * len(asked) if answered else len(asked) // 2
         self._at_once = min(max(most, 1), MOST_AT_ONCE)
 
-    async def _look(self, asked: tuple[Follower, ...]) -> bool:
+    def _refused(self, name: str, error: errors.MetricsTooLarge) -> None:
+        """The answer about this one alone is too large, and nobody else's counts wait for it."""
+        if name in self._followers:
+            self._parting.refused(name, error.diagnostics(), self._clock.monotonic())
+
+    async def _look(self, asked: tuple[Follower, ...], most: float = MOST_WINDOW) -> bool:
         """Ask for these, and hand it out; returns whether there was an answer.
+
+        `most` is how many seconds of samples are asked for at most.
 
         Raises MetricsTooLarge if there would have been too much of it.
         """
-        window = max(item.window(self._store_clock()) for item in asked)
+        window = min(max(item.window(self._store_clock()) for item in asked), most)
         keys = {key for item in asked for key in item.keys}
         self._meters.looked()
         try:
@@ -261,7 +301,7 @@ class Feed:
             timed = batch.series.get(key)
         except errors.MetricsUnavailable as error:
             log.warning("no history of latency", key=str(key), why=error.diagnostics())
-        known = past.read(stable, timed)
+        known = past.read(repeats.without(stable), timed and repeats.without(timed))
         run = planned(known.gap)
         replays = replay.certified(calibration.of(known, run.seconds), known, run)
         try:

@@ -108,6 +108,7 @@ class Observer:
             readings=self._measurer.readings(memory.run if memory else None),
             scraped=self._measurer.scraped(memory.run if memory else None, reading.jobs),
             scraped_at=reading.scraped_at,
+            too_large=reading.too_large,
             metrics_age=reading.age_seconds,
             scrape_seconds=reading.scrape_seconds,
             clock=reading.clock,

@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,9 @@ import pytest
 import yaml
 
 from controller.adapters.kube.rights import asked
+from controller.app.doctor import outlook
+from controller.core.checkup import Level
+from controller.core.evidence.calibration import Calibration, unknown
 from controller.sim import clock
 from controller.sim.apiserver.errors import ApiError
 from controller.sim.apiserver.request import Request, Response, error_response
@@ -41,6 +45,16 @@ def facts(told: dict[str, Any]) -> dict[str, Any]:
         for finding in findings(told, "metrics")
         for key, value in finding["facts"].items()
     }
+
+
+def test_a_stable_version_that_would_be_rolled_back_itself_is_warned_of() -> None:
+    known = Calibration(phi=4.0, cap_scrapes=10, known=True, words="phi = 4; 9 of 60")
+    assert outlook.learnt(known).level is Level.OK
+    doubted = outlook.learnt(replace(known, doubt="stable too is rolled back, in 9 of 60 replays"))
+    assert doubted.level is Level.WARNING
+    assert "9 of 60" in doubted.message
+    assert "stable too is rolled back, in 9 of 60 replays: a healthy version may" in doubted.advice
+    assert outlook.learnt(unknown("no history")).level is Level.WARNING
 
 
 @pytest.fixture(scope="module")

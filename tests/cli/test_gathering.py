@@ -2,7 +2,7 @@
 """Windows of the past by a store that answers some of them, and what becomes of the others."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -53,12 +53,32 @@ async def query(request: Request) -> JSONResponse:
     return JSONResponse({"data": {"result": rows}})
 
 
+async def coarse(request: Request) -> JSONResponse:
+    """No raw samples, and thinned ones of what was scraped half as often."""
+    text, at = request.query_params["query"], float(request.query_params["time"])
+    if "ms]" in text:
+        told = "query processing would load too many samples into memory in query execution"
+        return JSONResponse({"error": told}, status_code=422)
+    if not text.startswith("http_requests_total"):
+        return JSONResponse({"data": {"result": []}})
+    # Of a subquery the times are multiples of its step.
+    last = at - at % GAP
+    values = [[last - back * GAP, str(100 * ((99 - back) // 2))] for back in range(99, -1, -1)]
+    rows = [{"metric": {"namespace": "shop", "pod": pod, "code": "200"}, "values": values}
+            for pod in PODS]  # fmt: skip
+    return JSONResponse({"data": {"result": rows}})
+
+
 async def ranged(_request: Request) -> JSONResponse:
     return JSONResponse({"data": {"result": []}})
 
 
 async def gathered(
-    begins: Sequence[float], *, seconds: float = LATER, checks: Sequence[UserCheck] = ()
+    begins: Sequence[float],
+    *,
+    seconds: float = LATER,
+    checks: Sequence[UserCheck] = (),
+    answer: Callable[[Request], Awaitable[JSONResponse]] = query,
 ) -> Gathered:
     """What these windows come to, with so much time left."""
     policy = replace(PRESETS[Preset.FAST], checks=tuple(checks))
@@ -69,7 +89,7 @@ async def gathered(
     )  # fmt: skip
     windows = [(begin, SECONDS) for begin in begins]
     until = asyncio.get_running_loop().time() + seconds
-    routes = [Route("/api/v1/query", query), Route("/api/v1/query_range", ranged)]
+    routes = [Route("/api/v1/query", answer), Route("/api/v1/query_range", ranged)]
     async with app_serving(Starlette(routes=routes)) as url:
         archive = Archive(url, choose(["application"]))
         try:
@@ -85,6 +105,13 @@ async def test_a_window_without_an_answer_is_left_out_and_told() -> None:
     gaps, refused = found.missed()
     assert gaps == "1 window was left out for gaps in the counts"
     assert refused.startswith("1 window was left out: metrics store answered: HTTP Status Code 422")
+
+
+async def test_samples_that_were_thinned_are_played_as_far_apart_as_they_were_scraped() -> None:
+    """Else each second scrape of the rehearsal would be empty."""
+    (stretch,) = (await gathered([GOOD + 7], answer=coarse)).stretches
+    assert stretch.gap == 2 * GAP
+    assert {one.requests for row in stretch.rows.values() for one in row} == {100}
 
 
 async def test_where_no_window_is_answered_it_is_said_why() -> None:

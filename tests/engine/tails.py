@@ -115,6 +115,10 @@ class Store:
         self.most_keys = 1000
         self.most_seconds = math.inf
         """An answer about more would be too large."""
+        self.large: set[TrackKey] = set()
+        """An answer about these would be too large, whoever else it is about."""
+        self.asked: list[int] = []
+        """About how many keys each look was."""
         self.refused: set[TrackKey] = set()
         """Whoever asks about these gets no answer."""
 
@@ -126,9 +130,11 @@ class Store:
     async def samples(self, since_seconds: float, keys: Collection[TrackKey]) -> Batch:
         """The samples of the window, as a store returns them."""
         self.windows.append(since_seconds)
+        self.asked.append(len(keys))
         now = BEGIN + self.now()
         await asyncio.sleep(self.slow)
-        if len(keys) > self.most_keys or since_seconds > self.most_seconds:
+        large = self.large & set(keys)
+        if large or len(keys) > self.most_keys or since_seconds > self.most_seconds:
             raise MetricsTooLarge("more than it may be")
         if self.refused & set(keys):
             raise MetricsUnavailable("nobody is there")
@@ -280,6 +286,7 @@ class Daemon:
             self._situation(), intervals=reading.intervals, clock=reading.clock,
             scrape_seconds=reading.scrape_seconds, metrics_age=reading.age_seconds,
             scraped_at=reading.scraped_at, scraped=Scraped(at=reading.clock),
+            too_large=reading.too_large,
         )  # fmt: skip
         self._taken(reading.intervals)
         self.told.memory = trial.fed(situation, self.told.memory)

@@ -9,11 +9,13 @@ from controller.adapters.prometheus import native
 from controller.adapters.prometheus.names import Names
 from controller.adapters.prometheus.providers import Latency, Provider
 from controller.adapters.prometheus.wire import Row
-from controller.core.evidence.series import Sample, Series, TrackKey, TrackSeries
+from controller.core.evidence.series import JOB, Sample, Series, TrackKey, TrackSeries
 
 COPIES = frozenset({"job", "prometheus", "prometheus_replica", "replica", "endpoint", "container"})
 """Labels that tell two records of the *same* scrape target apart: it is scraped by two jobs, or by
-two replicas of the store behind one query endpoint. Counted both, each answer would count twice."""
+two replicas of the store behind one query endpoint. Counted both, each answer would count twice.
+No series keeps them, be there a copy or not: when one replica is gone for a while, the record of
+the other goes on where its own has ended."""
 
 COPIES_OF_PODS = COPIES | {"service", "node"}
 """A pod behind two Services is scraped by way of each of them."""
@@ -80,13 +82,13 @@ class Sorter:
             keys = self.names.keys(row.metric)
             if not keys or not row.values:
                 continue
-            labels = tuple(sorted(row.metric.items()))
-            same = tuple(pair for pair in labels if pair[0] not in copies)
+            named = sorted(row.metric.items())
+            same = tuple(pair for pair in named if pair[0] not in copies)
             if same in taken:
                 self.warnings["the same target is scraped twice; one copy is counted"] = None
                 continue
             taken.add(same)
-            series = Series(labels=labels, samples=tuple(samples_of(row)))
+            series = Series(same, tuple(samples_of(row)), job=row.metric.get(JOB, ""))
             for key in keys:
                 yield key, series
 

@@ -9,6 +9,7 @@ from controller.app.doctor.counters import Counters, keys_of
 from controller.core import checkup
 from controller.core.checkup import Finding, span
 from controller.core.evidence import calibration
+from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.gates import PROOF
 from controller.core.evidence.reasons import percent, seconds
 from controller.core.evidence.settings import SATURATION
@@ -33,23 +34,30 @@ async def history(
     planned = trial.rehearsed(run, situation.plan, situation.ceilings)
     counted = await feed.calibration(stable, planned)
     found = calibration.watching(counted, await measurer.past(run))
+    return learnt(found), replace(run, calibration=found.to_json())
+
+
+def learnt(found: Calibration) -> Finding:
+    """What it is that is known."""
     facts = {
         "known": found.known,
         "phi": found.phi,
         "latency_phi": found.latency_phi,
         "cap_scrapes": found.cap_scrapes,
+        "doubt": found.doubt,
     }
-    run = replace(run, calibration=found.to_json())
-    if found.known:
-        return checkup.ok("history", found.words, facts=facts), run
-    told = checkup.warning(
-        "history",
-        found.words,
-        advice="a run works, and is more careful; Prometheus has to keep six hours of stable's "
-        "counters for it to know better",
-        facts=facts,
+    if found.known and not found.doubt:
+        return checkup.ok("history", found.words, facts=facts)
+    advice = (
+        "a run works, and is more careful; Prometheus has to keep six hours of stable's counters "
+        "for it to know better"
     )
-    return told, run
+    if found.doubt:
+        advice = (
+            f"{found.doubt}: a healthy version may be as well; see which of stable's pods fail or "
+            "answer slowly by themselves, and when: `switchgear backtest` names the times"
+        )
+    return checkup.warning("history", found.words, advice=advice, facts=facts)
 
 
 def steps(situation: Situation, run: Run, seen: Counters) -> tuple[Finding, ...]:

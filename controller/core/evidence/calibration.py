@@ -42,6 +42,7 @@ class Calibration:
         buckets: Stable's histogram: (upper bound in seconds, requests not slower).
         gauges: What can run out, and how far stable used it.
         words: What it rests on, for people.
+        doubt: Why a healthy version may be rolled back all the same, for people; empty: it may not.
     """
 
     phi: float = DEFAULT_PHI
@@ -55,6 +56,7 @@ class Calibration:
     buckets: tuple[tuple[float, int], ...] = ()
     gauges: tuple[Gauge, ...] = ()
     words: str = "nothing is known of stable's past; assuming phi = 3 and k = 3"
+    doubt: str = ""
 
     def applied(self, settings: Settings) -> Settings:
         """The settings of a run that starts with this."""
@@ -70,6 +72,7 @@ class Calibration:
             past_rate=self.rate,
             past=self.buckets,
             gauges=self.gauges,
+            past_doubt=self.doubt,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -86,6 +89,7 @@ class Calibration:
             "buckets": [[repr(bound), count] for bound, count in self.buckets],
             "gauges": [_gauge(gauge) for gauge in self.gauges],
             "words": self.words,
+            "doubt": self.doubt,
         }
 
     @classmethod
@@ -108,6 +112,7 @@ class Calibration:
                 buckets=tuple((float(bound), int(count)) for bound, count in told["buckets"]),
                 gauges=tuple(_read_gauge(gauge) for gauge in told.get("gauges", ())),
                 words=str(told["words"]),
+                doubt=str(told.get("doubt", "")),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"calibration is damaged: {error!r}") from error

@@ -253,6 +253,9 @@ def _failed(
         reason = _stated(trip, readings.broken(evidence, settings, trip.check), settings)
     else:
         reason = _failure(trip, replace(check, bound=trip.bound), settings)
+    if settings.past_doubt:
+        message = f"{reason.message}; beware: {settings.past_doubt}"
+        reason = msgspec.structs.replace(reason, message=message)
     found_bad = _verdict(
         evidence, settings, gate, Outcome.FAIL, (reason,),
         check=trip.check, now=now, level=trip.log_evidence, fast=trip.fast,

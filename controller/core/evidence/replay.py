@@ -4,8 +4,9 @@
 Some of stable's pods play the canary, window by window, as many at each step as its weight asks
 for, and are judged as the policy asks. They are no worse than the others, so that each rollback is
 a false one; if there are more than alpha allows, a more careful setting is tried. That catches
-noise which phi alone does not measure, such as single pods with a bad minute. What is measured
-beside requests (checks of the team, saturation) is not played.
+noise which phi alone does not measure, such as single pods with a bad minute. Where there are more
+with the most careful one as well, that one is taken, and told with how many there are: the promise
+does not hold then. What is measured beside requests (checks of the team, saturation) is not played.
 """
 
 import functools
@@ -78,7 +79,8 @@ class _Case:
 def certified(
     found: Calibration, past: Past, planned: Planned
 ) -> Generator[None, None, Calibration]:
-    """The calibration with the first setting of the ladder that holds; yields after each part.
+    """The calibration with the first setting of the ladder that holds, or the last one with its
+    doubt; yields after each part.
 
     Args:
         found: What was measured.
@@ -90,7 +92,7 @@ def certified(
     if not found.known or not cases:
         return found
     allowed = math.floor(planned.settings.alpha * len(cases))
-    told = found
+    told, hits = found, 0
     for factor, cap in LADDER:
         told = replace(
             found,
@@ -100,18 +102,27 @@ def certified(
             cap_scrapes=max(cap, found.cap_scrapes),
         )
         settings = told.applied(planned.settings)
+        # What is told of is counted to the end.
+        most = len(cases) if (factor, cap) == LADDER[-1] else allowed
         hits = 0
         for case in cases:
             hits += yield from stage.rolled_back(case, settings)
-            if hits > allowed:
+            if hits > most:
                 break
-        else:
+        if hits <= allowed:
             break
     words = (
         f"phi = {told.phi:g} and k = {told.cap_scrapes}: of {len(cases)} replays of this run on "
         f"stable's own past {hits} would have been rolled back"
     )
-    return replace(told, words=f"{found.words}; {words}")
+    if hits <= allowed:
+        return replace(told, words=f"{found.words}; {words}")
+    doubt = f"however careful the judge is, stable too is rolled back, in {hits} of {len(cases)}"
+    return replace(
+        told,
+        words=f"{found.words}; {words}, and that is the most careful setting",
+        doubt=f"{doubt} replays of this run on its own past",
+    )
 
 
 class _Stage:

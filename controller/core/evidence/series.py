@@ -80,10 +80,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One counter: its labels in sorted order, and its samples."""
+    """One counter: its labels in sorted order, and its samples.
+
+    Its labels are those of the scrape target. Who scraped it is no part of what it is: where
+    several do, another one of them may bring its samples at the next look.
+    """
 
     labels: tuple[tuple[str, str], ...]
     samples: tuple[Sample, ...]
+    job: str = ""
+    """Who scraped it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +113,7 @@ class TrackSeries:
     @property
     def jobs(self) -> frozenset[str]:
         """The jobs that scrape these counters, or whatever else gives them that label."""
-        return frozenset(dict(series.labels).get(JOB, "") for series in self.requests)
+        return frozenset(series.job for series in self.requests)
 
     def until(self, at: float) -> "TrackSeries":
         """What had been scraped by then."""

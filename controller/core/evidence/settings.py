@@ -67,6 +67,7 @@ class Settings:
         margin: Extra share of failed requests that is forgiven on top of it.
         dispersion: phi, by how much errors cluster beyond chance; evidence is divided by it.
         cap_scrapes: k, the least number of scrapes it takes to roll back by the composite.
+        past_doubt: Why no setting is careful enough for stable's own past; empty: this one is.
         dispersion_known: Whether phi was measured on history or is the cautious default.
         latency_dispersion: The same as phi for slow answers.
         far_dispersion: The same for answers slower than `far_bound`, where it is larger.
@@ -101,6 +102,7 @@ class Settings:
     margin: float = 0.0
     dispersion: float = 3.0
     cap_scrapes: int = 3
+    past_doubt: str = ""
     dispersion_known: bool = False
     latency_dispersion: float = 3.0
     far_dispersion: float = 1.0

@@ -7,7 +7,7 @@ from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.evidence.judge import Outcome
 from controller.core.evidence.reasons import seconds
-from controller.core.lifecycle import exposure, prepare, trial
+from controller.core.lifecycle import coverage, exposure, prepare, trial
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import Event
@@ -225,6 +225,7 @@ def _in_force(situation: Situation, memory: Memory, weight_bp: int) -> Decision:
     if not situation.clock:
         most = situation.plan.metrics_deadline_seconds - trial.silence(situation, memory)
         why = f"waiting for a first answer of the metrics store, {seconds(most)} at most"
+        why += coverage.also(situation)
         return Decision(memory=memory, why=why)
     cold = run.step == 0 or wanted_pods(situation, run) > wanted_pods(
         situation, replace(run, step=run.step - 1)

@@ -47,12 +47,22 @@ def timed(situation: Situation, memory: Memory) -> Memory:
 
 
 def lasting(situation: Situation, memory: Memory) -> tuple[Reason, ...]:
-    """The pods without counts, if there have been some for longer than a start takes."""
+    """What is not counted: everything, or pods, if that takes longer than their start."""
+    if situation.too_large:
+        message = f"the run gets no counts at all{also(situation)}"
+        return (Reason(check="data", code=Code.METRICS_STALE, message=message, expected=UNKNOWN),)
     since = memory.moments.unscraped
     patience = max(FIRST_SCRAPE_SECONDS, OLD_SCRAPES * situation.scrape_seconds)
     if since is None or situation.now - since < patience:
         return ()
     return unscraped(situation, memory.run)
+
+
+def also(situation: Situation) -> str:
+    """Why the metrics store is as if silent for this run alone, to follow on other words."""
+    if not situation.too_large:
+        return ""
+    return f", since the series of it alone are too many ({situation.too_large})"
 
 
 def doubts(situation: Situation, memory: Memory) -> tuple[Reason, ...]:

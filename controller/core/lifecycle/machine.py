@@ -230,6 +230,7 @@ def _silent(situation: Situation, memory: Memory) -> Decision | None:
     if age <= limit:
         return None
     reason = f"the metrics store has given no usable answer for {age:.0f} s (limit {limit:.0f} s)"
+    reason += coverage.also(situation)
     return _stopped(situation, memory, Ending.INCONCLUSIVE, reason, "MetricsSilent")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.core import effects
 from controller.core.effects import Effect
+from controller.core.evidence.calibration import Calibration
 from controller.core.lifecycle import checks, exposure
 from controller.core.lifecycle.memory import UNGATED, Ending, Lane, Memory, Pin, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
@@ -138,8 +139,17 @@ def check(situation: Situation, memory: Memory) -> Decision:
     return Decision(
         memory=after,
         why="every check passed",
-        notices=(Notice(reason="RunStarted", message=f"run {memory.run.name} begins"),),
+        notices=(
+            Notice(reason="RunStarted", message=f"run {memory.run.name} begins"),
+            *_doubts(situation.calibration),
+        ),
     )
+
+
+def _doubts(known: Calibration | None) -> Iterator[Notice]:
+    """What a team is told of its stable version before the new one is blamed."""
+    if known is not None and known.doubt:
+        yield Notice(reason="PastInDoubt", message=known.doubt, warning=True)
 
 
 def _originals(situation: Situation, run: Run) -> dict[str, Any]:

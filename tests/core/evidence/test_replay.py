@@ -7,14 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from controller.core.evidence import calibration, replay
 from controller.core.evidence.calibration import UNKNOWN, Calibration, watching
 from controller.core.evidence.dispersion import Count
+from controller.core.evidence.judge import (
+    Gate,
+    Outcome,
+    judge,
+    observe,
+    start,
+    weight_changed,
+)
 from controller.core.evidence.measures import Gauge
 from controller.core.evidence.past import Past, with_times
 from controller.core.evidence.settings import Settings
-from controller.core.evidence.tally import INFINITE, Tally
+from controller.core.evidence.tally import INFINITE, Interval, Tally
 from tests.core.evidence.traffic import around, binomial, certified, tenth
 
 SCRAPE = 15.0
@@ -130,6 +139,43 @@ def timed(source: random.Random, pods: int, *, stall: float) -> Past:
     }
     whole = functools.reduce(Tally.plus, (one for row in rows.values() for one in row))
     return Past(rows=counts, gap=SCRAPE, timed=rows, slow_gap=SCRAPE, buckets=whole.buckets)
+
+
+def test_where_even_the_most_careful_setting_rolls_stable_back_that_is_counted_and_told() -> None:
+    """Each pod fails for a quarter of an hour in turn; the new version is not blamed unwarned."""
+    source = random.Random(7)
+    rows = {
+        f"pod-{pod}": [
+            (300, binomial(source, 300, 0.4 if (at // RUN) % 5 == pod else 0.002))
+            for at in range(480)
+        ]
+        for pod in range(5)
+    }
+    known = Past(rows=rows, gap=SCRAPE)
+    found = Calibration(phi=1.0, cap_scrapes=2, known=True, words="of pods that fail in turn")
+    told, _ = certified(found, known, tenth(RUN * SCRAPE))
+    assert (told.phi, told.cap_scrapes) == (4.0, 10)
+    # One of five pods plays the bad canary in each of the eight windows.
+    assert "of 40 replays of this run on stable's own past 8 would have been" in told.words
+    assert told.words.endswith("and that is the most careful setting")
+    assert "in 8 of 40 replays" in told.doubt
+    assert Calibration.from_json(told.to_json()) == told
+    calm, _ = certified(found, past(random.Random(1), 5), tenth(RUN * SCRAPE))
+    assert not calm.doubt
+
+
+def test_a_rollback_that_stable_would_have_had_as_well_says_so() -> None:
+    told = Calibration(phi=4.0, cap_scrapes=2, known=True, doubt="stable is no better")
+    settings = told.applied(Settings())
+    bad = Interval(
+        at=1.0, seconds=1.0, canary=Tally(requests=500, errors=400), stable=Tally(requests=500)
+    )
+    evidence = weight_changed(start(settings), 0.0)
+    for at in (1.0, 2.0, 3.0, 4.0):
+        evidence = observe(evidence, settings, structs.replace(bad, at=at))
+    verdict = judge(evidence, settings, 4.0, gate=Gate(dwell_seconds=10.0))
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.reasons[0].message.endswith("; beware: stable is no better")
 
 
 def test_answers_that_stall_now_and_then_ask_for_more_care_too() -> None:

@@ -73,7 +73,7 @@ def test_a_reading_tells_something_while_it_is_young() -> None:
 
 
 def counters(*jobs: str) -> TrackSeries:
-    return TrackSeries(requests=tuple(Series((("job", job),), ()) for job in jobs))
+    return TrackSeries(requests=tuple(Series((), (), job=job) for job in jobs))
 
 
 def test_only_the_jobs_that_bring_the_counts_are_looked_at() -> None:

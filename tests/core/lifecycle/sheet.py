@@ -65,6 +65,7 @@ class Sheet:
     requests: tuple[Request, ...] = ()
     preflight: Preflight | None = field(default_factory=Preflight)
     metrics_age: float | None = 0.0
+    too_large: str = ""
     writes: list[str] = field(default_factory=list)
     made: int = 0
     routed: bool = True
@@ -269,6 +270,7 @@ class Sheet:
             intervals=intervals,
             scraped=None if self.unread else self._scraped(),
             scraped_at=self.scraped,
+            too_large=self.too_large,
             metrics_age=self.metrics_age,
             clock=self.scraped,
             scrape_seconds=1.0,

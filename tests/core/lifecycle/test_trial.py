@@ -9,7 +9,7 @@ import pytest
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.state import Evidence, start, weight_changed
 from controller.core.evidence.tally import Interval, Tally
-from controller.core.lifecycle import trial
+from controller.core.lifecycle import machine, trial
 from controller.core.lifecycle.memory import Memory, Moments, Run, encode, recalled
 from controller.core.lifecycle.table import FOLLOWED, TRANSITIONS, Event, Phase
 from controller.core.policy.caps import Ceilings
@@ -96,6 +96,24 @@ def test_evidence_that_cannot_be_read_matters_while_it_is_needed_and_not_afterwa
         assert recalled(written(phase, strange), 0.0).evidence is None
     with pytest.raises(ValueError, match="version"):
         recalled(written(Phase.JUDGING, strange), 0.0)
+
+
+@pytest.mark.parametrize("doubt", ["stable is no better", ""])
+def test_a_run_begins_with_a_warning_where_stable_would_be_rolled_back_itself(doubt: str) -> None:
+    paper = Paper()
+    memory = begun(paper)
+    known = Calibration(known=True, doubt=doubt)
+    told: dict[str, str] = {}
+    for _ in range(20):
+        decision = machine.step(replace(paper.situation(memory), calibration=known), memory)
+        told |= {notice.reason: notice.message for notice in decision.notices if notice.warning}
+        for effect in decision.effects:
+            paper.apply(effect)
+        memory = decision.memory
+        if any(notice.reason == "RunStarted" for notice in decision.notices):
+            break
+    assert memory.run.calibration == known.to_json()
+    assert told == ({"PastInDoubt": doubt} if doubt else {})
 
 
 def test_a_calibration_that_cannot_be_read_is_found_before_a_tick_needs_it() -> None:

@@ -65,6 +65,24 @@ def test_a_store_that_is_silent_ends_it_sooner_and_that_is_told() -> None:
     assert "the metrics store has given no usable answer" in told[-1][2].memory.run.reason
 
 
+def test_a_run_whose_series_are_too_many_tells_so_while_it_waits_and_when_it_ends() -> None:
+    """To the team of that run the store is silent, and nothing else tells them why."""
+
+    def large(paper: Paper, memory: Memory) -> None:
+        if memory.phase is Phase.JUDGING:
+            paper.metrics_age = (paper.metrics_age or 0.0) + 1.0
+            paper.too_large = "more than 64 MB"
+
+    paper = Paper()
+    paper.annotations["metrics-deadline"] = "60s"
+    told = played(paper, large)
+    waits = [one.why for _, _, one in told if one.memory.phase is Phase.JUDGING]
+    assert len(waits) > 50
+    assert all("(more than 64 MB)" in why for why in waits[2:])
+    assert "no usable answer" in told[-1][2].memory.run.reason
+    assert told[-1][2].memory.run.reason.endswith("too many (more than 64 MB)")
+
+
 def test_while_a_person_keeps_it_no_deadline_runs() -> None:
     def paused(paper: Paper, memory: Memory) -> None:
         if memory.phase is Phase.JUDGING:
