@@ -144,6 +144,23 @@ def test_a_latch_that_comes_in_between_is_widened() -> None:
     play(story)
 
 
+def test_many_who_make_it_again_at_once_lose_nothing() -> None:
+    async def story(world: World, docs: KubeDocuments, wire: SimWire) -> None:
+        written(world, FIRST)
+        scopes = [f"namespace.team-{number}" for number in range(4)]
+        others = [KubeDocuments(Calls(wire, LoopClock()), NAMESPACE) for _ in scopes]
+        await asyncio.gather(
+            docs.engage(MINE, actor="bob", reason="5xx"),
+            *(
+                one.engage(scope, actor="eve", reason="")
+                for one, scope in zip(others, scopes, strict=True)
+            ),
+        )
+        assert set(latched(world)) == {PAY, MINE, *scopes}
+
+    play(story)
+
+
 def _forbidden(world: World, method: str) -> None:
     async def refuse(request: Asked) -> Response | None:
         if request.method == method:
