@@ -109,6 +109,23 @@ def test_another_priority_has_its_own_quota_and_none_has_none() -> None:
     assert quota not in _rendered("--set=priorityClassName=")
 
 
+def test_a_pod_is_placed_and_pulled_as_the_values_say(tmp_path: Path) -> None:
+    """Nothing else of any object changes, and without the values no field is there."""
+    secrets = [{"name": "registry"}]
+    selector = {"node-role.kubernetes.io/infra": "true"}
+    taints = [{"key": "infra", "operator": "Exists", "effect": "NoSchedule"}]
+    notes = {"example.com/scrape": "false"}
+    values = tmp_path / "values.yaml"
+    wanted = {"nodeSelector": selector, "tolerations": taints, "imagePullSecrets": secrets}
+    values.write_text(yaml.safe_dump({**wanted, "podAnnotations": notes}))
+    found, plain = _rendered(f"--values={values}"), _rendered()
+    name = ("apps/v1", "Deployment", "switchgear", "switchgear")
+    template = found[name]["spec"]["template"]
+    assert template["metadata"].pop("annotations") == notes
+    assert {field: template["spec"].pop(field) for field in wanted} == wanted
+    assert found == plain
+
+
 def test_mutating_policies_are_refused_where_they_are_not_served() -> None:
     """With what to set instead; without them the same cluster is fine."""
     args = ("template", "switchgear", str(MANIFESTS / "chart"), "--namespace=switchgear")
@@ -118,7 +135,14 @@ def test_mutating_policies_are_refused_where_they_are_not_served() -> None:
     assert _helm(*args, "--set=admission.mutating=false", version="1.31.0").returncode == 0
 
 
-@pytest.mark.parametrize("setting", ["replcas=1", "prometheus=prometheus:9090", "args={oops}"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("replcas=1", "prometheus=prometheus:9090", "args={oops}"),
+        *("imagePullSecrets={registry}", "nodeSelector.infra=true", "podAnnotations.scrape=false"),
+        "tolerations[0].efect=NoSchedule",
+    ],
+)
 def test_a_value_that_is_none_is_refused(setting: str) -> None:
     """By the chart's schema, before anything is applied."""
     done = _helm("template", "switchgear", str(MANIFESTS / "chart"), f"--set={setting}")

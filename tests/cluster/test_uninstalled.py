@@ -275,3 +275,19 @@ async def _forgotten(type_in: Typist, shop: App) -> bool:
         for obj in found.values()
         for key in obj["metadata"].get("annotations") or {}
     )
+
+
+async def test_the_namespace_goes_while_the_policies_are_there(cluster: Cluster) -> None:
+    """Its ConfigMaps are deleted as a collection, documents and latch among them."""
+    async with installed(cluster, "base", "admission") as found:
+        make = ("create", "configmap", "-n", SYSTEM)
+        for name in ("r1", "switchgear-cluster", "switchgear-kill", "mine"):
+            found.as_controller(*make, name, "--from-literal=a=b")
+        found.as_controller("label", "configmap", "r1", "-n", SYSTEM, f"{PREFIX}run=r1")
+        cluster.kubectl("delete", "namespace", SYSTEM, "--wait=false")
+
+        async def gone() -> bool:
+            get = ("get", "namespace", SYSTEM, "--ignore-not-found", "-o", "name")
+            return not await asyncio.to_thread(cluster.kubectl, *get)
+
+        await until(gone, 60.0, "the namespace is gone")

@@ -84,6 +84,24 @@ async def test_an_immutable_config_map_still_takes_labels(world: World) -> None:
 
 
 @contract
+async def test_an_immutable_config_map_gives_way_to_another_of_its_name(world: World) -> None:
+    """The way in which the kill latch takes a scope after all. A refusal names the object."""
+    old = await world.made("configmaps", {**config_map("a"), "immutable": True})
+    more = await world.patch("configmaps", "a", {"data": {"more": "2"}})
+    assert (more.status, more.json["reason"]) == (422, "Invalid")
+    assert more.json["details"]["name"] == "a"
+    assert (await world.read("configmaps", "a"))["data"] == old["data"]
+    # It can be made so later, and not be unmade.
+    await world.made("configmaps", config_map("b"))
+    assert (await world.patch("configmaps", "b", {"immutable": True})).status == 200
+    assert (await world.patch("configmaps", "b", {"data": {"more": "2"}})).status == 422
+    assert (await world.delete("configmaps", "a")).status == 200
+    new = await world.made("configmaps", {**config_map("a"), "data": {"more": "2"}})
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert (await world.patch("configmaps", "a", {"data": {"even": "3"}})).status == 200
+
+
+@contract
 async def test_values_of_a_wrong_type_are_a_400_in_built_in_kinds(world: World) -> None:
     assert (
         await world.create("configmaps", {"metadata": {"name": "a"}, "data": {"a": 1}})

@@ -233,3 +233,40 @@ def test_names_in_the_disruption_budget_and_the_network_policy_find_the_pods() -
         assert selector.items() <= labels.items()
     (budget,) = of_kind(objects, "PodDisruptionBudget")
     assert budget["spec"]["minAvailable"] < deployment["spec"]["replicas"]
+
+
+TWINS = (
+    ("switchgear-hold", "switchgear-guard-deployment"),
+    ("switchgear-pin", "switchgear-guard-service"),
+    ("switchgear-share", "switchgear-guard-route"),
+)
+"""What puts back, and the refusal behind it."""
+
+
+def _variables(name: str) -> dict[str, str]:
+    (policy,) = [item for item in _policies() if item["metadata"]["name"] == name]
+    return {item["name"]: item["expression"] for item in policy["spec"]["variables"]}
+
+
+@pytest.mark.parametrize(("puts", "guards"), TWINS)
+def test_both_tiers_let_the_same_people_through(puts: str, guards: str) -> None:
+    """Letter by letter: who is let go past one of them and not the other has his change undone."""
+    one, other = _variables(puts), _variables(guards)
+    for name in ("entitled", "overridden"):
+        assert one[name] == other[name], name
+
+
+def test_what_an_override_is_has_one_wording() -> None:
+    """But for `entitled`, which names another Deployment in each pair."""
+    every = [_variables(name) for pair in TWINS for name in pair]
+    for name in ("now", "person", "reason", "status", "overridden"):
+        assert len({variables[name] for variables in every}) == 1, name
+
+
+def test_the_right_is_asked_for_in_one_place_of_a_policy() -> None:
+    """A copy elsewhere would be out of sight of the two above."""
+    for pair in TWINS:
+        for name in pair:
+            (policy,) = [item for item in _policies() if item["metadata"]["name"] == name]
+            asking = [text for text in _texts(policy["spec"]) if "authorizer" in text]
+            assert asking == [_variables(name)["entitled"]]

@@ -5,19 +5,31 @@ It can be written by hand in a hurry, so whatever cannot be understood stops eve
 without data, an unknown key. The command line writes it with the caller's own rights.
 """
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from controller.adapters.kube import paths
-from controller.adapters.kube.calls import MERGE_PATCH, AlreadyExists, Calls
-from controller.core.errors import Conflict, Missing
+from controller.adapters.kube.calls import MERGE_PATCH, Calls
+from controller.core.errors import Conflict, Missing, SwitchgearError, Unavailable
 from controller.core.values import MANAGED_BY, MANAGED_BY_LABEL
 
 NAME: Final = "switchgear-kill"
 ALL: Final = "all"
 TRIES: Final = 6
 """Create and patch may chase each other only while others create and delete the document."""
+
+PAUSE_SECONDS: Final = 0.1
+"""Before the second try to make a document again; doubled each time, three seconds in all."""
+
+_replacing: Final[set[asyncio.Task[None]]] = set()
+"""Tasks that nobody may wait for any more; the event loop alone would not keep them."""
+
+
+class _Immutable(Exception):
+    """The document has to be written and cannot be changed."""
 
 
 def scopes(data: Mapping[str, str] | None) -> tuple[str, ...]:
@@ -55,33 +67,86 @@ async def engage(calls: Calls, namespace: str, scope: str, text: str) -> None:
 
     A scope that is engaged keeps its first entry: who stopped it first is what people look for.
     """
+    try:
+        await _persist(calls, namespace, {scope: text}, replace=False)
+    except _Immutable:
+        # Whoever waits for this may give up after the deletion; the scopes must not go with him.
+        task = asyncio.create_task(_persist(calls, namespace, {scope: text}, replace=True))
+        _replacing.add(task)
+        task.add_done_callback(_replacing.discard)
+        await asyncio.shield(task)
+
+
+async def _persist(calls: Calls, namespace: str, owed: dict[str, str], *, replace: bool) -> None:
+    """Have the entries `owed` stand in the document, beside all that stand there.
+
+    A document that is immutable is deleted and made again, with what it said, if `replace`: for a
+    moment nothing is latched then. Once it is deleted no error ends this before its last try.
+    """
+    collection = paths.core(namespace, "configmaps")
     path = paths.core(namespace, "configmaps", NAME)
-    last: Conflict | Missing | None = None
-    for _ in range(TRIES):
+    last: SwitchgearError | None = None
+    gone = False
+    for attempt in range(TRIES):
         try:
-            live = await calls.get(path)
-            data = live.get("data") or {}
-            # An empty document, made by hand, stops everything: a narrower scope written into
-            # it must not turn that into less.
-            added = {scope: text} if data else {ALL: text, scope: text}
-            if scope not in data:
-                await calls.patch(path, {"data": added}, kind=MERGE_PATCH)
-        except Missing as error:
-            last = error
-            try:
-                await calls.post(paths.core(namespace, "configmaps"), _body(namespace, scope, text))
-            except AlreadyExists as taken:
-                last = taken
+            live = await _live(calls, path)
+            if live is None:
+                await calls.post(collection, _body(namespace, owed))
+                return
+            data: dict[str, str] = live.get("data") or {}
+            lacking = _lacking(data, owed)
+            if lacking and live.get("immutable"):
+                if not replace:
+                    raise _Immutable
+                owed = {**data, **lacking}
+                await _delete(calls, path, live)
+                gone = True
+            elif lacking:
+                await calls.patch(path, {"data": lacking}, kind=MERGE_PATCH)
+                return
             else:
                 return
-        except Conflict as error:
+        except SwitchgearError as error:
+            if not gone and not isinstance(error, Conflict | Missing):
+                raise
             last = error
-        else:
-            return
+            if gone:
+                await calls.clock.sleep(PAUSE_SECONDS * 2**attempt)
+    if gone:
+        raise Unavailable(
+            f"ConfigMap {NAME} was immutable, was deleted, and could not be made again",
+            advice=f"Engage the kill again, for: {', '.join(sorted(owed))}",
+        ) from last
     raise Conflict(f"ConfigMap {NAME} kept coming and going") from last
 
 
-def _body(namespace: str, scope: str, text: str) -> dict[str, Any]:
+async def _live(calls: Calls, path: str) -> dict[str, Any] | None:
+    try:
+        return await calls.get(path)
+    except Missing:
+        return None
+
+
+async def _delete(calls: Calls, path: str, live: dict[str, Any]) -> None:
+    """Delete this very document. Without an answer it may have happened: as if it had."""
+    meta = live["metadata"]
+    with contextlib.suppress(Missing, Unavailable):
+        await calls.delete(path, uid=meta["uid"], version=meta["resourceVersion"])
+
+
+def _lacking(data: Mapping[str, str], owed: Mapping[str, str]) -> dict[str, str]:
+    """What has to be added to `data`.
+
+    An empty document, made by hand, stops everything: a narrower scope written into it must not
+    turn that into less.
+    """
+    lacking = {scope: text for scope, text in owed.items() if scope not in data}
+    if lacking and not data:
+        return {ALL: next(iter(lacking.values())), **lacking}
+    return lacking
+
+
+def _body(namespace: str, data: dict[str, str]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -90,7 +155,7 @@ def _body(namespace: str, scope: str, text: str) -> dict[str, Any]:
             "namespace": namespace,
             "labels": {MANAGED_BY_LABEL: MANAGED_BY},
         },
-        "data": {scope: text},
+        "data": data,
     }
 
 
