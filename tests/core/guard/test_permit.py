@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from controller.core.effects import Admit, RaiseWeight, Roll, SplitRef, StartCanary
+from controller.core.effects import Admit, FollowCanary, RaiseWeight, Roll, SplitRef, StartCanary
 from controller.core.guard import permit
-from controller.core.guard.permit import Asked, Permit
+from controller.core.guard.permit import Asked, Permit, Refusal
 from controller.core.observation import Backend, Latches, Route
 from controller.core.policy.model import PRESETS, Preset
 from controller.core.values import RouteRef, TargetRef
@@ -69,6 +69,7 @@ CASES: dict[str, dict[str, Any]] = {
     "Paused": {"paused": "paused"},
     "Stopped": {"stopped": "aborted"},
     "StaleView": {"stale_seconds": 91.0},
+    "MetricsStale": {"evidence": Refusal(code="MetricsStale", message="too old")},
     "AboveCap": {"ladder": (100, 100, 100)},
     "NotGranted": {"effect": RaiseWeight(splits=(SPLIT,), weight_bp=2500, step=1)},
     "NoEndpoints": {"endpoints_ready": False},
@@ -90,6 +91,28 @@ def test_all_refusals_come_at_once() -> None:
     found = permit.grant(asked(paused="paused", breaker="open", stale_seconds=99.0))
     assert not isinstance(found, Permit)
     assert {refusal.code for refusal in found} == {"Paused", "BreakerOpen", "StaleView"}
+
+
+STALE = Refusal(code="MetricsStale", message="too old")
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        Admit(target=TARGET, services=(("checkout", "s1"),), weight_bp=500, step=0),
+        FollowCanary(target=TARGET, name="checkout", uid="s1", original=()),
+        Roll(target=TARGET, uid="u1", digest="d"),
+    ],
+    ids=lambda effect: type(effect).__name__,
+)
+def test_whatever_exposes_needs_fresh_evidence(effect: Admit | FollowCanary | Roll) -> None:
+    assert isinstance(permit.grant(asked(effect=effect, granted=4)), Permit)
+    assert permit.grant(asked(effect=effect, granted=4, evidence=STALE)) == (STALE,)
+
+
+def test_pods_alone_need_none() -> None:
+    effect = StartCanary(target=TARGET, uid="c1", replicas=1)
+    assert isinstance(permit.grant(asked(effect=effect, evidence=STALE)), Permit)
 
 
 def test_a_later_epoch_stops_even_the_start_of_pods() -> None:
