@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 from controller.core import effects
 from controller.core.effects import RISKIER, Admit, RaiseWeight
-from controller.core.lifecycle import trial
+from controller.core.lifecycle import exposure, trial
 from controller.core.lifecycle.climb import ready_pods
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.situation import Decision, Situation
 from controller.core.lifecycle.table import COMMITTED, RETURNING, UNTOUCHED, Phase
 from controller.core.policy.model import Policy
+from controller.core.values import CANARY_TRACK, TRACK_LABEL
 
 
 def broken(situation: Situation, before: Memory, decision: Decision) -> tuple[str, ...]:
@@ -24,6 +25,7 @@ def broken(situation: Situation, before: Memory, decision: Decision) -> tuple[st
         *_steps(situation, before, decision),
         *_weights(situation, decision),
         *_way_back(decision),
+        *_carrying(situation, decision),
         *_foreign(situation, decision),
     )
 
@@ -64,6 +66,21 @@ def _way_back(decision: Decision) -> Iterator[str]:
         return
     if any(isinstance(effect, effects.ZeroWeight) for effect in decision.effects):
         yield "S4: weight 0 while the stable pods may be gone"
+
+
+def _carrying(situation: Situation, decision: Decision) -> Iterator[str]:
+    """Pods end in peace only where no request goes any more."""
+    run, canary = decision.memory.run, situation.view.canary
+    if canary is None or canary.replicas == 0:
+        return
+    followed = any(
+        (TRACK_LABEL, CANARY_TRACK) in service.selector
+        for service in exposure.services(situation, run)
+    )
+    if not followed and not any(situation.shares(run.lanes)):
+        return
+    if any(isinstance(effect, effects.DeleteCanary) for effect in decision.effects):
+        yield "S5: DeleteCanary while requests go to it"
 
 
 def _foreign(situation: Situation, decision: Decision) -> Iterator[str]:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from controller.core import effects, invariants
-from controller.core.lifecycle.memory import Lane, Memory, split_of
+from controller.core.lifecycle.memory import Lane, Memory, Pin, split_of
 from controller.core.lifecycle.situation import Decision, Situation
 from controller.core.lifecycle.table import Phase
-from tests.core.lifecycle.paper import NEW, ROUTE, TARGET, Paper, begun
+from controller.core.values import CANARY_TRACK, TRACK_LABEL
+from tests.core.lifecycle.paper import LABELS, NEW, ROUTE, TARGET, Paper, begun
 
 LANE = Lane(route=ROUTE, uid="r1", service="checkout", original=())
 START = effects.StartCanary(target=TARGET, uid="c1", replicas=1)
@@ -77,6 +78,28 @@ def test_weight_for_a_canary_without_endpoints() -> None:
     bare = replace(situation, view=replace(situation.view, canary_services=()))
     decision = Decision(memory=memory, why="", effects=(raised(500),))
     assert [text[:3] for text in invariants.broken(bare, memory, decision)] == ["S5:"]
+
+
+DELETE = effects.DeleteCanary(target=TARGET, uid="c1")
+
+
+@pytest.mark.parametrize("weights", [{"checkout": 9500, "checkout-canary": 500}, {"checkout": 1}])
+def test_a_canary_to_which_requests_go_is_not_deleted(weights: dict[str, int | None]) -> None:
+    situation, memory = scene(Phase.ROLLING)
+    paper = Paper(canary=NEW, canary_uid="c1", canary_pods=1, canary_service=True, weights=weights)
+    carrying = replace(situation, view=paper.view())
+    decision = Decision(memory=memory, why="", effects=(DELETE,))
+    expected = ["S5:"] if "checkout-canary" in weights else []
+    assert [text[:3] for text in invariants.broken(carrying, memory, decision)] == expected
+
+
+def test_a_canary_that_a_service_follows_is_not_deleted() -> None:
+    selector = (*LABELS, (TRACK_LABEL, CANARY_TRACK))
+    situation, memory = scene(Phase.ROLLING, pins=(Pin(service="checkout", original=LABELS),))
+    paper = Paper(canary=NEW, canary_uid="c1", canary_pods=1, selector=selector)
+    carrying = replace(situation, view=paper.view())
+    decision = Decision(memory=memory, why="", effects=(DELETE,))
+    assert [text[:3] for text in invariants.broken(carrying, memory, decision)] == ["S5:"]
 
 
 def test_a_foreign_deployment_is_not_touched() -> None:

@@ -251,7 +251,20 @@ def lacking(situation: Situation, run: Run) -> str:
 
 
 def objects(situation: Situation, run: Run) -> Iterator[Effect]:
-    """Our own objects that are missing, in the order in which they may come to be."""
+    """Our own objects that are missing, in the order in which they may come to be.
+
+    A canary that is another one goes first. So this is for a canary that carries nothing.
+    """
+    yield from missing(situation, run)
+    canary = situation.view.canary
+    if canary is None or situation.view.deployment is None:
+        return
+    if _outdated(canary, run) and not canary.deleting:
+        yield effects.DeleteCanary(target=run.target, uid=canary.uid)
+
+
+def missing(situation: Situation, run: Run) -> Iterator[Effect]:
+    """Our own objects that are not there."""
     deployment = situation.view.deployment
     if deployment is None:
         return
@@ -260,11 +273,16 @@ def objects(situation: Situation, run: Run) -> Iterator[Effect]:
             yield effects.CreateCanaryService(
                 target=run.target, owner_uid=deployment.uid, service=service
             )
-    canary = situation.view.canary
-    if canary is None:
+    if situation.view.canary is None:
         yield effects.CreateCanary(target=run.target, owner_uid=deployment.uid, digest=run.digest)
-    elif _outdated(canary, run) and not canary.deleting:
-        yield effects.DeleteCanary(target=run.target, uid=canary.uid)
+
+
+def disowned(situation: Situation, run: Run) -> Iterator[Effect]:
+    """Our canary under another owner, or none: it is given back its own."""
+    canary = situation.view.canary
+    if canary is None or not canary.ours or canary.deleting or canary.owner_uid == run.uid:
+        return
+    yield effects.OwnCanary(target=run.target, uid=canary.uid, owner_uid=run.uid)
 
 
 def _outdated(canary: Deployment, run: Run) -> bool:

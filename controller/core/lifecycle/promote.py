@@ -121,6 +121,10 @@ def roll(situation: Situation, memory: Memory) -> Decision:
     deployment = situation.view.deployment
     if deployment is None:
         return Decision(memory=memory, why="the Deployment is not there")
+    canary = situation.view.canary
+    if canary is not None and canary.digest != run.digest and not canary.deleting:
+        # It carries everything, so that it stays until stable is back.
+        return climb.given_way(situation, memory, f"{run.target.canary} has another template now")
     pins = prepare.pins(situation, run, TRACK_LABEL, CANARY_TRACK)
     if kept := _kept(situation, memory, pins):
         return kept
@@ -143,12 +147,16 @@ def roll(situation: Situation, memory: Memory) -> Decision:
 
 
 def _kept(situation: Situation, memory: Memory, pins: Sequence[Effect] = ()) -> Decision | None:
-    """What the canary lacks while it carries requests: objects, pods for what grew, or pins."""
+    """What the canary lacks while it carries requests: objects, pods for what grew, or pins.
+
+    Never is it deleted here, whatever somebody made of it: with it all requests would go.
+    """
     why = "the canary pods carry requests: what somebody took from them is put back"
-    if made := tuple(prepare.objects(situation, memory.run)):
+    run = memory.run
+    if made := (*prepare.missing(situation, run), *prepare.disowned(situation, run)):
         work = prepare.making(situation, memory, made, why)
         return prepare.unless_late(situation, work, situation.roll_seconds)
-    more = climb.grown(situation, memory.run)
+    more = climb.grown(situation, run)
     lost = tuple(pins) if more is None else (more,)
     return Decision(memory=memory, why=why, effects=lost) if lost else None
 

@@ -54,6 +54,7 @@ class Sheet:
     accepted: bool | None = True
     canary: str = ""
     canary_uid: str = ""
+    canary_owner: str = "u1"
     canary_pods: int = 0
     canary_service: bool = False
     canary_healthy: bool = True
@@ -203,7 +204,7 @@ class Sheet:
             ready=ready,
             status_replicas=self.canary_pods,
             ours=True,
-            owner_uid=self.uid,
+            owner_uid=self.canary_owner,
         )
 
     def _canary_services(self) -> tuple[Service, ...]:
