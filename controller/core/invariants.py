@@ -8,7 +8,7 @@ one is not carried out, and the target goes back to weight 0.
 from collections.abc import Iterator
 
 from controller.core import effects
-from controller.core.effects import RISKIER, Admit, RaiseWeight
+from controller.core.effects import RISKIER, Admit, FollowCanary, RaiseWeight, Roll
 from controller.core.lifecycle import exposure, trial
 from controller.core.lifecycle.climb import ready_pods
 from controller.core.lifecycle.memory import Memory
@@ -52,12 +52,14 @@ def _steps(situation: Situation, before: Memory, decision: Decision) -> Iterator
 def _weights(situation: Situation, decision: Decision) -> Iterator[str]:
     run = decision.memory.run
     for effect in decision.effects:
-        if not isinstance(effect, RaiseWeight | Admit):
-            continue
-        cap = trial.rung(situation, run, min(run.granted, effect.step))
-        if effect.weight_bp > cap.weight_bp:
-            yield f"S1: weight {effect.weight_bp} asked for under a cap of {cap.weight_bp}"
-        if effect.weight_bp > 0 and ready_pods(situation.view, run) == 0:
+        if isinstance(effect, FollowCanary | Roll) and run.granted < trial.final(situation, run):
+            yield f"S1: {type(effect).__name__} before everything was granted"
+        if isinstance(effect, RaiseWeight | Admit):
+            cap = trial.rung(situation, run, min(run.granted, effect.step))
+            if effect.weight_bp > cap.weight_bp:
+                yield f"S1: weight {effect.weight_bp} asked for under a cap of {cap.weight_bp}"
+        exposing = isinstance(effect, RaiseWeight | Admit | FollowCanary)
+        if exposing and ready_pods(situation.view, run) == 0:
             yield "S5: weight for a canary without ready endpoints"
 
 

@@ -16,6 +16,8 @@ from tests.core.lifecycle.paper import LABELS, NEW, ROUTE, TARGET, Paper, begun
 
 LANE = Lane(route=ROUTE, uid="r1", service="checkout", original=())
 START = effects.StartCanary(target=TARGET, uid="c1", replicas=1)
+FOLLOW = effects.FollowCanary(target=TARGET, name="checkout", uid="s1", original=LABELS)
+ROLL = effects.Roll(target=TARGET, uid="u1", digest=NEW)
 ZERO = effects.ZeroWeight(splits=(split_of(LANE),))
 
 
@@ -45,6 +47,8 @@ def found(
 def test_an_ordinary_raise_breaks_nothing() -> None:
     """One step, within its cap, with endpoints."""
     assert found(Phase.RAISING, raised(500)) == ()
+    assert found(Phase.COMMITTING, FOLLOW, granted=3) == ()
+    assert found(Phase.ROLLING, ROLL, granted=3) == ()
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,8 @@ def test_an_ordinary_raise_breaks_nothing() -> None:
         ),
         pytest.param("S1", lambda: found(Phase.RAISING, raised(501)), id="above the step"),
         pytest.param("S1", lambda: found(Phase.RAISING, raised(2500, step=1)), id="not granted"),
+        pytest.param("S1", lambda: found(Phase.COMMITTING, FOLLOW, granted=2), id="followed early"),
+        pytest.param("S1", lambda: found(Phase.ROLLING_OUT, ROLL, granted=2), id="rolled early"),
         pytest.param("S4", lambda: found(Phase.ROLLING, ZERO), id="weight 0 after the commit"),
     ],
 )
@@ -72,11 +78,12 @@ def test_the_promise_is_seen_to_be_broken(
     assert named[0].startswith(f"{promise}:")
 
 
-def test_weight_for_a_canary_without_endpoints() -> None:
+@pytest.mark.parametrize("effect", [raised(500), FOLLOW], ids=["by weight", "directly"])
+def test_weight_for_a_canary_without_endpoints(effect: effects.Effect) -> None:
     """S5: no traffic to nothing."""
-    situation, memory = scene(Phase.RAISING)
+    situation, memory = scene(Phase.RAISING, granted=3)
     bare = replace(situation, view=replace(situation.view, canary_services=()))
-    decision = Decision(memory=memory, why="", effects=(raised(500),))
+    decision = Decision(memory=memory, why="", effects=(effect,))
     assert [text[:3] for text in invariants.broken(bare, memory, decision)] == ["S5:"]
 
 

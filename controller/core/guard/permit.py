@@ -155,7 +155,9 @@ def _cap(asked: Asked) -> Refusal | None:
 
 def _granted(asked: Asked) -> Refusal | None:
     effect = asked.effect
-    needed = asked.final if isinstance(effect, Roll) else getattr(effect, "step", 0)
+    # Direct clients that follow, and a roll, are everything: the last rung's.
+    whole = isinstance(effect, Roll | FollowCanary)
+    needed = asked.final if whole else getattr(effect, "step", 0)
     if needed <= asked.granted:
         return None
     return Refusal(
@@ -165,7 +167,7 @@ def _granted(asked: Asked) -> Refusal | None:
 
 
 def _endpoints(asked: Asked) -> Refusal | None:
-    if not isinstance(asked.effect, RaiseWeight | Admit) or asked.endpoints_ready:
+    if not isinstance(asked.effect, RaiseWeight | Admit | FollowCanary) or asked.endpoints_ready:
         return None
     return Refusal(code="NoEndpoints", message="the canary Service has no ready endpoints")
 

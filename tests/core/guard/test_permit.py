@@ -129,6 +129,19 @@ def test_the_roll_needs_the_bakes_pass() -> None:
     assert isinstance(permit.grant(asked(effect=effect, granted=4)), Permit)
 
 
+def test_direct_clients_follow_with_the_last_rung_and_to_ready_pods_alone() -> None:
+    """They are given the canary whole, by no weight and no step."""
+    effect = FollowCanary(target=TARGET, name="checkout", uid="s1", original=())
+    assert isinstance(permit.grant(asked(effect=effect, granted=4)), Permit)
+    for code, changes in (
+        ("NotGranted", {"granted": 3}),
+        ("NoEndpoints", {"granted": 4, "endpoints_ready": False}),
+    ):
+        found = permit.grant(asked(effect=effect, **changes))
+        assert not isinstance(found, Permit)
+        assert [refusal.code for refusal in found] == [code]
+
+
 def test_a_roll_under_traffic_needs_the_last_step() -> None:
     """Without a shift there is no bake before it."""
     effect = Roll(target=TARGET, uid="u1", digest="d")
