@@ -124,6 +124,9 @@ def check(situation: Situation, memory: Memory) -> Decision:
     if situation.preflight is None and not isinstance(situation.policy, tuple):
         return Decision(memory=memory, why=ASKING)
     found = checks.refusals(situation, memory.run)
+    waited = situation.now - memory.moments.entered
+    if found and waited < ACCEPT_SECONDS and all(one.code == checks.UNANSWERED for one in found):
+        return Decision(memory=memory, why=f"waiting for the gateway: {found[0].message}")
     if found:
         text = "; ".join(refusal.message for refusal in found)
         after = memory.moved(Event.REFUSED, situation.now, ending=Ending.REFUSED, reason=text)
@@ -131,9 +134,6 @@ def check(situation: Situation, memory: Memory) -> Decision:
             Notice(reason=refusal.code, message=refusal.message, warning=True) for refusal in found
         )
         return Decision(memory=after, why=f"refused: {text}", notices=notices)
-    waiting = [route.ref for route in situation.view.routes if route.accepted is None]
-    if waiting:
-        return Decision(memory=memory, why=f"waiting for the gateway to accept {waiting[0]}")
     after = memory.moved(Event.CLEARED, situation.now, **_originals(situation, memory.run))
     return Decision(
         memory=after,

@@ -77,7 +77,7 @@ def undo(situation: Situation, memory: Memory) -> Decision:
     ready = stable.ready if stable is not None else 0
     if ready < deployment.replicas:
         why = f"{ready} of {deployment.replicas} stable pods are back"
-        return Decision(memory=memory, why=why)
+        return Decision(memory=memory, why=why, notices=_blocked(situation, memory, why))
     repin = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
     if repin:
         after = memory.at(behind=None)
@@ -89,6 +89,17 @@ def undo(situation: Situation, memory: Memory) -> Decision:
     return Decision(
         memory=memory.moved(Event.STABLE_BACK, situation.now), why="stable is back in number"
     )
+
+
+def _blocked(situation: Situation, memory: Memory, why: str) -> tuple[Notice, ...]:
+    """Everything waits on the pods of the version that failed, since nobody else serves yet."""
+    if situation.now - memory.moments.entered < GRACE_SECONDS:
+        return ()
+    message = (
+        f"{why}; until they all are the canary's pods answer every request: look at the "
+        "namespace's quota, at pending pods and at whether their image is still there"
+    )
+    return (Notice(reason="NoRoom", message=message, warning=True),)
 
 
 def _gathering(situation: Situation, memory: Memory) -> Decision | None:
