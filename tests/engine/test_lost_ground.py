@@ -272,6 +272,24 @@ def test_the_canary_that_carries_everything_loses_its_owner(phase: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.parametrize("seed", quick([4, 7, 8], 4))
+def test_a_canary_that_loses_its_owner_in_a_step_is_made_anew(seed: int) -> None:
+    """At weight 0, once that is in force: no request fails, and the step is taken again."""
+
+    async def story() -> None:
+        async with house(direct_rate=30.0, seed=seed) as found:
+            world = found.world
+            world.set_image("shop", "checkout", V2)
+            await found.until(lambda: bool(found.runs()) and found.runs()[-1]["weight_bp"] == 2500)
+            _disowned(found)
+            await found.ended("promoted")
+            found.at_rest()
+            assert found.runs()[-1]["slips"] == 1
+            assert sum(world.failures.values()) == 0
+
+    clock.run(story())
+
+
 @pytest.mark.parametrize("phase", ["Rolling", "HandingBack"])
 def test_the_canary_that_carries_everything_gets_another_image(phase: str) -> None:
     """Where stable still is the way to go it comes back first; no request fails meanwhile."""

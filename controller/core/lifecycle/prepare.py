@@ -308,7 +308,8 @@ def prepare(situation: Situation, memory: Memory) -> Decision:
     memory = replace(memory, run=run)
     if any(exposure.exposures(situation, run)):
         zero = exposure.zero(situation, run)
-        return Decision(memory=memory, why="weight 0 before anything is prepared", effects=(zero,))
+        why = "weight 0 before anything is prepared"
+        return Decision(memory=memory.at(asserted=None), why=why, effects=(zero,))
     gone = lacking(situation, run)
     if gone:
         return late(situation, memory, f"{gone} of this run is gone", ACCEPT_SECONDS)
@@ -321,13 +322,19 @@ def prepare(situation: Situation, memory: Memory) -> Decision:
 def _work(situation: Situation, memory: Memory) -> Decision | None:
     """What is still to be done before routes can accept the canary; None: nothing."""
     run = memory.run
-    missing = pins(situation, run, HASH_LABEL, run.stable_hash)
-    if missing:
-        return Decision(memory=memory, why="pinning Services to stable", effects=tuple(missing))
+    lost = pins(situation, run, HASH_LABEL, run.stable_hash)
+    if lost:
+        why = "pinning Services to stable"
+        return Decision(memory=memory.at(asserted=None), why=why, effects=tuple(lost))
+    canary = situation.view.canary
+    if canary is not None and canary.replicas > 0 and _outdated(canary, run):
+        # Of a step that slipped: until weight 0 is in force it is sent requests.
+        calm = situation.settle_seconds + situation.drain_seconds
+        if waiting := settling(situation, memory, calm):
+            return waiting
     made = tuple(objects(situation, run))
     if made:
         return making(situation, memory, made, "making the canary's objects")
-    canary = situation.view.canary
     if canary is None or _outdated(canary, run):
         return Decision(memory=memory, why="waiting for an older canary to go")
     attach = tuple(backends(situation, run))
@@ -359,6 +366,22 @@ def _accepted(situation: Situation, memory: Memory) -> Decision:
         memory=memory.moved(Event.PREPARED, situation.now),
         why="the canary stands at weight 0",
     )
+
+
+def settling(situation: Situation, memory: Memory, seconds: float) -> Decision | None:
+    """Wait until what the routes show has been in force for `seconds`; None when it has."""
+    since = memory.moments.asserted
+    if since is None:
+        return Decision(
+            memory=memory.at(asserted=situation.now),
+            why="waiting until the weight is in force",
+            wait_seconds=seconds,
+        )
+    left = since + seconds - situation.now
+    if left > 0:
+        why = "waiting until the weight is in force"
+        return Decision(memory=memory, why=why, wait_seconds=left)
+    return None
 
 
 def late(

@@ -47,7 +47,7 @@ def commit(situation: Situation, memory: Memory) -> Decision:
         why = "all requests to the canary"
         work = Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
         return prepare.unless_late(situation, work, situation.plan.deadline_seconds)
-    waiting = settling(situation, memory, situation.settle_seconds)
+    waiting = prepare.settling(situation, memory, situation.settle_seconds)
     if waiting is not None:
         return waiting
     for pin in run.pins:
@@ -76,7 +76,9 @@ def commit(situation: Situation, memory: Memory) -> Decision:
         after, most = endpoints.noted(situation, memory), situation.plan.deadline_seconds
         return prepare.late(situation, after, behind, most, since=after.moments.behind)
     # Direct clients learn of endpoints late; the stable pods may only go when nobody calls them.
-    waiting = settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
+    waiting = prepare.settling(
+        situation, memory, situation.settle_seconds + situation.drain_seconds
+    )
     if waiting is not None:
         return replace(waiting, why="waiting until direct clients have left the stable pods")
     message = "all requests go to canary pods; the Deployment may roll"
@@ -85,22 +87,6 @@ def commit(situation: Situation, memory: Memory) -> Decision:
         why=message,
         notices=(Notice(reason="Committed", message=message),),
     )
-
-
-def settling(situation: Situation, memory: Memory, seconds: float) -> Decision | None:
-    """Wait until what the routes show has been in force for `seconds`; None when it has."""
-    since = memory.moments.asserted
-    if since is None:
-        return Decision(
-            memory=memory.at(asserted=situation.now),
-            why="waiting until the weight is in force",
-            wait_seconds=seconds,
-        )
-    left = since + seconds - situation.now
-    if left > 0:
-        why = "waiting until the weight is in force"
-        return Decision(memory=memory, why=why, wait_seconds=left)
-    return None
 
 
 def new_set(situation: Situation, run: Run) -> ReplicaSet | None:
@@ -196,7 +182,7 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
         again = effects.LowerWeight(splits=situation.splits(run.lanes), weight_bp=run.weight_bp)
         return Decision(memory=memory.at(asserted=None), why="handing back", effects=(again,))
     least = situation.settle_seconds if run.weight_bp else trial.soak(situation, run)
-    waiting = settling(situation, memory, least) or _doubted(situation, memory)
+    waiting = prepare.settling(situation, memory, least) or _doubted(situation, memory)
     if waiting is not None:
         return waiting
     if run.weight_bp == 0:
@@ -246,7 +232,9 @@ def restore(situation: Situation, memory: Memory) -> Decision:
     behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=False)
     if behind is not None:
         return behind
-    waiting = settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
+    waiting = prepare.settling(
+        situation, memory, situation.settle_seconds + situation.drain_seconds
+    )
     if waiting is not None:
         return waiting
     rest = tuple(remove(situation, run, run.replicas // BATCHES or 1))

@@ -379,3 +379,22 @@ def test_a_canary_that_got_another_template_carries_on_until_others_can(
     assert memory.run.outcome == outcome
     assert paper.writes.count("DeleteCanary") == 1
     at_rest(paper)
+
+
+def test_a_canary_that_slipped_ends_when_weight_0_is_in_force() -> None:
+    """For a moment after the write gateways still send there; requests under way end as well."""
+    at: dict[str, float] = {}
+
+    def script(paper: Paper, memory: Memory) -> None:
+        if memory.phase is Phase.JUDGING and not at:
+            paper.canary_owner = ""
+        for name in ("ZeroWeight", "DeleteCanary"):
+            if name in paper.writes:
+                at.setdefault(name, paper.now)
+
+    paper = Paper()
+    memory = drive(paper, script)
+    assert memory.run.outcome == "promoted"
+    assert memory.run.slips == 1
+    assert at["DeleteCanary"] - at["ZeroWeight"] >= 2.0
+    at_rest(paper)
