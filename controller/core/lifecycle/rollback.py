@@ -11,7 +11,16 @@ from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
-from controller.core.lifecycle import checks, endpoints, exposure, native, prepare, promote, rest
+from controller.core.lifecycle import (
+    checks,
+    endpoints,
+    exposure,
+    leftovers,
+    native,
+    prepare,
+    promote,
+    rest,
+)
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import Event
@@ -19,9 +28,9 @@ from controller.core.observation import Deployment, ReplicaSet
 from controller.core.policy.model import OnFailure, Policy, Traffic
 from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, WHOLE_BP
 
-GRACE_SECONDS = 60.0
-"""How long canary pods may take to end before tidying goes on without them, and another hand may
-keep their requests from ending in peace."""
+GRACE_SECONDS = leftovers.GRACE_SECONDS
+"""The same for a run that goes back; and so long another hand may keep requests from ending in
+peace."""
 
 CALM_SECONDS = 1.0
 """For the pins to be in force, after that: about the least that a gateway needs to follow them."""
