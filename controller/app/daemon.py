@@ -175,6 +175,7 @@ def _made(
         health=health,
         meters=engine.meters,
         latches=engine.documents.latches_seen,
+        clock=engine.clock,
         standby=standby,
     )
 

@@ -177,6 +177,15 @@ class DeleteCanary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnCanary:
+    """Make the user's Deployment the owner of the canary again, and its only one."""
+
+    target: TargetRef
+    uid: str
+    owner_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttachBackend:
     """Add the canary to every rule of the route that sends to the Service, at weight 0."""
 
@@ -285,6 +294,7 @@ Safer: TypeAlias = (
     | CreateCanary
     | ShrinkCanary
     | DeleteCanary
+    | OwnCanary
     | AttachBackend
     | DetachBackend
     | Annotate

@@ -8,13 +8,14 @@ one is not carried out, and the target goes back to weight 0.
 from collections.abc import Iterator
 
 from controller.core import effects
-from controller.core.effects import RISKIER, Admit, RaiseWeight
-from controller.core.lifecycle import trial
+from controller.core.effects import RISKIER, Admit, FollowCanary, RaiseWeight, Roll
+from controller.core.lifecycle import exposure, trial
 from controller.core.lifecycle.climb import ready_pods
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.situation import Decision, Situation
 from controller.core.lifecycle.table import COMMITTED, RETURNING, UNTOUCHED, Phase
 from controller.core.policy.model import Policy
+from controller.core.values import CANARY_TRACK, TRACK_LABEL
 
 
 def broken(situation: Situation, before: Memory, decision: Decision) -> tuple[str, ...]:
@@ -24,6 +25,7 @@ def broken(situation: Situation, before: Memory, decision: Decision) -> tuple[st
         *_steps(situation, before, decision),
         *_weights(situation, decision),
         *_way_back(decision),
+        *_carrying(situation, decision),
         *_foreign(situation, decision),
     )
 
@@ -50,12 +52,14 @@ def _steps(situation: Situation, before: Memory, decision: Decision) -> Iterator
 def _weights(situation: Situation, decision: Decision) -> Iterator[str]:
     run = decision.memory.run
     for effect in decision.effects:
-        if not isinstance(effect, RaiseWeight | Admit):
-            continue
-        cap = trial.rung(situation, run, min(run.granted, effect.step))
-        if effect.weight_bp > cap.weight_bp:
-            yield f"S1: weight {effect.weight_bp} asked for under a cap of {cap.weight_bp}"
-        if effect.weight_bp > 0 and ready_pods(situation.view, run) == 0:
+        if isinstance(effect, FollowCanary | Roll) and run.granted < trial.final(situation, run):
+            yield f"S1: {type(effect).__name__} before everything was granted"
+        if isinstance(effect, RaiseWeight | Admit):
+            cap = trial.rung(situation, run, min(run.granted, effect.step))
+            if effect.weight_bp > cap.weight_bp:
+                yield f"S1: weight {effect.weight_bp} asked for under a cap of {cap.weight_bp}"
+        exposing = isinstance(effect, RaiseWeight | Admit | FollowCanary)
+        if exposing and ready_pods(situation.view, run) == 0:
             yield "S5: weight for a canary without ready endpoints"
 
 
@@ -64,6 +68,21 @@ def _way_back(decision: Decision) -> Iterator[str]:
         return
     if any(isinstance(effect, effects.ZeroWeight) for effect in decision.effects):
         yield "S4: weight 0 while the stable pods may be gone"
+
+
+def _carrying(situation: Situation, decision: Decision) -> Iterator[str]:
+    """Pods end in peace only where no request goes any more."""
+    run, canary = decision.memory.run, situation.view.canary
+    if canary is None or canary.replicas == 0:
+        return
+    followed = any(
+        (TRACK_LABEL, CANARY_TRACK) in service.selector
+        for service in exposure.services(situation, run)
+    )
+    if not followed and not any(situation.shares(run.lanes)):
+        return
+    if any(isinstance(effect, effects.DeleteCanary) for effect in decision.effects):
+        yield "S5: DeleteCanary while requests go to it"
 
 
 def _foreign(situation: Situation, decision: Decision) -> Iterator[str]:

@@ -16,7 +16,7 @@ from controller.core.effects import RaiseWeight, Riskier, Safer
 from controller.core.guard import permit
 from controller.core.guard.permit import Asked, Permit, Refusal
 from controller.core.lifecycle import climb, trial
-from controller.core.lifecycle.memory import Run
+from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.observation import Route
 from controller.engine import claims, describe
@@ -77,7 +77,7 @@ class Actor:
         return result
 
     async def riskier(
-        self, effect: Riskier, situation: Situation, run: Run, call: str = ""
+        self, effect: Riskier, situation: Situation, memory: Memory, call: str = ""
     ) -> Result:
         """Perform an effect toward risk whose intent is durable; `call` as for `safer`.
 
@@ -85,16 +85,16 @@ class Actor:
         ours that is on its way when another one takes over fails on that one's claim.
         """
         with trail.call(call) as sent:
-            result = await self._riskier(effect, situation, run)
+            result = await self._riskier(effect, situation, memory)
         return replace(result, writes=sent.writes)
 
-    async def _riskier(self, effect: Riskier, situation: Situation, run: Run) -> Result:
+    async def _riskier(self, effect: Riskier, situation: Situation, memory: Memory) -> Result:
         claimed: list[str] = []
         refs = claims.of_effect(effect)
         for _ in range(MOST_TRIES):
             try:
                 claimed += await claims.hold(self._cluster, self._documents, refs, self.epoch)
-                result = await self._raise(effect, situation, run)
+                result = await self._raise(effect, situation, memory)
             except errors.Conflict:
                 continue
             except errors.SwitchgearError as error:
@@ -103,8 +103,8 @@ class Actor:
         words = f"the object kept moving in {MOST_TRIES} tries"
         return Result(done=False, words=words, claimed=tuple(claimed))
 
-    async def _raise(self, effect: Riskier, situation: Situation, run: Run) -> Result:
-        routes, found = await self._asked(effect, situation, run)
+    async def _raise(self, effect: Riskier, situation: Situation, memory: Memory) -> Result:
+        routes, found = await self._asked(effect, situation, memory)
         if not isinstance(found, Permit):
             return refused(found)
         if not self.leading():
@@ -116,17 +116,18 @@ class Actor:
         """Claim objects that the leader before us may be raising. Errors as the ports'."""
         return await claims.hold(self._cluster, self._documents, refs, self.epoch)
 
-    async def asked(self, effect: Riskier, situation: Situation, run: Run) -> Result | None:
+    async def asked(self, effect: Riskier, situation: Situation, memory: Memory) -> Result | None:
         """What stands against an effect now, without writing anything; None: nothing does."""
         try:
-            _, found = await self._asked(effect, situation, run)
+            _, found = await self._asked(effect, situation, memory)
         except errors.SwitchgearError as error:
             return failure(error)
         return None if isinstance(found, Permit) else refused(found)
 
     async def _asked(
-        self, effect: Riskier, situation: Situation, run: Run
+        self, effect: Riskier, situation: Situation, memory: Memory
     ) -> tuple[list[Route], Permit | tuple[Refusal, ...]]:
+        run = memory.run
         routes: list[Route] = []
         if isinstance(effect, RaiseWeight):
             refs = list(dict.fromkeys(split.route for split in effect.splits))
@@ -152,6 +153,7 @@ class Actor:
             endpoints_ready=climb.ready_pods(situation.view, run) > 0,
             stale_seconds=situation.view.stale_seconds,
             stopped=_stopped(annotations, run),
+            evidence=trial.unfit(situation, memory),
         )
         return routes, permit.grant(asked)
 

@@ -131,7 +131,7 @@ class Carrier:
         """Ask the guards before anything is written: a refusal that lasts is noted once."""
         if turn.ledger.full:
             return Result(done=False, words="the journal is full: nothing may be raised")
-        result = await self._actor.asked(effect, turn.situation, turn.decision.memory.run)
+        result = await self._actor.asked(effect, turn.situation, turn.decision.memory)
         codes = "; ".join(item.code for item in result.refusals) if result else ""
         if result is not None and codes and codes != turn.card.refusal:
             body = {**describe.effect(effect), "codes": codes, "words": result.words}
@@ -191,8 +191,8 @@ class Carrier:
         if isinstance(effect, RISKIER):
             if turn.ledger.full:
                 return Result(done=False, words="the journal is full: nothing may be raised")
-            run = turn.decision.memory.run
-            result = await self._actor.riskier(effect, turn.situation, run, name)
+            memory = turn.decision.memory
+            result = await self._actor.riskier(effect, turn.situation, memory, name)
             if result.claimed:
                 turn.ledger.note("effect", claimed(result.claimed))
             return result

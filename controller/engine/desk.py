@@ -9,10 +9,14 @@ from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.judge import Verdict
 from controller.core.lifecycle.memory import Mark, Memory, Moments, Run
 from controller.core.lifecycle.situation import Request
+from controller.core.lifecycle.table import RESTING, Phase
 from controller.core.observation import Preflight, View
 from controller.core.values import TargetRef
 from controller.engine.ledger import Ledger
 from controller.ports.cluster import ObjectRef
+
+_PATIENT = RESTING | {Phase.JUDGING, Phase.BAKING}
+"""Phases that take as long as a policy or a person wants."""
 
 MOST_REQUESTS = 16
 """Requests that wait for one target; a person who asks more often is told to wait."""
@@ -136,6 +140,17 @@ class Desk:
     def running(self) -> list[Card]:
         """Cards with a run under way (held ones included)."""
         return [card for card in self._cards.values() if card.memory is not None]
+
+    def slowest(self, now: float) -> float:
+        """Seconds for which some run has been in a phase that should end by itself; 0 without one.
+
+        Evidence takes as long as the policy says, and what is held waits for a person.
+        """
+        memories = (card.memory for card in self._cards.values())
+        return max(
+            (now - one.moments.entered for one in memories if one and one.phase not in _PATIENT),
+            default=0.0,
+        )
 
     def begin(self, card: Card, view: View, mark: Mark, *, epoch: int, now: float) -> Memory:
         """A new run for the template that the Deployment has now."""

@@ -53,6 +53,14 @@ class Meters:
         self._running = Gauge(
             "switchgear_runs_active", "Runs under way or held.", registry=self._registry
         )
+        self._latched = Gauge(
+            "switchgear_kill_latches", "Scopes of the kill latch, as seen.", registry=self._registry
+        )
+        self._slowest = Gauge(
+            "switchgear_phase_seconds",
+            "Longest that a run under way has been in its phase, but for those that judge.",
+            registry=self._registry,
+        )
         self._leader = Gauge(
             "switchgear_leader",
             "1 while this process acts, 0 while it stands by.",
@@ -125,6 +133,11 @@ class Meters:
         """How many runs there are, and how many requests the API server was sent."""
         self._running.set(count)
         self._requests.set(requests)
+
+    def waiting(self, kills: int, seconds: float) -> None:
+        """How many scopes are killed, and how long the slowest run has been where it is."""
+        self._latched.set(kills)
+        self._slowest.set(seconds)
 
     def text(self) -> bytes:
         """The exposition."""

@@ -28,6 +28,7 @@ from controller.engine.requests import Requests
 from controller.http.access import Access
 from controller.http.runs import Runs
 from controller.http.standby import Standby
+from controller.ports.clock import Clock
 
 MOST_BODY: Final = 65_536
 """Bytes of a request body; every body here is a few words."""
@@ -113,6 +114,7 @@ class Doors:
         health: Health,
         meters: Meters,
         latches: Callable[[], Latches],
+        clock: Clock,
         standby: Standby,
     ) -> None:
         """Everything that a door leads to; `latches` tells what was last seen engaged."""
@@ -124,6 +126,7 @@ class Doors:
         self._health = health
         self._meters = meters
         self._latches = latches
+        self._clock = clock
         self._runs = Runs(desk)
 
     def app(self) -> Starlette:
@@ -263,6 +266,8 @@ class Doors:
     async def metrics(self, _request: Request) -> Response:
         """Our own metrics."""
         self._meters.running(len(self._desk.running()), self._health.requests())
+        slowest = self._desk.slowest(self._clock.monotonic())
+        self._meters.waiting(len(self._latches().kills), slowest)
         return Response(self._meters.text(), media_type="text/plain; version=0.0.4")
 
 

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from controller.core import effects, invariants
-from controller.core.lifecycle.memory import Lane, Memory, split_of
+from controller.core.lifecycle.memory import Lane, Memory, Pin, split_of
 from controller.core.lifecycle.situation import Decision, Situation
 from controller.core.lifecycle.table import Phase
-from tests.core.lifecycle.paper import NEW, ROUTE, TARGET, Paper, begun
+from controller.core.values import CANARY_TRACK, TRACK_LABEL
+from tests.core.lifecycle.paper import LABELS, NEW, ROUTE, TARGET, Paper, begun
 
 LANE = Lane(route=ROUTE, uid="r1", service="checkout", original=())
 START = effects.StartCanary(target=TARGET, uid="c1", replicas=1)
+FOLLOW = effects.FollowCanary(target=TARGET, name="checkout", uid="s1", original=LABELS)
+ROLL = effects.Roll(target=TARGET, uid="u1", digest=NEW)
 ZERO = effects.ZeroWeight(splits=(split_of(LANE),))
 
 
@@ -44,6 +47,8 @@ def found(
 def test_an_ordinary_raise_breaks_nothing() -> None:
     """One step, within its cap, with endpoints."""
     assert found(Phase.RAISING, raised(500)) == ()
+    assert found(Phase.COMMITTING, FOLLOW, granted=3) == ()
+    assert found(Phase.ROLLING, ROLL, granted=3) == ()
 
 
 @pytest.mark.parametrize(
@@ -59,6 +64,8 @@ def test_an_ordinary_raise_breaks_nothing() -> None:
         ),
         pytest.param("S1", lambda: found(Phase.RAISING, raised(501)), id="above the step"),
         pytest.param("S1", lambda: found(Phase.RAISING, raised(2500, step=1)), id="not granted"),
+        pytest.param("S1", lambda: found(Phase.COMMITTING, FOLLOW, granted=2), id="followed early"),
+        pytest.param("S1", lambda: found(Phase.ROLLING_OUT, ROLL, granted=2), id="rolled early"),
         pytest.param("S4", lambda: found(Phase.ROLLING, ZERO), id="weight 0 after the commit"),
     ],
 )
@@ -71,12 +78,35 @@ def test_the_promise_is_seen_to_be_broken(
     assert named[0].startswith(f"{promise}:")
 
 
-def test_weight_for_a_canary_without_endpoints() -> None:
+@pytest.mark.parametrize("effect", [raised(500), FOLLOW], ids=["by weight", "directly"])
+def test_weight_for_a_canary_without_endpoints(effect: effects.Effect) -> None:
     """S5: no traffic to nothing."""
-    situation, memory = scene(Phase.RAISING)
+    situation, memory = scene(Phase.RAISING, granted=3)
     bare = replace(situation, view=replace(situation.view, canary_services=()))
-    decision = Decision(memory=memory, why="", effects=(raised(500),))
+    decision = Decision(memory=memory, why="", effects=(effect,))
     assert [text[:3] for text in invariants.broken(bare, memory, decision)] == ["S5:"]
+
+
+DELETE = effects.DeleteCanary(target=TARGET, uid="c1")
+
+
+@pytest.mark.parametrize("weights", [{"checkout": 9500, "checkout-canary": 500}, {"checkout": 1}])
+def test_a_canary_to_which_requests_go_is_not_deleted(weights: dict[str, int | None]) -> None:
+    situation, memory = scene(Phase.ROLLING)
+    paper = Paper(canary=NEW, canary_uid="c1", canary_pods=1, canary_service=True, weights=weights)
+    carrying = replace(situation, view=paper.view())
+    decision = Decision(memory=memory, why="", effects=(DELETE,))
+    expected = ["S5:"] if "checkout-canary" in weights else []
+    assert [text[:3] for text in invariants.broken(carrying, memory, decision)] == expected
+
+
+def test_a_canary_that_a_service_follows_is_not_deleted() -> None:
+    selector = (*LABELS, (TRACK_LABEL, CANARY_TRACK))
+    situation, memory = scene(Phase.ROLLING, pins=(Pin(service="checkout", original=LABELS),))
+    paper = Paper(canary=NEW, canary_uid="c1", canary_pods=1, selector=selector)
+    carrying = replace(situation, view=paper.view())
+    decision = Decision(memory=memory, why="", effects=(DELETE,))
+    assert [text[:3] for text in invariants.broken(carrying, memory, decision)] == ["S5:"]
 
 
 def test_a_foreign_deployment_is_not_touched() -> None:

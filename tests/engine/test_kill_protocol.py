@@ -65,12 +65,16 @@ def _situation(cluster: MemoryCluster) -> Situation:
     return Situation(now=0.0, view=view, policy=PRESETS[Preset.STANDARD])
 
 
+def _memory() -> Memory:
+    return Memory(run=_run(), moments=Moments(entered=0.0))
+
+
 async def _play(turns: Turns) -> tuple[MemoryCluster, Halt]:
     cluster, documents = MemoryCluster(turns), MemoryDocuments(turns)
     actor = Actor(cluster=cluster, documents=documents, epoch=1)
     desk = Desk()
     desk.known = True
-    desk.card(TARGET).memory = Memory(run=_run(), moments=Moments(entered=0.0))
+    desk.card(TARGET).memory = _memory()
     killer = Killer(
         cluster=cluster,
         documents=documents,
@@ -83,7 +87,7 @@ async def _play(turns: Turns) -> tuple[MemoryCluster, Halt]:
     )
     effect = RaiseWeight(splits=(SPLIT,), weight_bp=500, step=0)
     found = await turns.play(
-        raiser=lambda: actor.riskier(effect, _situation(cluster), _run()),
+        raiser=lambda: actor.riskier(effect, _situation(cluster), _memory()),
         killer=lambda: killer.kill("all", actor="ada", reason="", wait_seconds=0.0),
     )
     return cluster, found["killer"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from controller.core.effects import RaiseWeight
-from controller.core.lifecycle.memory import Lane, Run
+from controller.core.lifecycle.memory import Lane, Memory, Moments, Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.table import Phase
 from controller.core.observation import Service, View
@@ -40,6 +40,7 @@ RUN = Run(
     replicas=4,
     lanes=(Lane(route=REF, uid="r1", service="checkout", original=()),),
 )
+MEMORY = Memory(run=RUN, moments=Moments(entered=0.0))
 
 
 @dataclass
@@ -80,7 +81,7 @@ async def _play(turns: Turns, held: int | None) -> _Seen:
         await cluster.zero((SPLIT,))
 
     async def raises() -> Result:
-        return await old.riskier(RAISE, _situation(cluster), RUN)
+        return await old.riskier(RAISE, _situation(cluster), MEMORY)
 
     await turns.play(old=raises, new=takes_over)
     assert cluster.weight_bp == 0
@@ -122,7 +123,9 @@ async def test_without_the_claim_the_same_schedules_go_wrong() -> None:
             over = True
 
         cluster.moved = moved
-        await turns.play(old=lambda: old.riskier(RAISE, _situation(cluster), RUN), new=takes_over)
+        await turns.play(
+            old=lambda: old.riskier(RAISE, _situation(cluster), MEMORY), new=takes_over
+        )
 
     await every_interleaving(play, most=20_000)
     assert late > 0

@@ -73,6 +73,32 @@ def test_the_document_is_lost_while_the_daemon_is_down(phase: str) -> None:
     clock.run(story())
 
 
+def test_what_a_lost_run_left_on_a_lost_node_is_not_waited_for_without_end() -> None:
+    """Its pod is going and never gone. The rest is tidied away, and the next run begins."""
+
+    async def story() -> None:
+        async with house(direct_rate=30.0) as found:
+            world = found.world
+            world.set_image("shop", "checkout", IMAGE)
+            await found.reaches("Judging")
+            await found.stop()
+            for document in found.documents():
+                _lost(world, document["metadata"]["name"])
+            (pod,) = world.pods(version="v2")
+            name = pod["metadata"]["name"]
+            world.edit(
+                "pods", "shop", name, lambda one: one["metadata"].update(finalizers=["x.org/lost"])
+            )
+            await found.start()
+            await found.until(lambda: found.runs() != [], within=120)
+            reasons = {item["reason"] for item in world.store.list("events", "shop")}
+            assert "LostRunTidied" in reasons
+            assert world.get("pods", "shop", name)["metadata"]["deletionTimestamp"]
+            assert sum(world.failures.values()) == 0
+
+    clock.run(story())
+
+
 @pytest.mark.slow
 def test_the_document_of_a_held_run_is_lost() -> None:
     """The version that failed gets another run, and fails again; it never rolls ungated."""

@@ -13,6 +13,7 @@ from tests.engine.house import BOUNDS, POLICY, House, house
 from tests.engine.sweep import quick
 
 V2 = "registry.example/app:v2"
+CAREFUL = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
 
 
 def capped(found: House, cap_bp: int) -> None:
@@ -230,5 +231,81 @@ def test_the_way_back_from_the_commit_does_not_wait_for_the_journal() -> None:
             plan.remove(world.api)
             await found.ended("aborted")
             found.at_rest(paused=True)
+
+    clock.run(story())
+
+
+def _disowned(found: House) -> None:
+    """Somebody takes the owner from the canary."""
+    found.world.edit(
+        "deployments", "shop", "checkout-canary", lambda d: d["metadata"].pop("ownerReferences")
+    )
+
+
+def _owners(found: House) -> list[str]:
+    """The uids of the canary's owners."""
+    canary = found.world.get("deployments", "shop", "checkout-canary")
+    return [item["uid"] for item in canary["metadata"].get("ownerReferences") or ()]
+
+
+@pytest.mark.parametrize("phase", ["Rolling", "HandingBack"])
+def test_the_canary_that_carries_everything_loses_its_owner(phase: str) -> None:
+    """It goes on serving and gets its owner back; to delete it would be an outage."""
+
+    async def story() -> None:
+        async with house(direct_rate=30.0) as found:
+            world = found.world
+            world.set_image("shop", "checkout", V2)
+            await found.reaches(phase)
+            uid = world.get("deployments", "shop", "checkout-canary")["metadata"]["uid"]
+            _disowned(found)
+            await asyncio.sleep(1)
+            canary = world.get("deployments", "shop", "checkout-canary")
+            assert canary["metadata"]["uid"] == uid
+            assert _owners(found) == [
+                world.get("deployments", "shop", "checkout")["metadata"]["uid"]
+            ]
+            await found.ended("promoted")
+            found.at_rest()
+            assert sum(world.failures.values()) == 0
+
+    clock.run(story())
+
+
+@pytest.mark.parametrize("seed", quick([4, 7, 8], 4))
+def test_a_canary_that_loses_its_owner_in_a_step_is_made_anew(seed: int) -> None:
+    """At weight 0, once that is in force: no request fails, and the step is taken again."""
+
+    async def story() -> None:
+        async with house(direct_rate=30.0, seed=seed) as found:
+            world = found.world
+            world.set_image("shop", "checkout", V2)
+            await found.until(lambda: bool(found.runs()) and found.runs()[-1]["weight_bp"] == 2500)
+            _disowned(found)
+            await found.ended("promoted")
+            found.at_rest()
+            assert found.runs()[-1]["slips"] == 1
+            assert sum(world.failures.values()) == 0
+
+    clock.run(story())
+
+
+@pytest.mark.parametrize("phase", ["Rolling", "HandingBack"])
+def test_the_canary_that_carries_everything_gets_another_image(phase: str) -> None:
+    """Where stable still is the way to go it comes back first; no request fails meanwhile."""
+
+    async def story() -> None:
+        async with house(direct_rate=30.0, strategy=CAREFUL) as found:
+            world = found.world
+            # What pods that end at once cost in that other writer's roll is not ours.
+            world.set_image("shop", "checkout", V2, env={"STOP_SECONDS": 5})
+            await found.reaches(phase)
+            world.set_image("shop", "checkout-canary", "registry.example/app:v3")
+            await found.ended("inconclusive" if phase == "Rolling" else "promoted")
+            await world.settle()
+            found.at_rest(paused=phase == "Rolling")
+            assert world.ready_pods("v1" if phase == "Rolling" else "v2") == 4
+            assert world.pods(version="v3") == []
+            assert sum(world.failures.values()) == 0
 
     clock.run(story())

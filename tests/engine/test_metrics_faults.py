@@ -140,6 +140,88 @@ def test_it_comes_back_in_time(trouble: str) -> None:
     clock.run(story())
 
 
+PATIENT = {**NOTES, "switchgear.dev/metrics-deadline": "10m", "switchgear.dev/deadline": "20m"}
+
+
+def _rising(found: House) -> Callable[[], bool]:
+    """Whether the bake is granted and its pods are being started."""
+
+    def rising() -> bool:
+        runs = found.runs()
+        return bool(runs) and runs[-1]["granted"] == 2 and runs[-1]["phase"] == "Scaling"
+
+    return rising
+
+
+@pytest.mark.parametrize("trouble", quick(["down", "canary missing", "frozen"], "down"))
+def test_between_a_pass_and_its_raise(trouble: str) -> None:
+    """The pods for the bake take a minute; the store falls silent meanwhile, and 25 % stay 25 %.
+
+    Once it answers again the raise follows by itself.
+    """
+
+    async def story() -> None:
+        async with house(annotations=PATIENT) as found:
+            world = found.world
+            world.set_image("shop", "checkout", IMAGE, env={"READY_SECONDS": 60})
+            await found.until(_rising(found))
+            TROUBLES[trouble](world.prometheus.faults)
+            await found.reaches("Raising")
+            await asyncio.sleep(60)
+            assert found.runs()[-1]["phase"] == "Raising"
+            assert world.weights("checkout")["checkout-canary"] == 2500
+            refused = [item["body"] for item in found.journal() if item["kind"] == "refused"]
+            assert [item["codes"] for item in refused] == ["MetricsStale"]
+            world.prometheus.faults = Faults()
+            await found.ended("promoted")
+            found.at_rest()
+            assert sum(world.failures.values()) == 0
+
+    clock.run(story())
+
+
+def test_a_pause_that_is_lifted_raises_nothing_on_what_was_seen_before_it() -> None:
+    """Paused in Raising; the store dies meanwhile, and lifting the pause alone moves no weight."""
+
+    async def story() -> None:
+        async with house(annotations=PATIENT) as found:
+            world = found.world
+            world.set_image("shop", "checkout", IMAGE)
+            await found.until(lambda: bool(found.runs()) and found.runs()[-1]["weight_bp"] == 500)
+            world.annotate("shop", "checkout", {"switchgear.dev/paused": "true"})
+            await found.reaches("Raising")
+            world.prometheus.faults.trouble = Trouble.DOWN
+            await asyncio.sleep(60)
+            world.annotate("shop", "checkout", {"switchgear.dev/paused": None})
+            await asyncio.sleep(60)
+            assert found.runs()[-1]["granted"] == 1
+            assert world.weights("checkout")["checkout-canary"] == 500
+            world.prometheus.faults = Faults()
+            await found.ended("promoted")
+            found.at_rest()
+
+    clock.run(story())
+
+
+def test_the_way_back_asks_for_no_metrics() -> None:
+    """The raise is refused for want of them; an abort takes the weight away all the same."""
+
+    async def story() -> None:
+        async with house(annotations=PATIENT) as found:
+            world = found.world
+            world.set_image("shop", "checkout", IMAGE, env={"READY_SECONDS": 60})
+            await found.until(_rising(found))
+            world.prometheus.faults.trouble = Trouble.DOWN
+            await found.reaches("Raising")
+            await asyncio.sleep(30)
+            world.annotate("shop", "checkout", {"switchgear.dev/abort": "true"})
+            await found.until(lambda: world.weights("checkout").get("checkout-canary", 0) == 0, 5)
+            await found.ended("aborted", within=120)
+            found.at_rest(paused=True)
+
+    clock.run(story())
+
+
 @pytest.mark.slow
 def test_warnings_are_no_obstacle_alone() -> None:
     """An answer with warnings may lack series: it never passes a step, nor fails one."""

@@ -55,6 +55,34 @@ def test_without_room_the_failed_version_makes_way_pod_by_pod() -> None:
     clock.run(story())
 
 
+def test_stable_that_does_not_come_back_after_the_commit_is_told() -> None:
+    """The namespace has no room for it: the canary answers everything, and people are told why."""
+
+    async def story() -> None:
+        async with house(annotations=POLICY) as found:
+            world = found.world
+            world.set_image("shop", "checkout", IMAGE)
+            await found.reaches("HandingBack")
+            await found.until(lambda: world.ready_pods("v1") == 0, 60)
+            world.create(manifests.quota("shop", "full", 4))
+            world.annotate("shop", "checkout", {"switchgear.dev/abort": "true"})
+            await found.reaches("Undoing")
+            await asyncio.sleep(50)
+            assert "NoRoom" not in _told(world)
+            await asyncio.sleep(120)
+            assert 1 <= _told(world)["NoRoom"] <= 3
+            assert found.runs()[-1]["phase"] == "Undoing"
+            assert found.engine is not None
+            assert found.engine.desk.slowest(found.engine.clock.monotonic()) >= 160
+            world.delete("resourcequotas", "shop", "full")
+            await found.ended("aborted")
+            found.at_rest(paused=True)
+            assert world.ready_pods("v1") == 4
+            assert sum(world.failures.values()) == 0
+
+    clock.run(story())
+
+
 @pytest.mark.slow
 def test_without_stables_replica_set_a_person_is_told_and_nothing_is_deleted() -> None:
     """Somebody deleted it; told once a minute and not at every look."""

@@ -86,6 +86,7 @@ def doors(
         ),
         meters=engine.meters,
         latches=documents.latches_seen,
+        clock=engine.clock,
         standby=Standby(
             leader=found.leader,
             peer=peer,

@@ -27,6 +27,8 @@ FIGURES = {
     "switchgear_promises_broken",
     "switchgear_rollback_write_seconds",
     "switchgear_runs_active",
+    "switchgear_kill_latches",
+    "switchgear_phase_seconds",
     "switchgear_api_requests",
 }
 GUARDED = [
@@ -64,7 +66,10 @@ def test_runs_targets_and_figures_of_a_run() -> None:
             (target,) = (await front.http.get("/v1/targets")).json()["targets"]
             assert (target["phase"], target["run"]) == ("Judging", run["name"])
             assert target["why"]
-            assert (await _figures(front))["switchgear_runs_active"] == 1
+            figures = await _figures(front)
+            assert figures["switchgear_runs_active"] == 1
+            assert figures["switchgear_kill_latches"] == 0
+            assert figures["switchgear_phase_seconds"] == 0, "it judges"
             await front.kill()
             await front.house.ended("killed")
             one = (await front.http.get(f"/v1/runs/{run['name']}")).json()
@@ -74,6 +79,7 @@ def test_runs_targets_and_figures_of_a_run() -> None:
             assert chain.verify(lines) == []
             figures = await _figures(front)
             assert figures["switchgear_kills_total"] == 1
+            assert figures["switchgear_kill_latches"] == 1
             assert figures["switchgear_runs_started_total"] == 1
             assert figures["switchgear_notices_total/Killed"] == 1
             assert figures["switchgear_rollback_write_seconds_count"] >= 0

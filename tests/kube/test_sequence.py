@@ -115,6 +115,39 @@ def test_what_is_prepared_is_undone_without_a_trace() -> None:
     clock.run(story(), limit=900)
 
 
+def test_a_canary_is_owned_again_by_its_deployment_and_by_nobody_else() -> None:
+    """Another owner would take the canary with it when it goes."""
+
+    async def story() -> None:
+        async with scene() as (world, cluster, _):
+            view = await prepared(world, cluster)
+            assert view.canary is not None
+            assert view.deployment is not None
+            other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "o1"}
+            world.edit(
+                "deployments",
+                "shop",
+                "checkout-canary",
+                lambda item: item["metadata"].update(ownerReferences=[other]),
+            )
+            again = effects.OwnCanary(
+                target=TARGET, uid=view.canary.uid, owner_uid=view.deployment.uid
+            )
+            await cluster.perform(again)
+            await cluster.perform(again)
+            found = world.get("deployments", "shop", "checkout-canary")
+            owners = found["metadata"]["ownerReferences"]
+            assert [(owner["kind"], owner["uid"]) for owner in owners] == [
+                ("Deployment", view.deployment.uid)
+            ]
+            with pytest.raises(Conflict):
+                await cluster.perform(
+                    effects.OwnCanary(target=TARGET, uid="o2", owner_uid=view.deployment.uid)
+                )
+
+    clock.run(story(), limit=900)
+
+
 def test_an_edit_of_the_selector_survives_pin_and_unpin() -> None:
     """Only our own key comes and goes, whatever the run remembers of the rest."""
 

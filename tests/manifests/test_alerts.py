@@ -75,6 +75,8 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
     ),
     "SwitchgearBreakerTripped": ({"switchgear_breaker_trips_total": "0 0 1x18"}, "5m"),
     "SwitchgearKilled": ({"switchgear_kills_total": "0 0 1x18"}, "5m"),
+    "SwitchgearKillEngaged": ({"switchgear_kill_latches": "0 0 1x98"}, "90m"),
+    "SwitchgearRunStuck": ({"switchgear_phase_seconds": "0+60x60"}, "40m"),
     "SwitchgearRolledUngated": (
         {'switchgear_notices_total{reason="RolledUngated"}': "0 0 1x18"},
         "5m",
@@ -98,6 +100,8 @@ QUIET = {
     'switchgear_rollback_write_seconds_bucket{le="+Inf"}': "0+1x20",
     "switchgear_breaker_trips_total": "4x20",
     "switchgear_kills_total": "1x20",
+    "switchgear_kill_latches": "1x20",
+    "switchgear_phase_seconds": "0+90x20",
     'switchgear_notices_total{reason="Promoted"}': "0+1x20",
     'switchgear_notices_total{reason="OtherWriter"}': "2x20",
 }
@@ -125,7 +129,7 @@ def test_alerts_fire_when_they_should_and_not_otherwise(tmp_path: Path) -> None:
     """Judged by promtool, which comes with Prometheus."""
     (found,) = of_kind(kustomized("monitoring"), "PrometheusRule")
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": found["spec"]["groups"]}))
-    alive = {"switchgear_runs_active": "1x20"}
+    alive = {"switchgear_runs_active": "1x100"}
     cases = [
         _case(name, series if name == "SwitchgearDown" else {**alive, **series}, at, fires=True)
         for name, (series, at) in FIRING.items()

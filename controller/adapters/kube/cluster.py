@@ -244,6 +244,7 @@ class KubeCluster:
         effect: effects.Pause
         | effects.CreateCanary
         | effects.DeleteCanary
+        | effects.OwnCanary
         | effects.Annotate
         | effects.Resume
         | effects.Revert
@@ -258,6 +259,8 @@ class KubeCluster:
             case effects.DeleteCanary(uid=uid):
                 path = paths.apps(target.namespace, "deployments", target.canary)
                 return await workloads.delete(self._calls, path, uid)
+            case effects.OwnCanary(uid=uid, owner_uid=owner):
+                return await self._workloads.own_canary(target, uid, owner)
             case effects.Annotate(uid=uid, annotations=annotations):
                 return await self._workloads.annotate(target, uid, annotations)
             case effects.Resume(uid=uid, digest=digest) | effects.Roll(uid=uid, digest=digest):

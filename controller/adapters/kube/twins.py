@@ -52,7 +52,8 @@ def _labels(labels: dict[str, str] | None) -> dict[str, str]:
     return {**copied, MANAGED_BY_LABEL: MANAGED_BY, TRACK_LABEL: CANARY_TRACK}
 
 
-def _owner(deployment: str, uid: str) -> Json:
+def owner(deployment: str, uid: str) -> Json:
+    """The reference by which a twin goes when its Deployment does."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -83,7 +84,7 @@ def canary_deployment(live: Json) -> Json:
             "name": canary_name(meta["name"]),
             "namespace": meta["namespace"],
             "labels": _labels(meta.get("labels")),
-            "ownerReferences": [_owner(meta["name"], meta["uid"])],
+            "ownerReferences": [owner(meta["name"], meta["uid"])],
         },
         "spec": {**copied, "replicas": 0, "selector": selector, "template": template},
     }
@@ -115,7 +116,7 @@ def canary_service(live: Json, target: TargetRef, owner_uid: str, original: dict
             "name": canary_name(meta["name"]),
             "namespace": meta["namespace"],
             "labels": _labels(meta.get("labels")),
-            "ownerReferences": [_owner(target.name, owner_uid)],
+            "ownerReferences": [owner(target.name, owner_uid)],
         },
         "spec": twin,
     }

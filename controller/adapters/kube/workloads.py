@@ -116,6 +116,19 @@ class Workloads:
         await create_twin(self._calls, paths.apps(target.namespace, "deployments"), body, owner_uid)
         return f"created Deployment {target.namespace}/{target.canary} at 0"
 
+    async def own_canary(self, target: TargetRef, uid: str, owner_uid: str) -> str:
+        """Put the owner of the twin back; whatever else somebody named there is no owner of it."""
+        patch = [
+            _test("/metadata/uid", uid),
+            {
+                "op": "add",
+                "path": "/metadata/ownerReferences",
+                "value": [twins.owner(target.name, owner_uid)],
+            },
+        ]
+        await self._calls.patch(paths.apps(target.namespace, "deployments", target.canary), patch)
+        return f"Deployment {target.namespace}/{target.canary} is owned by {target.name} again"
+
 
 def _unpause(live: Json) -> list[Json]:
     """Take the pause and our note of it off, as far as they are there."""

@@ -132,13 +132,15 @@ def _checked(seen: Surroundings) -> Iterator[Finding]:
     """Every refusal that a run would be held with."""
     if seen.partial or not _judged(seen):
         return
-    found = checks.refusals(seen.situation, seen.run)
+    found = [
+        one for one in checks.refusals(seen.situation, seen.run) if one.code != checks.UNANSWERED
+    ]
     for refusal in found:
         yield checkup.problem("checks", refusal.message, facts={"code": refusal.code})
     view = seen.situation.view
     for route in view.routes:
         if route.accepted is None:
-            text = f"{route.ref} has no answer of its gateway yet; a run would wait for it"
+            text = f"{route.ref} has no answer of its gateway yet; a run waits for it, for a minute"
             yield checkup.warning("checks", text, advice="see the route's status")
     if not found:
         around = [f"Service {service.name}" for service in view.services]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from controller.core.effects import Admit, RaiseWeight, Riskier, Roll
+from controller.core.effects import Admit, FollowCanary, RaiseWeight, Riskier, Roll
 from controller.core.observation import Latches, Route
 from controller.core.policy.model import Policy
 from controller.core.values import TargetRef, canary_name, percent
@@ -54,6 +54,8 @@ class Asked:
     stale_seconds: float
     stopped: str
     """Why this run should rather go back (a fresh look at the annotations), or empty."""
+    evidence: Refusal | None = None
+    """Why what is known of the version is nothing to raise on now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,12 @@ def _stale(asked: Asked) -> Refusal | None:
     )
 
 
+def _evidence(asked: Asked) -> Refusal | None:
+    """Exposure stands on fresh evidence; pods alone are none."""
+    exposing = isinstance(asked.effect, RaiseWeight | Admit | FollowCanary | Roll)
+    return asked.evidence if exposing else None
+
+
 def _cap(asked: Asked) -> Refusal | None:
     effect = asked.effect
     if not isinstance(effect, RaiseWeight | Admit):
@@ -147,7 +155,9 @@ def _cap(asked: Asked) -> Refusal | None:
 
 def _granted(asked: Asked) -> Refusal | None:
     effect = asked.effect
-    needed = asked.final if isinstance(effect, Roll) else getattr(effect, "step", 0)
+    # Direct clients that follow, and a roll, are everything: the last rung's.
+    whole = isinstance(effect, Roll | FollowCanary)
+    needed = asked.final if whole else getattr(effect, "step", 0)
     if needed <= asked.granted:
         return None
     return Refusal(
@@ -157,7 +167,7 @@ def _granted(asked: Asked) -> Refusal | None:
 
 
 def _endpoints(asked: Asked) -> Refusal | None:
-    if not isinstance(asked.effect, RaiseWeight | Admit) or asked.endpoints_ready:
+    if not isinstance(asked.effect, RaiseWeight | Admit | FollowCanary) or asked.endpoints_ready:
         return None
     return Refusal(code="NoEndpoints", message="the canary Service has no ready endpoints")
 
@@ -187,6 +197,7 @@ _GUARDS: Final[tuple[Callable[[Asked], Refusal | None], ...]] = (
     _stopped,
     _paused,
     _stale,
+    _evidence,
     _cap,
     _granted,
     _endpoints,

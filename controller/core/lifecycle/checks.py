@@ -19,6 +19,9 @@ from controller.core.policy import caps, keys, promql
 from controller.core.policy.model import Policy, Promotion, Traffic
 from controller.core.values import MANAGED_BY, PREFIX, WHOLE_BP, canary_name, percent
 
+UNANSWERED: Final = "RouteNotAnswered"
+"""The one refusal that a little patience may spare: a gateway answers within milliseconds."""
+
 
 def refusals(situation: Situation, run: Run) -> tuple[Refusal, ...]:
     """Every reason why the run may not begin; empty: it may."""
@@ -213,6 +216,12 @@ def _routes(situation: Situation, _run: Run, policy: Policy) -> Iterator[Refusal
             yield Refusal(
                 code="RouteNotAccepted",
                 message=f"{route.ref} is not accepted by its gateway: {route.message}",
+            )
+        if route.accepted is None:
+            yield Refusal(
+                code=UNANSWERED,
+                message=f"{route.ref}: {route.message or 'no gateway has answered yet'}; bring "
+                "that gateway back, or take it out of the route's parentRefs",
             )
         if route.finest > MOST_WEIGHT:
             yield Refusal(

@@ -57,7 +57,7 @@ def slipped(situation: Situation, memory: Memory) -> Decision | None:
     canary = situation.view.canary
     if canary is not None and not canary.ours:
         # Nothing may be written into it any more, so that it can be no part of a run.
-        return _given_way(situation, memory, f"{run.target.canary} has lost our label")
+        return given_way(situation, memory, f"{run.target.canary} has lost our label")
     # Where the number of pods splits the requests a Service is open while a step lasts.
     at_whole = run.traffic is Traffic.REPLICAS or run.step > trial.rungs(situation, run)
     lost = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
@@ -76,7 +76,7 @@ def again(situation: Situation, memory: Memory, lost: tuple[Effect, ...] = ()) -
     slips = run.slips + 1
     if slips > MOST_SLIPS:
         reason = f"another writer undid the controller's part {slips} times"
-        return _given_way(situation, memory.with_run(slips=slips), reason)
+        return given_way(situation, memory.with_run(slips=slips), reason)
     step = min(run.step, trial.rungs(situation, run))
     after = memory.moved(Event.SLIPPED, situation.now, slips=slips, step=step, weight_bp=0)
     message = "another writer undid the controller's part; the step begins again from weight 0"
@@ -89,7 +89,8 @@ def again(situation: Situation, memory: Memory, lost: tuple[Effect, ...] = ()) -
     )
 
 
-def _given_way(situation: Situation, memory: Memory, reason: str) -> Decision:
+def given_way(situation: Situation, memory: Memory, reason: str) -> Decision:
+    """Another writer will have it otherwise: the run goes back and calls nothing bad."""
     after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
     return Decision(
         memory=after,

@@ -24,6 +24,9 @@ from controller.core.values import (
     canary_name,
 )
 
+GRACE_SECONDS = 60.0
+"""How long canary pods may take to end before tidying goes on without them."""
+
 NOTE = "run"
 """The annotation that says since when a lost run is tidied away."""
 
@@ -211,7 +214,8 @@ def _restored(situation: Situation, target: TargetRef, strays: tuple[Stray, ...]
             effects.DetachBackend(split=stray.split, original=_before(stray)) for stray in strays
         )
         return Step(why="restoring routes after a lost run", effects=detach)
-    if situation.view.canary is not None and not situation.view.canary.deleting:
+    canary = situation.view.canary
+    if canary is not None and not canary.deleting and canary.replicas > 0:
         seconds = situation.settle_seconds + situation.drain_seconds
         return _waited(situation, target, "drain", seconds)
     return None
@@ -261,9 +265,14 @@ def _removed(situation: Situation, target: TargetRef) -> Step | None:
         if canary.replicas > 0:
             shrink = effects.ShrinkCanary(target=target, uid=canary.uid, replicas=0)
             return Step(why="stopping the canary pods of a lost run", effects=(shrink,))
-        if situation.view.pods or canary.status_replicas > 0:
+        if canary.status_replicas > 0 or any(not pod.deleting for pod in situation.view.pods):
             # Pods that outlive their Deployment would be selected by a Service without its pin.
             return Step(why="waiting for the canary pods of a lost run to go")
+        if situation.view.pods:
+            # On a node that is lost they never end; no Service leads to pods that are going.
+            waiting = _waited(situation, target, "pods", GRACE_SECONDS)
+            if waiting is not None:
+                return waiting
         gone = effects.DeleteCanary(target=target, uid=canary.uid)
         return Step(why="deleting the canary of a lost run", effects=(gone,))
     twins = tuple(

@@ -125,6 +125,9 @@ def check(situation: Situation, memory: Memory) -> Decision:
     if situation.preflight is None and not isinstance(situation.policy, tuple):
         return Decision(memory=memory, why=ASKING)
     found = checks.refusals(situation, memory.run)
+    waited = situation.now - memory.moments.entered
+    if found and waited < ACCEPT_SECONDS and all(one.code == checks.UNANSWERED for one in found):
+        return Decision(memory=memory, why=f"waiting for the gateway: {found[0].message}")
     if found:
         text = "; ".join(refusal.message for refusal in found)
         after = memory.moved(Event.REFUSED, situation.now, ending=Ending.REFUSED, reason=text)
@@ -132,9 +135,6 @@ def check(situation: Situation, memory: Memory) -> Decision:
             Notice(reason=refusal.code, message=refusal.message, warning=True) for refusal in found
         )
         return Decision(memory=after, why=f"refused: {text}", notices=notices)
-    waiting = [route.ref for route in situation.view.routes if route.accepted is None]
-    if waiting:
-        return Decision(memory=memory, why=f"waiting for the gateway to accept {waiting[0]}")
     after = memory.moved(Event.CLEARED, situation.now, **_originals(situation, memory.run))
     return Decision(
         memory=after,
@@ -261,7 +261,20 @@ def lacking(situation: Situation, run: Run) -> str:
 
 
 def objects(situation: Situation, run: Run) -> Iterator[Effect]:
-    """Our own objects that are missing, in the order in which they may come to be."""
+    """Our own objects that are missing, in the order in which they may come to be.
+
+    A canary that is another one goes first. So this is for a canary that carries nothing.
+    """
+    yield from missing(situation, run)
+    canary = situation.view.canary
+    if canary is None or situation.view.deployment is None:
+        return
+    if _outdated(canary, run) and not canary.deleting:
+        yield effects.DeleteCanary(target=run.target, uid=canary.uid)
+
+
+def missing(situation: Situation, run: Run) -> Iterator[Effect]:
+    """Our own objects that are not there."""
     deployment = situation.view.deployment
     if deployment is None:
         return
@@ -270,11 +283,16 @@ def objects(situation: Situation, run: Run) -> Iterator[Effect]:
             yield effects.CreateCanaryService(
                 target=run.target, owner_uid=deployment.uid, service=service
             )
-    canary = situation.view.canary
-    if canary is None:
+    if situation.view.canary is None:
         yield effects.CreateCanary(target=run.target, owner_uid=deployment.uid, digest=run.digest)
-    elif _outdated(canary, run) and not canary.deleting:
-        yield effects.DeleteCanary(target=run.target, uid=canary.uid)
+
+
+def disowned(situation: Situation, run: Run) -> Iterator[Effect]:
+    """Our canary under another owner, or none: it is given back its own."""
+    canary = situation.view.canary
+    if canary is None or not canary.ours or canary.deleting or canary.owner_uid == run.uid:
+        return
+    yield effects.OwnCanary(target=run.target, uid=canary.uid, owner_uid=run.uid)
 
 
 def _outdated(canary: Deployment, run: Run) -> bool:
@@ -301,7 +319,8 @@ def prepare(situation: Situation, memory: Memory) -> Decision:
     memory = replace(memory, run=run)
     if any(exposure.exposures(situation, run)):
         zero = exposure.zero(situation, run)
-        return Decision(memory=memory, why="weight 0 before anything is prepared", effects=(zero,))
+        why = "weight 0 before anything is prepared"
+        return Decision(memory=memory.at(asserted=None), why=why, effects=(zero,))
     gone = lacking(situation, run)
     if gone:
         return late(situation, memory, f"{gone} of this run is gone", ACCEPT_SECONDS)
@@ -314,13 +333,19 @@ def prepare(situation: Situation, memory: Memory) -> Decision:
 def _work(situation: Situation, memory: Memory) -> Decision | None:
     """What is still to be done before routes can accept the canary; None: nothing."""
     run = memory.run
-    missing = pins(situation, run, HASH_LABEL, run.stable_hash)
-    if missing:
-        return Decision(memory=memory, why="pinning Services to stable", effects=tuple(missing))
+    lost = pins(situation, run, HASH_LABEL, run.stable_hash)
+    if lost:
+        why = "pinning Services to stable"
+        return Decision(memory=memory.at(asserted=None), why=why, effects=tuple(lost))
+    canary = situation.view.canary
+    if canary is not None and canary.replicas > 0 and _outdated(canary, run):
+        # Of a step that slipped: until weight 0 is in force it is sent requests.
+        calm = situation.settle_seconds + situation.drain_seconds
+        if waiting := settling(situation, memory, calm):
+            return waiting
     made = tuple(objects(situation, run))
     if made:
         return making(situation, memory, made, "making the canary's objects")
-    canary = situation.view.canary
     if canary is None or _outdated(canary, run):
         return Decision(memory=memory, why="waiting for an older canary to go")
     attach = tuple(backends(situation, run))
@@ -352,6 +377,22 @@ def _accepted(situation: Situation, memory: Memory) -> Decision:
         memory=memory.moved(Event.PREPARED, situation.now),
         why="the canary stands at weight 0",
     )
+
+
+def settling(situation: Situation, memory: Memory, seconds: float) -> Decision | None:
+    """Wait until what the routes show has been in force for `seconds`; None when it has."""
+    since = memory.moments.asserted
+    if since is None:
+        return Decision(
+            memory=memory.at(asserted=situation.now),
+            why="waiting until the weight is in force",
+            wait_seconds=seconds,
+        )
+    left = since + seconds - situation.now
+    if left > 0:
+        why = "waiting until the weight is in force"
+        return Decision(memory=memory, why=why, wait_seconds=left)
+    return None
 
 
 def late(

@@ -52,7 +52,7 @@ def commit(situation: Situation, memory: Memory) -> Decision:
         why = "all requests to the canary"
         work = Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
         return prepare.unless_late(situation, work, situation.plan.deadline_seconds)
-    waiting = settling(situation, memory, situation.settle_seconds)
+    waiting = prepare.settling(situation, memory, situation.settle_seconds)
     if waiting is not None:
         return waiting
     for pin in run.pins:
@@ -81,7 +81,9 @@ def commit(situation: Situation, memory: Memory) -> Decision:
         after, most = endpoints.noted(situation, memory), situation.plan.deadline_seconds
         return prepare.late(situation, after, behind, most, since=after.moments.behind)
     # Direct clients learn of endpoints late; the stable pods may only go when nobody calls them.
-    waiting = settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
+    waiting = prepare.settling(
+        situation, memory, situation.settle_seconds + situation.drain_seconds
+    )
     if waiting is not None:
         return replace(waiting, why="waiting until direct clients have left the stable pods")
     message = "all requests go to canary pods; the Deployment may roll"
@@ -90,22 +92,6 @@ def commit(situation: Situation, memory: Memory) -> Decision:
         why=message,
         notices=(Notice(reason="Committed", message=message),),
     )
-
-
-def settling(situation: Situation, memory: Memory, seconds: float) -> Decision | None:
-    """Wait until what the routes show has been in force for `seconds`; None when it has."""
-    since = memory.moments.asserted
-    if since is None:
-        return Decision(
-            memory=memory.at(asserted=situation.now),
-            why="waiting until the weight is in force",
-            wait_seconds=seconds,
-        )
-    left = since + seconds - situation.now
-    if left > 0:
-        why = "waiting until the weight is in force"
-        return Decision(memory=memory, why=why, wait_seconds=left)
-    return None
 
 
 def new_set(situation: Situation, run: Run) -> ReplicaSet | None:
@@ -126,6 +112,10 @@ def roll(situation: Situation, memory: Memory) -> Decision:
     deployment = situation.view.deployment
     if deployment is None:
         return Decision(memory=memory, why="the Deployment is not there")
+    canary = situation.view.canary
+    if canary is not None and canary.digest != run.digest and not canary.deleting:
+        # It carries everything, so that it stays until stable is back.
+        return climb.given_way(situation, memory, f"{run.target.canary} has another template now")
     pins = prepare.pins(situation, run, TRACK_LABEL, CANARY_TRACK)
     if kept := _kept(situation, memory, pins):
         return kept
@@ -148,12 +138,16 @@ def roll(situation: Situation, memory: Memory) -> Decision:
 
 
 def _kept(situation: Situation, memory: Memory, pins: Sequence[Effect] = ()) -> Decision | None:
-    """What the canary lacks while it carries requests: objects, pods for what grew, or pins."""
+    """What the canary lacks while it carries requests: objects, pods for what grew, or pins.
+
+    Never is it deleted here, whatever somebody made of it: with it all requests would go.
+    """
     why = "the canary pods carry requests: what somebody took from them is put back"
-    if made := tuple(prepare.objects(situation, memory.run)):
+    run = memory.run
+    if made := (*prepare.missing(situation, run), *prepare.disowned(situation, run)):
         work = prepare.making(situation, memory, made, why)
         return prepare.unless_late(situation, work, situation.roll_seconds)
-    more = climb.grown(situation, memory.run)
+    more = climb.grown(situation, run)
     lost = tuple(pins) if more is None else (more,)
     return Decision(memory=memory, why=why, effects=lost) if lost else None
 
@@ -194,7 +188,7 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=memory.at(asserted=None), why="handing back", effects=(again,))
     carried = _carried(situation, fresh.ready)
     least = _stand(situation, run, carried)
-    waiting = settling(situation, memory, least) or _doubted(situation, memory)
+    waiting = prepare.settling(situation, memory, least) or _doubted(situation, memory)
     if waiting is not None:
         return waiting
     if run.weight_bp == 0:
@@ -273,7 +267,9 @@ def restore(situation: Situation, memory: Memory) -> Decision:
     behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=False)
     if behind is not None:
         return behind
-    waiting = settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
+    waiting = prepare.settling(
+        situation, memory, situation.settle_seconds + situation.drain_seconds
+    )
     if waiting is not None:
         return waiting
     rest = tuple(remove(situation, run, run.replicas // BATCHES or 1))

@@ -11,7 +11,16 @@ from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
-from controller.core.lifecycle import checks, endpoints, exposure, native, prepare, promote, rest
+from controller.core.lifecycle import (
+    checks,
+    endpoints,
+    exposure,
+    leftovers,
+    native,
+    prepare,
+    promote,
+    rest,
+)
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import Event
@@ -19,9 +28,9 @@ from controller.core.observation import Deployment, ReplicaSet
 from controller.core.policy.model import OnFailure, Policy, Traffic
 from controller.core.values import CANARY_TRACK, HASH_LABEL, TRACK_LABEL, WHOLE_BP
 
-GRACE_SECONDS = 60.0
-"""How long canary pods may take to end before tidying goes on without them, and another hand may
-keep their requests from ending in peace."""
+GRACE_SECONDS = leftovers.GRACE_SECONDS
+"""The same for a run that goes back; and so long another hand may keep requests from ending in
+peace."""
 
 CALM_SECONDS = 1.0
 """For the pins to be in force, after that: about the least that a gateway needs to follow them."""
@@ -77,7 +86,7 @@ def undo(situation: Situation, memory: Memory) -> Decision:
     ready = stable.ready if stable is not None else 0
     if ready < deployment.replicas:
         why = f"{ready} of {deployment.replicas} stable pods are back"
-        return Decision(memory=memory, why=why)
+        return Decision(memory=memory, why=why, notices=_blocked(situation, memory, why))
     repin = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
     if repin:
         after = memory.at(behind=None)
@@ -89,6 +98,17 @@ def undo(situation: Situation, memory: Memory) -> Decision:
     return Decision(
         memory=memory.moved(Event.STABLE_BACK, situation.now), why="stable is back in number"
     )
+
+
+def _blocked(situation: Situation, memory: Memory, why: str) -> tuple[Notice, ...]:
+    """Everything waits on the pods of the version that failed, since nobody else serves yet."""
+    if situation.now - memory.moments.entered < GRACE_SECONDS:
+        return ()
+    message = (
+        f"{why}; until they all are the canary's pods answer every request: look at the "
+        "namespace's quota, at pending pods and at whether their image is still there"
+    )
+    return (Notice(reason="NoRoom", message=message, warning=True),)
 
 
 def _gathering(situation: Situation, memory: Memory) -> Decision | None:
@@ -103,7 +123,7 @@ def _gathering(situation: Situation, memory: Memory) -> Decision | None:
     behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=True)
     if behind is not None and not killed:
         return behind
-    waiting = promote.settling(situation, memory, situation.settle_seconds)
+    waiting = prepare.settling(situation, memory, situation.settle_seconds)
     return waiting and replace(waiting, why="waiting until the rolled pods carry nothing")
 
 
@@ -134,7 +154,7 @@ def roll_back(situation: Situation, memory: Memory) -> Decision:
     calm = situation.settle_seconds + (0.0 if killed else situation.drain_seconds)
     if situation.now - memory.moments.entered > GRACE_SECONDS:
         calm = min(calm, CALM_SECONDS)
-    waiting = promote.settling(situation, memory, calm)
+    waiting = prepare.settling(situation, memory, calm)
     if waiting is not None:
         return replace(waiting, why="weight 0 is written; waiting until it is in force")
     return _emptied(situation, memory)

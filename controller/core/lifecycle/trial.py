@@ -14,16 +14,17 @@ from msgspec import structs
 from controller.core.evidence import judge as evidence
 from controller.core.evidence import pods
 from controller.core.evidence.calibration import UNKNOWN, Calibration
-from controller.core.evidence.judge import Gate, Outcome, Reason, Verdict
+from controller.core.evidence.judge import Code, Gate, Outcome, Reason, Verdict
 from controller.core.evidence.readings import read
 from controller.core.evidence.reasons import seconds
 from controller.core.evidence.replay import Planned
 from controller.core.evidence.settings import Limits, Settings, oldest, restart_rate
 from controller.core.evidence.tally import UNREPORTED, Interval
+from controller.core.guard.permit import Refusal
 from controller.core.lifecycle import coverage
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
-from controller.core.lifecycle.table import ALL_IN, ARMED, SERVED
+from controller.core.lifecycle.table import ALL_IN, ARMED, COMMITTED, SERVED
 from controller.core.lifecycle.tracks import by_pods
 from controller.core.policy import caps
 from controller.core.policy.model import Policy, Promotion, Step
@@ -281,6 +282,50 @@ def doubtful(situation: Situation, memory: Memory) -> bool:
     """Whether the evidence is such that nothing would pass on it."""
     found = memory.evidence
     return found is not None and found.level >= settings(situation, memory.run).log_doubt
+
+
+def unfit(situation: Situation, memory: Memory) -> Refusal | None:
+    """Why what is known of the version is nothing to raise on now; None: nothing stands against it.
+
+    Between a PASS and the raise that it allows minutes may go by until pods are ready, and hours if
+    somebody pauses. So the PASS is not all: what was seen of the canary at the weight in force has
+    to be as fresh as the judge would ask for, and not such that nothing would pass on it.
+    """
+    run = memory.run
+    if memory.phase in COMMITTED or (run.recovery and run.step >= final(situation, run)):
+        # After the commit the road to the end is the safe one; and stable that is down must never
+        # bar its own fix.
+        return None
+    if run.granted > 0 and doubtful(situation, memory):
+        message = "the evidence against the version has grown since it passed; nothing is raised"
+        return Refusal(code=Code.EVIDENCE_AGAINST.value, message=message)
+    unheard = _unheard(situation, memory)
+    return Refusal(code=Code.METRICS_STALE.value, message=unheard) if unheard else None
+
+
+def _unheard(situation: Situation, memory: Memory) -> str:
+    """What is too old, or was never heard, as a sentence; empty: nothing is.
+
+    Before the first step nothing can be known of the canary, and perhaps nobody was asked yet: it
+    is enough that the store is not known to be silent.
+    """
+    run, found, age = memory.run, memory.evidence, situation.metrics_age
+    limit, first = oldest(max(situation.scrape_seconds, 1.0)), run.granted == 0
+    if first and age is None:
+        return ""
+    if not situation.clock:
+        return "the metrics store has not answered; nothing is raised before it does"
+    what = "answer of the metrics store"
+    if not first:
+        seen, what = situation.scraped_at, "sample of the run"
+        if run.weight_bp > 0 and found is not None and math.isfinite(found.canary_at):
+            seen, what = found.canary_at, "sample of the canary"
+        age = situation.clock - seen if seen is not None else None
+    if age is None:
+        return f"there is no {what}; nothing is raised before there is one"
+    if age <= limit:
+        return ""
+    return f"the newest {what} is {seconds(age)} old, at most {limit:g} s are accepted"
 
 
 def soak(situation: Situation, run: Run) -> float:

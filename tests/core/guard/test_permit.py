@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from controller.core.effects import Admit, RaiseWeight, Roll, SplitRef, StartCanary
+from controller.core.effects import Admit, FollowCanary, RaiseWeight, Roll, SplitRef, StartCanary
 from controller.core.guard import permit
-from controller.core.guard.permit import Asked, Permit
+from controller.core.guard.permit import Asked, Permit, Refusal
 from controller.core.observation import Backend, Latches, Route
 from controller.core.policy.model import PRESETS, Preset
 from controller.core.values import RouteRef, TargetRef
@@ -69,6 +69,7 @@ CASES: dict[str, dict[str, Any]] = {
     "Paused": {"paused": "paused"},
     "Stopped": {"stopped": "aborted"},
     "StaleView": {"stale_seconds": 91.0},
+    "MetricsStale": {"evidence": Refusal(code="MetricsStale", message="too old")},
     "AboveCap": {"ladder": (100, 100, 100)},
     "NotGranted": {"effect": RaiseWeight(splits=(SPLIT,), weight_bp=2500, step=1)},
     "NoEndpoints": {"endpoints_ready": False},
@@ -92,6 +93,28 @@ def test_all_refusals_come_at_once() -> None:
     assert {refusal.code for refusal in found} == {"Paused", "BreakerOpen", "StaleView"}
 
 
+STALE = Refusal(code="MetricsStale", message="too old")
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        Admit(target=TARGET, services=(("checkout", "s1"),), weight_bp=500, step=0),
+        FollowCanary(target=TARGET, name="checkout", uid="s1", original=()),
+        Roll(target=TARGET, uid="u1", digest="d"),
+    ],
+    ids=lambda effect: type(effect).__name__,
+)
+def test_whatever_exposes_needs_fresh_evidence(effect: Admit | FollowCanary | Roll) -> None:
+    assert isinstance(permit.grant(asked(effect=effect, granted=4)), Permit)
+    assert permit.grant(asked(effect=effect, granted=4, evidence=STALE)) == (STALE,)
+
+
+def test_pods_alone_need_none() -> None:
+    effect = StartCanary(target=TARGET, uid="c1", replicas=1)
+    assert isinstance(permit.grant(asked(effect=effect, evidence=STALE)), Permit)
+
+
 def test_a_later_epoch_stops_even_the_start_of_pods() -> None:
     """Two controllers: the one that was replaced raises nothing at all."""
     effect = StartCanary(target=TARGET, uid="c1", replicas=1)
@@ -104,6 +127,19 @@ def test_the_roll_needs_the_bakes_pass() -> None:
     effect = Roll(target=TARGET, uid="u1", digest="d")
     assert not isinstance(permit.grant(asked(effect=effect, granted=3)), Permit)
     assert isinstance(permit.grant(asked(effect=effect, granted=4)), Permit)
+
+
+def test_direct_clients_follow_with_the_last_rung_and_to_ready_pods_alone() -> None:
+    """They are given the canary whole, by no weight and no step."""
+    effect = FollowCanary(target=TARGET, name="checkout", uid="s1", original=())
+    assert isinstance(permit.grant(asked(effect=effect, granted=4)), Permit)
+    for code, changes in (
+        ("NotGranted", {"granted": 3}),
+        ("NoEndpoints", {"granted": 4, "endpoints_ready": False}),
+    ):
+        found = permit.grant(asked(effect=effect, **changes))
+        assert not isinstance(found, Permit)
+        assert [refusal.code for refusal in found] == [code]
 
 
 def test_a_roll_under_traffic_needs_the_last_step() -> None:

@@ -99,8 +99,11 @@ class Paper(Sheet):
             case effects.CreateCanary():
                 self.made += 1
                 self.canary, self.canary_uid = effect.digest, f"c{self.made}"
+                self.canary_owner = effect.owner_uid
             case effects.StartCanary() | effects.ShrinkCanary():
                 self.canary_pods = effect.replicas
+            case effects.OwnCanary():
+                self.canary_owner = effect.owner_uid
             case effects.DeleteCanary():
                 self.canary, self.canary_pods = "", 0
             case _:

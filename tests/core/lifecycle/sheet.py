@@ -54,7 +54,10 @@ class Sheet:
     accepted: bool | None = True
     canary: str = ""
     canary_uid: str = ""
+    canary_owner: str = "u1"
     canary_pods: int = 0
+    stuck: int = 0
+    """Canary pods that are going and do not go, since their node is lost."""
     canary_service: bool = False
     canary_healthy: bool = True
     error_rate: float = 0.0
@@ -204,7 +207,7 @@ class Sheet:
             ready=ready,
             status_replicas=self.canary_pods,
             ours=True,
-            owner_uid=self.uid,
+            owner_uid=self.canary_owner,
         )
 
     def _canary_services(self) -> tuple[Service, ...]:
@@ -239,7 +242,13 @@ class Sheet:
 
     def _pods(self) -> list[Pod]:
         waiting = "" if self.canary_healthy else "CrashLoopBackOff"
-        return [
+        going = [
+            Pod(
+                name=f"stuck-{number}", uid=f"k{number}", phase="Running", ready=True, deleting=True
+            )
+            for number in range(self.stuck if self.canary else 0)
+        ]
+        return going + [
             Pod(
                 name=f"canary-{number}",
                 uid=f"p{number}",

@@ -14,7 +14,7 @@ from controller.core.observation import Preflight, View
 from controller.core.policy import parse, promql
 from controller.core.policy.model import Policy, Promotion, Traffic, UserCheck
 from controller.core.values import PREFIX, TargetRef
-from tests.core.lifecycle.paper import LABELS, TARGET, Paper, begun
+from tests.core.lifecycle.paper import LABELS, OLD, TARGET, Paper, begun
 
 Change = Callable[[Situation], Situation]
 
@@ -183,6 +183,52 @@ def test_a_route_that_is_not_accepted_is_refused() -> None:
     paper = Paper(accepted=False)
     _, codes = refused(paper)
     assert codes == ["RouteNotAccepted"]
+
+
+def test_a_route_that_is_never_answered_is_refused_after_a_minute_and_once() -> None:
+    """Its gateway is gone for good; what is held says so until there is an answer."""
+    paper = Paper(accepted=None)
+    memory, told = begun(paper), []
+    begun_at = paper.now
+    for _ in range(300):
+        decision = machine.step(paper.situation(memory), memory)
+        told += [(paper.now - begun_at, notice.reason) for notice in decision.notices]
+        for effect in decision.effects:
+            paper.apply(effect)
+        memory = decision.memory
+        paper.pass_time()
+    ((at, code),) = told
+    assert code == "RouteNotAnswered"
+    assert 55 <= at <= 65
+    assert memory.phase is Phase.HELD
+    paper.accepted = True
+    for _ in range(5):
+        memory = machine.step(paper.situation(memory), memory).memory
+    assert memory.phase is Phase.PREPARING
+
+
+def test_a_route_that_is_answered_in_a_moment_holds_nothing() -> None:
+    paper = Paper(accepted=None)
+    memory = begun(paper)
+    for _ in range(20):
+        decision = machine.step(paper.situation(memory), memory)
+        assert not decision.notices
+        for effect in decision.effects:
+            paper.apply(effect)
+        memory = decision.memory
+        paper.pass_time()
+    assert memory.phase is Phase.CHECKING
+    paper.accepted = True
+    assert machine.step(paper.situation(memory), memory).memory.phase is Phase.PREPARING
+
+
+def test_a_route_that_carries_nothing_is_not_waited_for() -> None:
+    """Where the number of pods splits the requests."""
+    paper = Paper(accepted=None, replicas=20, sets={OLD: 20})
+    paper.annotations |= {"traffic": "replicas"}
+    memory, codes = refused(paper)
+    assert codes[:1] == ["RunStarted"]
+    assert memory.run.traffic is Traffic.REPLICAS
 
 
 def test_all_problems_of_a_bad_policy_are_told() -> None:

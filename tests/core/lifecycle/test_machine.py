@@ -347,3 +347,54 @@ def test_the_canary_follows_stable_up_and_never_down_under_traffic(phase: Phase)
     assert after == 2 * before
     assert memory.run.outcome == "promoted"
     at_rest(paper)
+
+
+@pytest.mark.parametrize("phase", [Phase.ROLLING, Phase.HANDING_BACK])
+def test_a_canary_that_carries_everything_and_lost_its_owner_gets_it_back(phase: Phase) -> None:
+    def script(paper: Paper, memory: Memory) -> None:
+        if memory.phase is phase and "OwnCanary" not in paper.writes:
+            paper.canary_owner = ""
+
+    paper = Paper()
+    memory = drive(paper, script)
+    assert memory.run.outcome == "promoted"
+    assert paper.writes.count("DeleteCanary") == 1, "the one of the end, with no pods left"
+    at_rest(paper)
+
+
+@pytest.mark.parametrize(
+    ("phase", "outcome"), [(Phase.ROLLING, "inconclusive"), (Phase.HANDING_BACK, "promoted")]
+)
+def test_a_canary_that_got_another_template_carries_on_until_others_can(
+    phase: Phase, outcome: str
+) -> None:
+    """Nobody has judged that one. Before the new pods stand it is back to stable."""
+
+    def script(paper: Paper, memory: Memory) -> None:
+        if memory.phase is phase:
+            paper.canary = NEWER
+
+    paper = Paper()
+    memory = drive(paper, script)
+    assert memory.run.outcome == outcome
+    assert paper.writes.count("DeleteCanary") == 1
+    at_rest(paper)
+
+
+def test_a_canary_that_slipped_ends_when_weight_0_is_in_force() -> None:
+    """For a moment after the write gateways still send there; requests under way end as well."""
+    at: dict[str, float] = {}
+
+    def script(paper: Paper, memory: Memory) -> None:
+        if memory.phase is Phase.JUDGING and not at:
+            paper.canary_owner = ""
+        for name in ("ZeroWeight", "DeleteCanary"):
+            if name in paper.writes:
+                at.setdefault(name, paper.now)
+
+    paper = Paper()
+    memory = drive(paper, script)
+    assert memory.run.outcome == "promoted"
+    assert memory.run.slips == 1
+    assert at["DeleteCanary"] - at["ZeroWeight"] >= 2.0
+    at_rest(paper)

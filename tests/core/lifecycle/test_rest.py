@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A target without a run: adopted, watched, and never silently overtaken."""
 
+from dataclasses import replace
+
 import pytest
 
 from controller.core.effects import Effect
 from controller.core.lifecycle import rest
+from controller.core.lifecycle.leftovers import GRACE_SECONDS
 from controller.core.lifecycle.memory import Mark
+from controller.core.observation import Pod
 from tests.core.lifecycle.paper import HASHES, NEW, OLD, TARGET, Paper
 
 
@@ -260,6 +264,44 @@ def test_a_lost_run_is_tidied_away_and_somebody_serves_all_the_while(
     assert not paper.canary_service
     assert not paper.service_original
     assert "run" not in paper.annotations
+
+
+def test_pods_on_a_lost_node_are_waited_for_as_long_as_by_a_run_that_goes_back() -> None:
+    """They are going and never gone; no Service leads to them, and the next change waits."""
+    paper = _lost(PINNED, 500, paused=True)
+    paper.stuck = 2
+    since = None
+    for _ in range(200):
+        found = rest.look(paper.situation(), TARGET)
+        for effect in found.effects:
+            paper.apply(effect)
+        if paper.canary_pods == 0:
+            since = since or paper.now
+        if not paper.canary:
+            break
+        assert paper.selector == PINNED
+        paper.pass_time()
+    assert since is not None
+    assert not paper.canary, found.why
+    assert GRACE_SECONDS - 2 <= paper.now - since <= GRACE_SECONDS + 5
+    assert "LostRunTidied" in _tidied(paper)
+    assert not paper.service_original
+    assert "run" not in paper.annotations
+
+
+def test_pods_of_a_lost_run_that_are_not_going_are_waited_for() -> None:
+    """A Service without its pin would lead to them."""
+    paper = _lost(PINNED, 0, paused=True)
+    paper.canary_pods, paper.weights, paper.route_original = 0, {"checkout": None}, False
+    alive = Pod(name="canary-0", uid="p0", phase="Running", ready=True)
+    for _ in range(120):
+        situation = paper.situation()
+        view = replace(situation.view, pods=(alive,))
+        for effect in rest.look(replace(situation, view=view), TARGET).effects:
+            paper.apply(effect)
+        paper.pass_time()
+    assert paper.canary
+    assert paper.selector == PINNED
 
 
 def test_a_pin_on_pods_that_are_gone_is_undone_first() -> None:

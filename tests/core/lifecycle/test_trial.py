@@ -3,8 +3,10 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.state import Evidence, start, weight_changed
@@ -218,3 +220,56 @@ def test_that_pods_are_cold_is_durable_before_they_start() -> None:
     again = trial.warming(replace(situation, clock=situation.clock + 2.0), warm)
     assert again.run is warm.run
     assert again.evidence != warm.evidence
+
+
+def held(run: dict[str, object], **world: object) -> str:
+    """The code by which a raise is refused in a run whose evidence is as fresh as can be."""
+    paper, found = memory(AUTO, **run)
+    known: dict[str, Any] = {"clock": 5000.0, "scraped_at": 4999.0, **world}
+    situation = replace(paper.situation(found), **known)
+    seen = structs.replace(start(trial.settings(situation, found.run)), canary_at=4999.0)
+    refusal = trial.unfit(situation, replace(found, evidence=seen))
+    return refusal.code if refusal else ""
+
+
+FIRST = {"phase": Phase.RAISING}
+LATER = {"phase": Phase.RAISING, "granted": 1, "step": 1, "weight_bp": 500}
+AGAIN = {**LATER, "weight_bp": 0}
+
+
+@pytest.mark.parametrize(
+    ("run", "world", "code"),
+    [
+        pytest.param(FIRST, {"metrics_age": None, "clock": 0.0}, "", id="nobody was asked yet"),
+        pytest.param(FIRST, {"metrics_age": 0.0, "clock": 0.0}, "MetricsStale", id="in vain"),
+        pytest.param(FIRST, {"metrics_age": 16.0}, "MetricsStale", id="silent before the first"),
+        pytest.param(FIRST, {"scraped_at": None}, "", id="nothing was ever scraped"),
+        pytest.param(LATER, {}, "", id="fresh"),
+        pytest.param(LATER, {"clock": 5014.0}, "", id="as old as may be"),
+        pytest.param(LATER, {"clock": 5015.0}, "MetricsStale", id="too old"),
+        pytest.param(LATER, {"clock": 5015.0, "scraped_at": 5014.0}, "MetricsStale", id="canary"),
+        pytest.param(LATER, {"metrics_age": None, "clock": 0.0}, "MetricsStale", id="restarted"),
+        pytest.param(AGAIN, {"clock": 5015.0, "scraped_at": 5014.0}, "", id="slipped"),
+        pytest.param(AGAIN, {"clock": 5015.0}, "MetricsStale", id="slipped and silent"),
+        pytest.param(AGAIN, {"scraped_at": None}, "MetricsStale", id="slipped, nothing scraped"),
+        pytest.param({**LATER, "phase": Phase.ROLLING}, {"clock": 6000.0}, "", id="committed"),
+        pytest.param({**LATER, "recovery": True}, {"clock": 6000.0}, "MetricsStale", id="recovery"),
+        pytest.param(
+            {**LATER, "recovery": True, "step": 4}, {"clock": 6000.0}, "", id="its commit"
+        ),
+    ],
+)
+def test_a_raise_stands_on_fresh_evidence(
+    run: dict[str, object], world: dict[str, object], code: str
+) -> None:
+    assert held(run, **world) == code
+
+
+def test_a_raise_does_not_stand_on_evidence_on_which_nothing_would_pass() -> None:
+    paper, found = memory(AUTO, **LATER)
+    situation = replace(paper.situation(found), clock=5000.0, scraped_at=5000.0)
+    chosen = trial.settings(situation, found.run)
+    seen = structs.replace(start(chosen), canary_at=5000.0, level=chosen.log_doubt)
+    refusal = trial.unfit(situation, replace(found, evidence=seen))
+    assert refusal is not None
+    assert refusal.code == "EvidenceAgainst"
