@@ -7,7 +7,7 @@ from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.evidence.judge import Outcome
 from controller.core.evidence.reasons import seconds
-from controller.core.lifecycle import coverage, exposure, prepare, trial
+from controller.core.lifecycle import coverage, exposure, prepare, trial, waits
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import Event
@@ -119,7 +119,7 @@ def scale(situation: Situation, memory: Memory) -> Decision:
     ready = ready_pods(situation.view, run)
     if ready < count:
         why = f"{ready} of {count} canary pods are ready"
-        return prepare.late(situation, memory, why, situation.ready_seconds)
+        return waits.late(situation, memory, why, situation.ready_seconds)
     return Decision(
         memory=trial.watched(situation, memory).moved(Event.READY, situation.now),
         why=f"{ready} canary pods are ready",
@@ -189,11 +189,11 @@ def _mixed(situation: Situation, memory: Memory) -> Decision | None:
     share = caps.share_beside(pods, ready)
     if share > step.weight_bp:
         why = f"{pods} canary pods beside {ready} ready ones are {percent(share)}: waiting"
-        return prepare.late(situation, memory, why, situation.ready_seconds)
+        return waits.late(situation, memory, why, situation.ready_seconds)
     why = f"{pods} of {pods + ready} pods, {percent(share)} of the requests, go to the canary"
     effect = exposure.admit(situation, run, share)
     work = Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
-    return prepare.unless_late(situation, work, situation.plan.deadline_seconds)
+    return waits.unless_late(situation, work, situation.plan.deadline_seconds)
 
 
 def raise_weight(situation: Situation, memory: Memory) -> Decision:
@@ -209,7 +209,7 @@ def raise_weight(situation: Situation, memory: Memory) -> Decision:
         )
         why = f"raising the weight to {percent(step.weight_bp)}"
         work = Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
-        return prepare.unless_late(situation, work, situation.plan.deadline_seconds)
+        return waits.unless_late(situation, work, situation.plan.deadline_seconds)
     return _in_force(situation, memory, step.weight_bp)
 
 

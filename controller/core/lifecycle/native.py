@@ -17,7 +17,7 @@ from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.evidence.judge import Outcome
 from controller.core.evidence.reasons import seconds
-from controller.core.lifecycle import exposure, prepare, promote, trial
+from controller.core.lifecycle import exposure, prepare, promote, trial, waits
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
 from controller.core.lifecycle.table import Event
@@ -70,7 +70,7 @@ def _let_go(situation: Situation, memory: Memory, deployment: Deployment) -> Dec
         effect = exposure.admit(situation, run, WHOLE_BP)
         why = "the Services are opened for the roll"
     work = Decision(memory=memory, why=why, effects=(effect,))
-    return prepare.unless_late(situation, work, situation.roll_seconds)
+    return waits.unless_late(situation, work, situation.roll_seconds)
 
 
 def bake(situation: Situation, memory: Memory) -> Decision:

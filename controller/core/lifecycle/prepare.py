@@ -13,7 +13,7 @@ from typing import Any
 from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.evidence.calibration import Calibration
-from controller.core.lifecycle import checks, exposure
+from controller.core.lifecycle import checks, exposure, waits
 from controller.core.lifecycle.memory import UNGATED, Ending, Lane, Memory, Pin, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
 from controller.core.lifecycle.table import Event
@@ -323,10 +323,10 @@ def prepare(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=memory.at(asserted=None), why=why, effects=(zero,))
     gone = lacking(situation, run)
     if gone:
-        return late(situation, memory, f"{gone} of this run is gone", ACCEPT_SECONDS)
+        return waits.late(situation, memory, f"{gone} of this run is gone", ACCEPT_SECONDS)
     if work := _work(situation, memory):
         # Another writer may take it away as often as it is made.
-        return unless_late(situation, work, situation.ready_seconds)
+        return waits.unless_late(situation, work, situation.ready_seconds)
     return _accepted(situation, memory)
 
 
@@ -341,7 +341,7 @@ def _work(situation: Situation, memory: Memory) -> Decision | None:
     if canary is not None and canary.replicas > 0 and _outdated(canary, run):
         # Of a step that slipped: until weight 0 is in force it is sent requests.
         calm = situation.settle_seconds + situation.drain_seconds
-        if waiting := settling(situation, memory, calm):
+        if waiting := waits.settling(situation, memory, calm):
             return waiting
     made = tuple(objects(situation, run))
     if made:
@@ -372,50 +372,8 @@ def _accepted(situation: Situation, memory: Memory) -> Decision:
     for route in situation.view.routes:
         if route.ref in ours and route.accepted is not True:
             why = f"{route.ref} is not accepted with the canary in it: {route.message}"
-            return late(situation, memory, why, ACCEPT_SECONDS)
+            return waits.late(situation, memory, why, ACCEPT_SECONDS)
     return Decision(
         memory=memory.moved(Event.PREPARED, situation.now),
         why="the canary stands at weight 0",
     )
-
-
-def settling(situation: Situation, memory: Memory, seconds: float) -> Decision | None:
-    """Wait until what the routes show has been in force for `seconds`; None when it has."""
-    since = memory.moments.asserted
-    if since is None:
-        return Decision(
-            memory=memory.at(asserted=situation.now),
-            why="waiting until the weight is in force",
-            wait_seconds=seconds,
-        )
-    left = since + seconds - situation.now
-    if left > 0:
-        why = "waiting until the weight is in force"
-        return Decision(memory=memory, why=why, wait_seconds=left)
-    return None
-
-
-def late(
-    situation: Situation, memory: Memory, why: str, seconds: float, *, since: float | None = None
-) -> Decision:
-    """Wait in this phase, and end the run Inconclusive once the wait was too long.
-
-    It is counted from the phase's begin, or from `since`.
-    """
-    waited = situation.now - (memory.moments.entered if since is None else since)
-    if waited < seconds:
-        return Decision(memory=memory, why=f"{why} ({waited:.0f} of {seconds:.0f} s)")
-    reason = f"{why} after {seconds:.0f} s"
-    after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
-    return Decision(
-        memory=after,
-        why=reason,
-        notices=(Notice(reason="Inconclusive", message=reason, warning=True),),
-    )
-
-
-def unless_late(situation: Situation, work: Decision, seconds: float) -> Decision:
-    """Go on with the phase's work, unless it has lasted too long; a paused run is never late."""
-    waiting = late(situation, work.memory, work.why, seconds)
-    ends = waiting.memory.phase is not work.memory.phase
-    return waiting if ends and not situation.paused else work

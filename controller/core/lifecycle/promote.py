@@ -16,7 +16,7 @@ from dataclasses import replace
 from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.evidence.reasons import seconds
-from controller.core.lifecycle import climb, endpoints, prepare, trial
+from controller.core.lifecycle import climb, endpoints, prepare, trial, waits
 from controller.core.lifecycle.memory import PROMOTED, Ending, Mark, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
 from controller.core.lifecycle.table import Event
@@ -44,15 +44,15 @@ def commit(situation: Situation, memory: Memory) -> Decision:
     gone = prepare.lacking(situation, run)
     if gone:
         why = f"{gone} of this run is gone"
-        return prepare.late(situation, memory, why, situation.plan.deadline_seconds)
+        return waits.late(situation, memory, why, situation.plan.deadline_seconds)
     if any(share != WHOLE_BP for share in situation.shares(run.lanes)):
         effect = effects.RaiseWeight(
             splits=situation.splits(run.lanes), weight_bp=WHOLE_BP, step=run.step
         )
         why = "all requests to the canary"
         work = Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
-        return prepare.unless_late(situation, work, situation.plan.deadline_seconds)
-    waiting = prepare.settling(situation, memory, situation.settle_seconds)
+        return waits.unless_late(situation, work, situation.plan.deadline_seconds)
+    waiting = waits.settling(situation, memory, situation.settle_seconds)
     if waiting is not None:
         return waiting
     for pin in run.pins:
@@ -79,11 +79,9 @@ def commit(situation: Situation, memory: Memory) -> Decision:
     behind = endpoints.behind(situation, memory, canary=True)
     if behind:
         after, most = endpoints.noted(situation, memory), situation.plan.deadline_seconds
-        return prepare.late(situation, after, behind, most, since=after.moments.behind)
+        return waits.late(situation, after, behind, most, since=after.moments.behind)
     # Direct clients learn of endpoints late; the stable pods may only go when nobody calls them.
-    waiting = prepare.settling(
-        situation, memory, situation.settle_seconds + situation.drain_seconds
-    )
+    waiting = waits.settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
     if waiting is not None:
         return replace(waiting, why="waiting until direct clients have left the stable pods")
     message = "all requests go to canary pods; the Deployment may roll"
@@ -146,7 +144,7 @@ def _kept(situation: Situation, memory: Memory, pins: Sequence[Effect] = ()) -> 
     run = memory.run
     if made := (*prepare.missing(situation, run), *prepare.disowned(situation, run)):
         work = prepare.making(situation, memory, made, why)
-        return prepare.unless_late(situation, work, situation.roll_seconds)
+        return waits.unless_late(situation, work, situation.roll_seconds)
     more = climb.grown(situation, run)
     lost = tuple(pins) if more is None else (more,)
     return Decision(memory=memory, why=why, effects=lost) if lost else None
@@ -175,7 +173,7 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
     behind = endpoints.behind(situation, memory, canary=False)
     if behind and run.weight_bp > 0:
         after, most = endpoints.noted(situation, memory), situation.roll_seconds
-        return prepare.late(situation, after, behind, most, since=after.moments.behind)
+        return waits.late(situation, after, behind, most, since=after.moments.behind)
     if run.weight_bp == WHOLE_BP and memory.moments.asserted is None:
         # The Services changed a moment ago; endpoints reach the proxies after their own lag.
         return Decision(
@@ -188,7 +186,7 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=memory.at(asserted=None), why="handing back", effects=(again,))
     carried = _carried(situation, fresh.ready)
     least = _stand(situation, run, carried)
-    waiting = prepare.settling(situation, memory, least) or _doubted(situation, memory)
+    waiting = waits.settling(situation, memory, least) or _doubted(situation, memory)
     if waiting is not None:
         return waiting
     if run.weight_bp == 0:
@@ -267,9 +265,7 @@ def restore(situation: Situation, memory: Memory) -> Decision:
     behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=False)
     if behind is not None:
         return behind
-    waiting = prepare.settling(
-        situation, memory, situation.settle_seconds + situation.drain_seconds
-    )
+    waiting = waits.settling(situation, memory, situation.settle_seconds + situation.drain_seconds)
     if waiting is not None:
         return waiting
     rest = tuple(remove(situation, run, run.replicas // BATCHES or 1))
