@@ -180,7 +180,8 @@ def _climb(source: random.Random, traffic: Traffic) -> Climb:
         step = replace(traffic, share=share)
         # Scrapes do not wait for the weight; the first whole interval begins somewhere in the next.
         at += SCRAPE * source.random()
-        bad += traffic.per_second * share * traffic.canary_bad * (SETTLE_SECONDS + SCRAPE / 2)
+        more = traffic.canary_bad - traffic.stable_bad
+        bad += traffic.per_second * share * more * (SETTLE_SECONDS + SCRAPE / 2)
         evidence, at, served, passed = _rung(source, evidence, step, gate, at)
         bad += served
         if not passed:
