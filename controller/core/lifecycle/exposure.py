@@ -13,8 +13,8 @@ from typing import Final
 
 from controller.core import effects
 from controller.core.effects import Urgent
-from controller.core.lifecycle.memory import Run
-from controller.core.lifecycle.situation import Situation
+from controller.core.lifecycle.memory import Memory, Run
+from controller.core.lifecycle.situation import Decision, Situation
 from controller.core.lifecycle.table import EXPOSED, Phase
 from controller.core.observation import Service, unpinned
 from controller.core.policy import caps
@@ -109,3 +109,19 @@ def admit(situation: Situation, run: Run, weight_bp: int) -> effects.Admit:
     """Open the Services, so that the canary pods get their share of what they serve."""
     found = tuple((service.name, service.uid) for service in services(situation, run))
     return effects.Admit(target=run.target, services=found, weight_bp=weight_bp, step=run.step)
+
+
+def settling(situation: Situation, memory: Memory, seconds: float) -> Decision | None:
+    """Wait until what the routes show has been in force for `seconds`; None when it has."""
+    since = memory.moments.asserted
+    if since is None:
+        return Decision(
+            memory=memory.at(asserted=situation.now),
+            why="waiting until the weight is in force",
+            wait_seconds=seconds,
+        )
+    left = since + seconds - situation.now
+    if left > 0:
+        why = "waiting until the weight is in force"
+        return Decision(memory=memory, why=why, wait_seconds=left)
+    return None

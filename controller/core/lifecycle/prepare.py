@@ -330,7 +330,7 @@ def _work(situation: Situation, memory: Memory) -> Decision | None:
     if canary is not None and canary.replicas > 0 and _outdated(canary, run):
         # Of a step that slipped: until weight 0 is in force it is sent requests.
         calm = situation.settle_seconds + situation.drain_seconds
-        if waiting := settling(situation, memory, calm):
+        if waiting := exposure.settling(situation, memory, calm):
             return waiting
     made = tuple(objects(situation, run))
     if made:
@@ -366,22 +366,6 @@ def _accepted(situation: Situation, memory: Memory) -> Decision:
         memory=memory.moved(Event.PREPARED, situation.now),
         why="the canary stands at weight 0",
     )
-
-
-def settling(situation: Situation, memory: Memory, seconds: float) -> Decision | None:
-    """Wait until what the routes show has been in force for `seconds`; None when it has."""
-    since = memory.moments.asserted
-    if since is None:
-        return Decision(
-            memory=memory.at(asserted=situation.now),
-            why="waiting until the weight is in force",
-            wait_seconds=seconds,
-        )
-    left = since + seconds - situation.now
-    if left > 0:
-        why = "waiting until the weight is in force"
-        return Decision(memory=memory, why=why, wait_seconds=left)
-    return None
 
 
 def late(

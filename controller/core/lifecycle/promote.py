@@ -15,7 +15,7 @@ from dataclasses import replace
 from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.evidence.reasons import seconds
-from controller.core.lifecycle import climb, endpoints, prepare, trial
+from controller.core.lifecycle import climb, endpoints, exposure, prepare, trial
 from controller.core.lifecycle.memory import PROMOTED, Ending, Mark, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation
 from controller.core.lifecycle.table import Event
@@ -47,7 +47,7 @@ def commit(situation: Situation, memory: Memory) -> Decision:
         why = "all requests to the canary"
         work = Decision(memory=memory.at(asserted=None), why=why, effects=(effect,))
         return prepare.unless_late(situation, work, situation.plan.deadline_seconds)
-    waiting = prepare.settling(situation, memory, situation.settle_seconds)
+    waiting = exposure.settling(situation, memory, situation.settle_seconds)
     if waiting is not None:
         return waiting
     for pin in run.pins:
@@ -76,7 +76,7 @@ def commit(situation: Situation, memory: Memory) -> Decision:
         after, most = endpoints.noted(situation, memory), situation.plan.deadline_seconds
         return prepare.late(situation, after, behind, most, since=after.moments.behind)
     # Direct clients learn of endpoints late; the stable pods may only go when nobody calls them.
-    waiting = prepare.settling(
+    waiting = exposure.settling(
         situation, memory, situation.settle_seconds + situation.drain_seconds
     )
     if waiting is not None:
@@ -182,7 +182,7 @@ def hand_back(situation: Situation, memory: Memory) -> Decision:
         again = effects.LowerWeight(splits=situation.splits(run.lanes), weight_bp=run.weight_bp)
         return Decision(memory=memory.at(asserted=None), why="handing back", effects=(again,))
     least = situation.settle_seconds if run.weight_bp else trial.soak(situation, run)
-    waiting = prepare.settling(situation, memory, least) or _doubted(situation, memory)
+    waiting = exposure.settling(situation, memory, least) or _doubted(situation, memory)
     if waiting is not None:
         return waiting
     if run.weight_bp == 0:
@@ -232,7 +232,7 @@ def restore(situation: Situation, memory: Memory) -> Decision:
     behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=False)
     if behind is not None:
         return behind
-    waiting = prepare.settling(
+    waiting = exposure.settling(
         situation, memory, situation.settle_seconds + situation.drain_seconds
     )
     if waiting is not None:

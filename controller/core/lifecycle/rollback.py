@@ -123,7 +123,7 @@ def _gathering(situation: Situation, memory: Memory) -> Decision | None:
     behind = endpoints.awaited(situation, memory, situation.ready_seconds, canary=True)
     if behind is not None and not killed:
         return behind
-    waiting = prepare.settling(situation, memory, situation.settle_seconds)
+    waiting = exposure.settling(situation, memory, situation.settle_seconds)
     return waiting and replace(waiting, why="waiting until the rolled pods carry nothing")
 
 
@@ -154,7 +154,7 @@ def roll_back(situation: Situation, memory: Memory) -> Decision:
     calm = situation.settle_seconds + (0.0 if killed else situation.drain_seconds)
     if situation.now - memory.moments.entered > GRACE_SECONDS:
         calm = min(calm, CALM_SECONDS)
-    waiting = prepare.settling(situation, memory, calm)
+    waiting = exposure.settling(situation, memory, calm)
     if waiting is not None:
         return replace(waiting, why="weight 0 is written; waiting until it is in force")
     return _emptied(situation, memory)
