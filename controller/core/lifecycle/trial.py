@@ -306,19 +306,20 @@ def unfit(situation: Situation, memory: Memory) -> Refusal | None:
 def _unheard(situation: Situation, memory: Memory) -> str:
     """What is too old, or was never heard, as a sentence; empty: nothing is.
 
-    Before the first step nothing can be known of the canary, and perhaps nobody was asked yet: it
-    is enough that the store is not known to be silent.
+    Of whom nothing was ever seen nothing can be fresh: before the first step, for which perhaps
+    nobody was asked yet, and where a person promotes without traffic. There it is enough that the
+    store is not known to be silent.
     """
     run, found, age = memory.run, memory.evidence, situation.metrics_age
-    limit, first = oldest(max(situation.scrape_seconds, 1.0)), run.granted == 0
-    if first and age is None:
+    limit = oldest(max(situation.scrape_seconds, 1.0))
+    if run.granted == 0 and age is None:
         return ""
     if not situation.clock:
         return "the metrics store has not answered; nothing is raised before it does"
     what = "answer of the metrics store"
-    if not first:
+    if run.granted > 0 and found is not None and math.isfinite(found.canary_at):
         seen, what = situation.scraped_at, "sample of the run"
-        if run.weight_bp > 0 and found is not None and math.isfinite(found.canary_at):
+        if run.weight_bp > 0:
             seen, what = found.canary_at, "sample of the canary"
         age = situation.clock - seen if seen is not None else None
     if age is None:

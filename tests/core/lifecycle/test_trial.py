@@ -265,6 +265,16 @@ def test_a_raise_stands_on_fresh_evidence(
     assert held(run, **world) == code
 
 
+@pytest.mark.parametrize(("age", "code"), [(1.0, ""), (16.0, "MetricsStale")])
+def test_a_person_may_promote_what_nothing_was_ever_seen_of(age: float, code: str) -> None:
+    """Without traffic; but not while the store is silent, which could hide any."""
+    paper, found = memory(AUTO, **LATER)
+    situation = replace(paper.situation(found), clock=5000.0, scraped_at=None, metrics_age=age)
+    never = start(trial.settings(situation, found.run))
+    refusal = trial.unfit(situation, replace(found, evidence=never))
+    assert (refusal.code if refusal else "") == code
+
+
 def test_a_raise_does_not_stand_on_evidence_on_which_nothing_would_pass() -> None:
     paper, found = memory(AUTO, **LATER)
     situation = replace(paper.situation(found), clock=5000.0, scraped_at=5000.0)
