@@ -28,6 +28,16 @@ def deployment(name: str, *, replicas: int = 0, image: str = "lab/pause:1", **sp
     return {"metadata": {"name": name}, "spec": {**content, "template": template, **spec}}
 
 
+def lingering(deployment: Object, seconds: int) -> Object:
+    """The same, whose containers take so long to end.
+
+    A hook and no handler of signals, which a container that has just started may not have yet.
+    """
+    for container in deployment["spec"]["template"]["spec"]["containers"]:
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": seconds}}}
+    return deployment
+
+
 def service(name: str, **spec: Any) -> Object:
     content = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]}
     return {"metadata": {"name": name}, "spec": {**content, **spec}}

@@ -58,11 +58,8 @@ async def test_pods_that_are_not_ready_are_listed_as_such(world: World) -> None:
 @contract(controllers=True)
 async def test_a_pod_that_is_going_is_not_ready_but_listed(world: World) -> None:
     await world.made("services", samples.service("web"))
-    wanted = samples.deployment("web", replicas=1, image="registry.example/app:v1")
-    (container,) = wanted["spec"]["template"]["spec"]["containers"]
     # A pod whose containers have ended is no endpoint at all, so they take their time.
-    container["env"] = [{"name": "DRAIN_SECONDS", "value": "25"}]
-    await world.made("deployments", wanted)
+    await world.made("deployments", samples.lingering(samples.deployment("web", replicas=1), 25))
     await acts.complete(world, "web")
     await slices.ready(world, 1)
     (pod,) = await acts.pods(world)

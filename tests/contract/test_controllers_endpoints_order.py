@@ -8,17 +8,14 @@ from typing import Any
 from tests.contract import acts, samples, slices
 from tests.contract.worlds import World, contract
 
-DRAINS = [{"name": "DRAIN_SECONDS", "value": "8"}]
+LINGER_SECONDS = 8
 """Longer than a busy controller is late."""
-APPLICATION = "registry.example/app:v1"
 
 
 async def _draining(world: World, name: str, replicas: int, **labels: str) -> None:
     """Pods of the application, which go on answering for some seconds when they are to end."""
-    made = samples.deployment(name, replicas=replicas, image=APPLICATION)
+    made = samples.lingering(samples.deployment(name, replicas=replicas), LINGER_SECONDS)
     made["spec"]["template"]["metadata"]["labels"] |= labels
-    (container,) = made["spec"]["template"]["spec"]["containers"]
-    container["env"] = DRAINS
     await world.made("deployments", made)
     await acts.complete(world, name)
 

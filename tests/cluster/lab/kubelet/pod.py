@@ -239,7 +239,7 @@ def _left(deadline: float) -> float:
 
 async def _pre_stop(container: Container, deadline: float) -> None:
     hook = (container.spec.get("lifecycle") or {}).get("preStop") or {}
-    if "sleep" in hook and container.process is not None:
+    if "sleep" in hook and "running" in container.state:
         await asyncio.sleep(min(float(hook["sleep"]["seconds"]), _left(deadline)))
 
 
