@@ -48,8 +48,8 @@ LONGEST = (
     "test_nothing_drifts",
     "test_trips",
 )
-"""Files whose tests take longer than a minute. They come first: a worker gives away what it has
-last, but not its next test, so that a long one at the end would be waited for by all the others."""
+"""Files whose tests take longer than a minute. They come first, some to each worker: it gives away
+what it has last, but not its next test, so that a long one at the end would be waited for."""
 
 _serial = itertools.count()
 
@@ -59,10 +59,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STARTED] = []
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first; the rest as it was found."""
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+@pytest.hookimpl(trylast=True)  # Whatever is left out is left out by then.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest first for each worker, which begins with its part of all; the rest as it was."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    dealt: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for place, name in enumerate(LONGEST):
+        dealt[place % workers] += [item for item in items if item.path.stem == name]
+    rest = [item for item in items if item.path.stem not in LONGEST]
+    items.clear()
+    total = sum(map(len, dealt)) + len(rest)
+    for number, part in enumerate(dealt):
+        room = (total - len(items)) // (workers - number) - len(part)
+        items += [*part, *rest[: max(room, 0)]]
+        del rest[: max(room, 0)]
+    items += rest
 
 
 @pytest.hookimpl(wrapper=True)
