@@ -164,7 +164,7 @@ BY_KUBECTL = ("install", "uninstall-in-mid-run")
         pytest.param(
             BY_KUBECTL, "Rolling", "after", SHIFT, id="kubectl-rolling", marks=pytest.mark.deep
         ),
-        pytest.param(BY_HELM, "Baking", "roll", LASTING, id="helm-baking"),
+        pytest.param(BY_HELM, "Baking", "roll", LASTING, id="helm-baking", marks=pytest.mark.deep),
         pytest.param(BY_HELM, "Rolling", "after", SHIFT, id="helm-rolling", marks=pytest.mark.deep),
         pytest.param(
             BY_KUBECTL, "RollingOut", "roll", ROLL, id="kubectl-out", marks=pytest.mark.deep

@@ -126,6 +126,7 @@ async def _ends(found: Two, outcome: str, *, paused: bool = False) -> None:
     assert sum(found.world.failures.values()) == 0
 
 
+@pytest.mark.deep  # As on the real control plane, where they always run.
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize(
     ("number", "within", "status"),
@@ -145,6 +146,7 @@ async def test_a_leader_that_ends_is_replaced(
 
 
 @pytest.mark.once
+@pytest.mark.deep
 @pytest.mark.timeout(200)
 async def test_a_stopped_leader_that_wakes_up_raises_nothing(tmp_path: Path) -> None:
     """SIGSTOP in mid-run, longer than its lease lasts; the next thing it learns is that it lost."""
