@@ -14,7 +14,7 @@ ARGS ?=
 JOBS ?= 2
 
 # Clusters side by side; each waits for time to pass most of the time.
-CLUSTERS ?= 4
+CLUSTERS ?= 5
 
 # What else lives in real time, and takes its turn on the clusters' workers where all tests are run.
 REALTIME := tests/demo tests/process tests/metrics/shapes

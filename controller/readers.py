@@ -163,6 +163,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def there(file: Path) -> bool:
+    """Whether there is such a file; a name that no file may have is none."""
+    try:
+        return file.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def usable(file: Path) -> bool:
     """Whether a token stands there, or may still come: a Secret may be mounted before it exists.
 

@@ -344,7 +344,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
             )
         )
     config = values.get("kubeconfig")
-    if config is not None and not Path(config).is_file():
+    if config is not None and not readers.there(Path(config)):
         problems.append(
             Problem(
                 key="--kubeconfig",

@@ -135,6 +135,12 @@ def test_the_daemon_leaves_with_2_and_tells_every_problem() -> None:
     assert done.stderr.count("switchgear run: ") == 3
 
 
+@pytest.mark.parametrize("name", ["k" * 5000, "a\0b", "nowhere"])
+def test_a_kubeconfig_that_no_file_may_be_is_none(name: str) -> None:
+    (problem,) = bad(kubeconfig=name)
+    assert problem.code == "NoKubeconfig"
+
+
 @given(
     st.dictionaries(st.sampled_from([row.name for row in TABLE if not row.many]), st.text()),
     st.dictionaries(st.sampled_from([row.variable for row in TABLE]), st.text()),
