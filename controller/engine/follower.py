@@ -69,9 +69,7 @@ class Follower:
     seen_at: float | None = None
     """Until when, by the store's clock, everything of it was seen."""
     stamps: list[float] = field(default_factory=list)
-    """Time stamps of the newest sample of each counter. An older one may come late."""
-    laggard: float | None = None
-    """The least of those: its counter is due next."""
+    """When each counter was last scraped, the one that is due next first; any may come late."""
     jobs: Jobs = NOBODY
 
     @property
@@ -81,10 +79,10 @@ class Follower:
 
     def due_at(self) -> float:
         """When to look for its next scrape, by the store's clock."""
-        if self.laggard is None:
+        if not self.stamps:
             return 0.0
         ingested = min(self.scrape_seconds / (4 * LOOKS_PER_SCRAPE), INGESTED_SECONDS)
-        return self.laggard + self.scrape_seconds + ingested
+        return self.stamps[0] + self.scrape_seconds + ingested
 
     def pace(self) -> float:
         """Seconds between two looks while its scrape is overdue."""
@@ -103,11 +101,11 @@ class Follower:
         canary = joined(batch, self.tracks.canary)
         stable = joined(batch, self.tracks.stable)
         stamps = _stamps((canary, stable))
-        newest, same = max(stamps, default=None), stamps == self.stamps
-        self.laggard = min(stamps, default=None)
+        newest, same = max(stamps, default=None), self.opened and stamps == self.stamps
+        self.stamps = stamps
         if self.opened:
             self.seen_at = batch.evaluated_at
-        if self.opened and stamps and same:
+        if stamps and same:
             return False  # Most looks fall between two scrapes; there is nothing to find.
         if self.tail is not None:
             if newest is None:
@@ -129,7 +127,6 @@ class Follower:
         self.scrape_seconds = found.gap or self.scrape_seconds
         for problem in found.problems:
             log.info("odd samples", target=str(self.target), problem=problem)
-        self.stamps = stamps
         if newest is None or same:
             return False
         self.scraped_at = newest

@@ -332,20 +332,23 @@ async def judged(
         restarts: After which looks with news the process dies, by their number.
         away: From when to when there is no process.
     """
-    scrapes = 0
+    scrapes, died = 0, False
     for at in _looks(seconds):
         if away[0] <= at < away[1]:
             continue
         await asyncio.sleep(at - daemon.store.now())
         if at - EVERY / LOOKS < away[1] <= at:
             daemon.restart()
-        before = len(daemon.told.intervals)
+        before, died = len(daemon.told.intervals), False
         await daemon.look(events.get(at))
         if len(daemon.told.intervals) > before:
             scrapes += 1
-            # Whoever died after the last look would leave its tail to nobody.
-            if restarts(scrapes) and at + EVERY / LOOKS < seconds:
+            if died := restarts(scrapes):
                 daemon.restart()
+    if died:
+        # It died after the last look, and leaves its tail to the next one all the same.
+        await daemon.feed.look()
+        daemon.tick()
     return daemon.told
 
 
