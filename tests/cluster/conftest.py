@@ -284,6 +284,13 @@ async def gate(cluster: Cluster) -> AsyncIterator[Installed]:
         yield found
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def unguarded(cluster: Cluster) -> AsyncIterator[Installed]:
+    """The controller's account and its rights, without any policy and any controller."""
+    async with installed(cluster, "base") as found:
+        yield found
+
+
 @pytest.fixture
 def operator(cluster: Cluster) -> Iterator[None]:
     """A cluster with the Prometheus Operator, as far as its API goes."""

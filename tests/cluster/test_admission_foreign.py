@@ -12,6 +12,7 @@ import pytest
 
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed
+from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import App, Object, deployment, of_git, route, service
 from tests.cluster.people import P
 from tests.cluster.scenes import shipped
@@ -19,7 +20,6 @@ from tests.cluster.scenes import shipped
 pytestmark = pytest.mark.timeout(300)
 
 NAME = "foreign"
-MERGE = "application/merge-patch+json"
 LABELLED = {"metadata": {"labels": {"team": "web"}}}
 TEMPLATE = {"metadata": LABELLED["metadata"], "spec": {"template": LABELLED}}
 

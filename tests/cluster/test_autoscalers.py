@@ -48,6 +48,13 @@ def per_service(name: str) -> Object:
     }
 
 
+def outside(name: str, metric: str) -> Object:
+    """Requests as an adapter for metrics from outside of the cluster tells them: 40 for a pod."""
+    named = {"name": metric, "selector": {"matchLabels": {"service": name}}}
+    target = {"type": "AverageValue", "averageValue": "40"}
+    return {"type": "External", "external": {"metric": named, "target": target}}
+
+
 def autoscaler(name: str, metric: Object, least: int, most: int) -> Object:
     aim = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
     spec = {"scaleTargetRef": aim, "minReplicas": least, "maxReplicas": most, "metrics": [metric]}
@@ -161,6 +168,39 @@ async def test_cpu_under_a_roll_has_no_more_than_the_roll_takes(
     assert load.failures == {}
 
 
+async def test_a_load_from_outside_of_both_versions_starves_nobody(
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """The team has said so; half of the requests go to the canary, and stable keeps its pods."""
+    shop = app()
+    daemon, own = await shipped(gate, lab, space)
+    told = {**POLICY, "total-load": "load_of_both"}
+    await shop.start(annotations=told, env={"DRAIN_SECONDS": "4"}, replicas=1)
+    await daemon.start()
+    await shop.adopted(daemon.log)
+    # 2.5 pods' load: half of it would be one pod's and a quarter.
+    load = await lab.load(shop, rate=100.0, direct_rate=1.0)
+    await load.until_answered(500)
+    metric = outside(shop.name, "load_of_both")
+    await shop.create("horizontalpodautoscalers", autoscaler(shop.name, metric, 1, 8))
+    await _measured(shop, 3)
+    await shop.deploy("v2", {"DRAIN_SECONDS": "4"})
+    sizes: set[int] = set()
+
+    async def over() -> bool:
+        sizes.add(await _replicas(shop))
+        (run,) = await records.runs(lab.api, own.system) or [{"phase": ""}]
+        return run["phase"] in records.AT_REST
+
+    await until(over, records.RUN_SECONDS, daemon.log)
+    await records.ended(lab.api, own.system, "promoted", daemon.log)
+    await shop.complete()
+    sys.stderr.write(f"sizes {sizes}\n")
+    assert sizes == {3}
+    assert (await shop.ready()).keys() == {"v2"}
+    assert load.failures == {}
+
+
 async def test_memory_and_one_service_alone_are_refused_in_every_way(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
@@ -172,6 +212,12 @@ async def test_memory_and_one_service_alone_are_refused_in_every_way(
         "greedy-pods": (PODS, MEMORY, 1),
         "starved": (POLICY, per_service("starved"), 1),
         "starved-roll": (ROLL, per_service("starved-roll"), 1),
+        "unknown": (POLICY, outside("unknown", "load_of_one"), 1),
+        "unknown-roll": (
+            {**ROLL, "total-load": "load_of_both"},
+            outside("unknown-roll", "load_of_one"),
+            1,
+        ),
         "fixed": (ROLL, MEMORY, 2),
     }
     apps = {name: app(name) for name in wanted}
@@ -192,7 +238,7 @@ async def test_memory_and_one_service_alone_are_refused_in_every_way(
                 reasons[run["target"]["name"]] = run["reason"]
             elif run["phase"] == "Judging":
                 others.add(run["target"]["name"])
-        return len(reasons) == 5 and others == {"fixed"}
+        return len(reasons) == 7 and others == {"fixed"}
 
     await until(every, 60.0, lambda: f"{reasons}, {others}: {daemon.log()}")
     for name, why in reasons.items():
@@ -200,6 +246,7 @@ async def test_memory_and_one_service_alone_are_refused_in_every_way(
         told = {
             "greedy": "scales on memory",
             "starved": f"scales on the load of the Service {name!r} alone",
+            "unknown": "scales on the External metric 'load_of_one'",
         }
         assert told[kind] in why, way
         assert "minReplicas" in why, way

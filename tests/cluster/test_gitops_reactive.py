@@ -2,16 +2,14 @@
 """Pipelines where no admission policy keeps what is ours: what holds, and what gives way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
-import pytest_asyncio
 
 from tests.cluster.conftest import Lab, Space
-from tests.cluster.installed import Installed, installed
+from tests.cluster.installed import Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import UNHURRIED, App
-from tests.cluster.lab.worker import Cluster
 from tests.cluster.pipelines import Way, applying, pipeline, without_route
 from tests.cluster.scenes import shipped
 from tests.cluster.test_gitops import SHIFT, no_more_writes, theirs
@@ -19,20 +17,13 @@ from tests.cluster.test_gitops import SHIFT, no_more_writes, theirs
 pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def rights(cluster: Cluster) -> AsyncIterator[Installed]:
-    """The shipped account and its rights, without any policy."""
-    async with installed(cluster, "base") as found:
-        yield found
-
-
 async def test_a_tool_that_leaves_the_route_alone_does_no_harm(
-    rights: Installed, lab: Lab, space: Space, app: Callable[..., App]
+    unguarded: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
     """The 3-way patch keeps the pin; `ignoreDifferences` on the backends keeps the share."""
     shop = app()
     git, daemon, own, load = await without_route(
-        rights, lab, space, shop, way=Way.ARGO, policy=SHIFT
+        unguarded, lab, space, shop, way=Way.ARGO, policy=SHIFT
     )
     async with applying(git):
         git.commit("v2", UNHURRIED)
@@ -45,11 +36,11 @@ async def test_a_tool_that_leaves_the_route_alone_does_no_harm(
 @pytest.mark.deep
 @pytest.mark.parametrize("way", [Way.ARGO, Way.FLUX], ids=["argo", "flux"])
 async def test_the_run_gives_way_to_a_tool_that_takes_everything(
-    *, rights: Installed, lab: Lab, space: Space, app: Callable[..., App], way: Way
+    *, unguarded: Installed, lab: Lab, space: Space, app: Callable[..., App], way: Way
 ) -> None:
     """Its limit of slips ends it, without a verdict and without one failed request."""
     shop = app()
-    daemon, own = await shipped(rights, lab, space)
+    daemon, own = await shipped(unguarded, lab, space)
     slow = {**SHIFT, "steps": "5@60s,50@60s"}
     git = await asyncio.to_thread(pipeline, lab.cluster, shop, way, annotations=slow, replicas=3)
     await git.applied()

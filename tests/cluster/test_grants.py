@@ -9,6 +9,7 @@ import pytest
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed
 from tests.cluster.lab import records
+from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import App, Object, deployment, route, service, until
 from tests.cluster.lab.manifests import GATEWAY_GROUP
 from tests.cluster.scenes import shipped
@@ -90,7 +91,7 @@ async def test_a_grant_has_to_cover_the_canary(
     assert load.failures == {}
 
     wide = grant(home.namespace, shop.name, f"{shop.name}-canary")
-    answer = await shop.send("PATCH", f"{grants}/edge", wide, "application/merge-patch+json")
+    answer = await shop.send("PATCH", f"{grants}/edge", wide, MERGE)
     assert answer.status == 200, answer.content
     await records.reached(lab.api, own.system, "Judging", log=daemon.log)
     await records.ended(lab.api, own.system, "promoted", daemon.log)

@@ -14,6 +14,7 @@ import pytest
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import SYSTEM, Installed
 from tests.cluster.lab import records
+from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.kubelet.nodes import NODES
 from tests.cluster.lab.worker import Refusal
@@ -50,9 +51,7 @@ async def set_quota(app: App, pods: int) -> None:
     """Set it, and wait until the API server's controller has counted by it."""
     path = f"/api/v1/namespaces/{app.namespace}/resourcequotas"
     if (await app.send("POST", path, quota(pods))).status == 409:
-        answer = await app.send(
-            "PATCH", f"{path}/room", quota(pods), "application/merge-patch+json"
-        )
+        answer = await app.send("PATCH", f"{path}/room", quota(pods), MERGE)
         assert answer.status == 200, answer.content
 
     async def counted() -> bool:
@@ -98,7 +97,7 @@ async def scaled(app: App, replicas: int) -> None:
         "PATCH",
         f"{app.path('deployments', app.name)}/scale",
         {"spec": {"replicas": replicas}},
-        "application/merge-patch+json",
+        MERGE,
     )
     assert answer.status == 200, answer.content
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab import leftovers
+from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import App, deployment, until
 from tests.cluster.lab.kubelet.nodes import NODES
 from tests.cluster.lab.worker import Cluster
@@ -140,7 +141,7 @@ async def test_weights_split_traffic(lab: Lab, app: Callable[..., App], gateway:
     await two.start(replicas=1, version="v2")
     backends = [{"name": n, "port": 80, "weight": w} for n, w in (("checkout", 80), ("other", 20))]
     change = {"spec": {"rules": [{"backendRefs": backends}]}}
-    answer = await one.patch("httproutes", change, mime="application/merge-patch+json")
+    answer = await one.patch("httproutes", change, mime=MERGE)
     assert answer.status == 200, answer.content
     load = await lab.load(one)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import Lab, Space
+from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import App, deployment, is_ready, service, until
 
 pytestmark = pytest.mark.timeout(180)
@@ -134,8 +135,7 @@ async def test_an_eviction_waits_for_the_disruption_budget(app: Callable[..., Ap
     path = f"{shop.path('pods', name)}/eviction"
     assert (await shop.send("POST", path, eviction)).status == 429
     change = {"spec": {"minAvailable": 1}}
-    mime = "application/merge-patch+json"
-    assert (await shop.patch("poddisruptionbudgets", change, name="two", mime=mime)).status == 200
+    assert (await shop.patch("poddisruptionbudgets", change, name="two", mime=MERGE)).status == 200
 
     async def evicted() -> bool:
         return (await shop.send("POST", path, eviction)).status == 201

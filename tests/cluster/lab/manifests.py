@@ -86,7 +86,9 @@ def measures() -> list[tuple[str, Object]]:
             },
         ),
     ]
-    for group, version in (("metrics.k8s.io", "v1beta1"), ("custom.metrics.k8s.io", "v1beta2")):
+    served = {"": "v1beta1", "custom.": "v1beta2", "external.": "v1beta1"}
+    for kind, version in served.items():
+        group = f"{kind}metrics.k8s.io"
         spec = {
             "service": {"namespace": SYSTEM, "name": name, "port": 443},
             "group": group,

@@ -3,7 +3,8 @@
 
 An aggregated API server as metrics-server and an adapter for Prometheus would be, whose numbers
 come from Prometheus: CPU and memory that pods claim by themselves (by their requests, so that they
-rise and fall with the load), and requests per second of a Service as the gateway counts them.
+rise and fall with the load), and requests per second as the gateway counts them: of a Service, or
+as a metric from outside of the cluster, of an application.
 """
 
 import asyncio
@@ -37,6 +38,9 @@ _SERVICE: Final = (
     'sum(rate(traefik_service_requests_total{{service=~".*svc-{namespace}-{name}-[0-9]+@.*"}}'
     "[{window}]))"
 )
+
+_EXTERNAL: Final = {"load_of_both": "{service}(-canary)?", "load_of_one": "{service}"}
+"""What each External metric counts, of the Service that its selector names."""
 
 
 def _now() -> str:
@@ -81,18 +85,28 @@ class Measures:
     async def service(self, request: Request) -> Response:
         """Requests per second of one Service through Traefik, whatever the metric is called."""
         where = {key: request.path_params[key] for key in ("namespace", "name")}
+        head = {"kind": "MetricValueList", "apiVersion": CUSTOM}
+        described = {"kind": "Service", "apiVersion": "v1", **where}
+        named = {"metric": {"name": request.path_params["metric"]}}
+        return await self._load(where, head, {"describedObject": described, **named})
+
+    async def external(self, request: Request) -> Response:
+        """Requests per second of an application, of one of its versions or of both."""
+        namespace, metric = (request.path_params[key] for key in ("namespace", "metric"))
+        _, _, service = request.query_params.get("labelSelector", "").partition("service=")
+        if metric not in _EXTERNAL or not service:
+            return JSONResponse(_status(404, "no such metric"), status_code=404)
+        where = {"namespace": namespace, "name": _EXTERNAL[metric].format(service=service)}
+        head = {"kind": "ExternalMetricValueList", "apiVersion": EXTERNAL}
+        return await self._load(where, head, {"metricName": metric, "metricLabels": {}})
+
+    async def _load(self, where: dict[str, str], head: Object, about: Object) -> Response:
+        """A list of the one value that the gateway's counters have."""
         found = await self._query(_SERVICE.format(**where, window=WINDOW))
         if not found:
             return JSONResponse(_status(404, "no such series"), status_code=404)
-        item = {
-            "describedObject": {"kind": "Service", "apiVersion": "v1", **where},
-            "metric": {"name": request.path_params["metric"]},
-            "timestamp": _now(),
-            "value": f"{round(found[0][1] * 1000)}m",
-        }
-        return JSONResponse(
-            {"kind": "MetricValueList", "apiVersion": CUSTOM, "metadata": {}, "items": [item]}
-        )
+        item = {**about, "timestamp": _now(), "value": f"{round(found[0][1] * 1000)}m"}
+        return JSONResponse({**head, "metadata": {}, "items": [item]})
 
     async def _query(self, promql: str) -> list[tuple[dict[str, str], float]]:
         answer = await self._http.get("/api/v1/query", params={"query": promql})
@@ -102,10 +116,15 @@ class Measures:
 
 METRICS: Final = "metrics.k8s.io/v1beta1"
 CUSTOM: Final = "custom.metrics.k8s.io/v1beta2"
+EXTERNAL: Final = "external.metrics.k8s.io/v1beta1"
 
 _RESOURCES: Final = {
-    METRICS: [{"name": "pods", "kind": "PodMetrics"}],
-    CUSTOM: [{"name": "services/requests_per_second", "kind": "MetricValueList"}],
+    METRICS: [{"name": "pods", "kind": "PodMetrics", "verbs": ["get", "list"]}],
+    CUSTOM: [{"name": "services/requests_per_second", "kind": "MetricValueList", "verbs": ["get"]}],
+    EXTERNAL: [
+        {"name": metric, "kind": "ExternalMetricValueList", "verbs": ["get"]}
+        for metric in _EXTERNAL
+    ],
 }
 
 
@@ -120,8 +139,7 @@ def _status(code: int, message: str) -> Object:
 
 def _listed(version: str) -> Object:
     resources = [
-        {"singularName": "", "namespaced": True, "verbs": ["get", "list"], **resource}
-        for resource in _RESOURCES[version]
+        {"singularName": "", "namespaced": True, **resource} for resource in _RESOURCES[version]
     ]
     head = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version}
     return {**head, "resources": resources}
@@ -142,6 +160,7 @@ def app(measures: Measures) -> Starlette:
             *(Route(f"/apis/{version}", answers(_listed(version))) for version in _RESOURCES),
             Route(f"/apis/{METRICS}/{spaced}/pods", measures.pods),
             Route(f"/apis/{CUSTOM}/{spaced}/services/{{name}}/{{metric}}", measures.service),
+            Route(f"/apis/{EXTERNAL}/{spaced}/{{metric}}", measures.external),
         ]
     )
 
