@@ -46,7 +46,7 @@ LATENCY_SECONDS: Final = 3600.0
 
 REPLAY_SECONDS: Final = 30.0
 """Longest that a run waits for its replay, and for those of others before it. A tick is held up by
-it that has touched nothing yet; who has no turn is judged with the cautious default.
+it that has touched nothing yet; who has no turn is judged as carefully as one without a past.
 """
 
 LATEST_SECONDS: Final = 2.0
@@ -183,7 +183,12 @@ class Feed:
         """Ask once for everything that is followed and hand it out; tails, some at a time."""
         followers = tuple(self._followers.items())
         fresh = {name: item for name, item in followers if item.tail is None}
-        resumed = [(name, item) for name, item in followers if item.tail is not None]
+        now = self._clock.monotonic()
+        resumed = [
+            (name, item)
+            for name, item in followers
+            if item.tail is not None and not self._parting.waits(name, now)
+        ]
         await self._follow(fresh)
         for name, item in resumed[: self._at_once]:
             if self._followers.get(name) is item:
@@ -303,7 +308,8 @@ class Feed:
             log.warning("no history of latency", key=str(key), why=error.diagnostics())
         known = past.read(repeats.without(stable), timed and repeats.without(timed))
         run = planned(known.gap)
-        replays = replay.certified(calibration.of(known, run.seconds), known, run)
+        measured = calibration.of(known, run.seconds)
+        replays = replay.certified(measured, known, run)
         try:
             # One run's at a time: other work waits for a part of one replay, however many begin.
             async with asyncio.timeout(REPLAY_SECONDS), self._replaying:
@@ -315,4 +321,5 @@ class Feed:
                         return found
                     await self._clock.sleep(0)
         except TimeoutError:
-            return calibration.unknown(f"no replay of its past within {REPLAY_SECONDS:g} s")
+            why = f"no replay of its past within {REPLAY_SECONDS:g} s"
+            return calibration.unplayed(measured, why)

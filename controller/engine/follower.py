@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from controller.core.evidence.samples import difference
+from controller.core.evidence.samples import LONG_GAP, Look, difference
 from controller.core.evidence.scraped import Jobs
 from controller.core.evidence.series import Cursor, TrackKey, TrackSeries
 from controller.core.evidence.tally import Interval
@@ -64,6 +64,10 @@ class Follower:
     scraped_at: float | None = None
     scrape_seconds: float = USUAL_SECONDS
     """Between two of its own scrapes: neighbours may be scraped once a minute."""
+    measured: bool = False
+    """Whether its own samples have said so."""
+    slower: bool = False
+    """Whether they seemed to come far more seldom at the last look."""
     answered: float | None = None
     """When the store last answered about it, or was asked in vain for the first time; monotonic."""
     seen_at: float | None = None
@@ -103,6 +107,7 @@ class Follower:
         stamps = _stamps((canary, stable))
         newest, same = max(stamps, default=None), self.opened and stamps == self.stamps
         self.stamps = stamps
+        look = None if self.seen_at is None else Look(batch.evaluated_at, self.seen_at)
         if self.opened:
             self.seen_at = batch.evaluated_at
         if stamps and same:
@@ -121,16 +126,26 @@ class Follower:
         if self.lost is not None:
             canary, newborn = canary and canary.since(self.lost), False
             stable = stable and stable.since(self.lost)
-        found = difference(self.cursor, canary, stable, newborn=newborn)
+        found = difference(self.cursor, canary, stable, newborn=newborn, look=look)
         self.cursor = found.cursor
         self.intervals.extend(found.intervals)
-        self.scrape_seconds = found.gap or self.scrape_seconds
+        self._paced(found.gap)
         for problem in found.problems:
             log.info("odd samples", target=str(self.target), problem=problem)
         if newest is None or same:
             return False
         self.scraped_at = newest
         return True
+
+    def _paced(self, gap: float) -> None:
+        """Learn the scrape interval. One that is many times as long as before is believed when it
+        is seen again: after an outage the first scrape seems to come as seldom as it lasted, and
+        data as old as that would be good enough.
+        """
+        if self.measured and gap > LONG_GAP * self.scrape_seconds and not self.slower:
+            self.slower = True
+        elif gap:
+            self.measured, self.slower, self.scrape_seconds = True, False, gap
 
     def _resume(
         self, tail: Tail, canary: TrackSeries | None, stable: TrackSeries | None, since: float

@@ -44,8 +44,12 @@ class Parting:
         rest = tuple(name for name in names if name not in self._alone)
         known = self._known(rest) if now < self._together else [rest]
         return [part for part in known if part] + [
-            part for part in alone if now >= self._alone[part[0]].again
+            part for part in alone if not self.waits(part[0], now)
         ]
+
+    def waits(self, name: str, now: float) -> bool:
+        """Whether one that is too large by itself is not to be asked for yet."""
+        return name in self._alone and now < self._alone[name].again
 
     def _known(self, names: Part) -> list[Part]:
         """These as they were parted last; those who are new, together."""

@@ -6,9 +6,10 @@ before, or would have been: the same intervals, the same evidence, the same verd
 twice. What may differ:
 
 - A scrape that the store shows only after its interval was judged counts with the next one, and in
-  a replay where it belongs. (It is waited for, but no longer than a quarter of their distance.) If
-  the checkpoint was written just between, and other targets of the same track were in time, it is
-  lost, good answers and bad ones alike.
+  a replay where it belongs. (It is waited for, but no longer than a quarter of their distance, or
+  than its target is usually late, which a new process has to see anew.) If the checkpoint was
+  written just between, and other targets of the same track were in time, it is lost, good answers
+  and bad ones alike.
 - After scrapes that were lost, or late by more than a quarter of their distance, that distance
   shows otherwise in a short window than in that of a replay. Scrapes may be grouped otherwise then,
   and another share of the reserve is bet anew in the next one (`settings.restart_rate`).

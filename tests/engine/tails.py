@@ -117,6 +117,8 @@ class Store:
         """An answer about more would be too large."""
         self.large: set[TrackKey] = set()
         """An answer about these would be too large, whoever else it is about."""
+        self.refusals = 0
+        """How many answers were too large."""
         self.asked: list[int] = []
         """About how many keys each look was."""
         self.refused: set[TrackKey] = set()
@@ -135,6 +137,7 @@ class Store:
         await asyncio.sleep(self.slow)
         large = self.large & set(keys)
         if large or len(keys) > self.most_keys or since_seconds > self.most_seconds:
+            self.refusals += 1
             raise MetricsTooLarge("more than it may be")
         if self.refused & set(keys):
             raise MetricsUnavailable("nobody is there")

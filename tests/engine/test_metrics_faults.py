@@ -121,6 +121,24 @@ def test_in_the_bake(trouble: str) -> None:
     clock.run(story())
 
 
+@pytest.mark.parametrize("trouble", ["canary missing", "both missing"])
+def test_a_version_that_is_counted_no_more_has_no_longer_than_a_silent_store(trouble: str) -> None:
+    """The store answers, and the step has its time: nobody would see how bad the version is."""
+
+    async def story() -> None:
+        async with house(annotations={**NOTES, "switchgear.dev/deadline": "20m"}) as found:
+            found.world.set_image("shop", "checkout", IMAGE)
+            await found.until(lambda: bool(found.runs()) and found.runs()[-1]["weight_bp"] == 9500)
+            await asyncio.sleep(5)
+            TROUBLES[trouble](found.world.prometheus.faults)
+            await found.until(lambda: found.world.weights("checkout")["checkout-canary"] == 0, 45)
+            await _ends_without_a_verdict(found)
+            reason = found.runs()[-1]["reason"]
+            assert "was counted before and is missing in all scrapes for 3" in reason, reason
+
+    clock.run(story())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", [name for name in TROUBLES if "missing" not in name])
 def test_it_comes_back_in_time(trouble: str) -> None:

@@ -156,6 +156,17 @@ def test_of_one_pod_among_many_a_scrape_that_is_shown_late_may_be_lost_but_never
     assert lost == ([0, 0, 0, 0] if counts else [*scrape, 0, 0])
 
 
+def test_the_first_scrape_after_an_outage_makes_no_old_data_young() -> None:
+    """The canary is scraped first; scrapes seem to be as far apart then as nothing came for."""
+    hole = ((60, 100),)
+    told = gateway(replace(PLAIN, phase=3.3, lost=hole), replace(PLAIN, lost=hole)).told().verdicts
+    assert told[58 + LOOKED].outcome is Outcome.PASS
+    seen = {at: verdict.outcome for at, verdict in told.items() if 80 < at < 107}
+    assert seen
+    assert set(seen.values()) == {Outcome.HOLD}, seen
+    assert told[112 + LOOKED].outcome is Outcome.PASS
+
+
 def test_after_a_long_hole_only_the_distance_of_scrapes_looks_different() -> None:
     """It is told by the samples in the window, of which a replay has more."""
     hole = replace(PLAIN, lost=((54, 94),))

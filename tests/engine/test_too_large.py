@@ -15,7 +15,7 @@ from controller.core.lifecycle.table import Event
 from controller.core.values import TargetRef
 from controller.engine.feed import Feed
 from controller.engine.meters import Meters
-from controller.engine.parting import TOGETHER_SECONDS
+from controller.engine.parting import ALONE_SECONDS, TOGETHER_SECONDS
 from controller.sim import clock
 from tests.engine.tails import BEGIN, CANARY, EVERY, STABLE, Daemon, Store, Target, judged, sums
 
@@ -148,6 +148,9 @@ def test_a_tail_that_is_too_large_says_so_too() -> None:
         assert scene.feed.reading(large).too_large
         for run in others:
             assert scene.counted(run) >= scene.store.now() - 2 * EVERY
+        # All others wait for each refusal.
+        halvings = len(SHOPS).bit_length()
+        assert scene.store.refusals <= halvings + 60.0 / ALONE_SECONDS + 1
         scene.store.large = set()
         await asyncio.sleep(10.0)
         assert not scene.feed.reading(large).too_large

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stretch of stable's history on the grid of its scrapes, pod by pod, as a run would meet it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from controller.core.backtest.thinning import Dice, parted, summed
 from controller.core.evidence import past
-from controller.core.evidence.samples import usual_gap
+from controller.core.evidence.grid import usual_gap
 from controller.core.evidence.series import TrackSeries
 from controller.core.evidence.tally import INFINITE, UNREPORTED, Interval, Tally
 
 ALWAYS: Final = 0.9
 """Part of the stretch that a pod must have been scraped in to play the canary."""
+
+EDGE: Final = 0.25
+"""Part of an interval by which one may end behind the grid and still be the one that ends there."""
 
 LEAST_ACTORS: Final = 2
 """With one alone nobody is left to compare with."""
@@ -113,8 +117,9 @@ def read(stable: TrackSeries, begin: float, end: float) -> Stretch | None:
     for pod, intervals in past.by_pod(stable).items():
         row: list[Tally] = [UNREPORTED] * count
         for one in intervals:
-            place = int((one.at - begin) / gap)
-            if one.at > begin and place < count:
+            # One that ends on the grid, or a moment beside it, is the one that ends there.
+            place = math.ceil((one.at - begin) / gap - EDGE) - 1
+            if 0 <= place < count:
                 row[place] = row[place].plus(one.stable)
         if sum(one.reported for one in row) >= ALWAYS * count:
             rows[pod] = row

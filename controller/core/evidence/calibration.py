@@ -42,7 +42,8 @@ class Calibration:
         buckets: Stable's histogram: (upper bound in seconds, requests not slower).
         gauges: What can run out, and how far stable used it.
         words: What it rests on, for people.
-        doubt: Why a healthy version may be rolled back all the same, for people; empty: it may not.
+        doubt: Why a healthy version may be rolled back all the same, for people; empty: no replay
+            has said so.
     """
 
     phi: float = DEFAULT_PHI
@@ -141,6 +142,17 @@ def unknown(why: str) -> Calibration:
     """The cautious default, with the reason why nothing better is known."""
     words = f"{why}; assuming phi = {DEFAULT_PHI:g} and k = {DEFAULT_CAP}"
     return Calibration(words=words)
+
+
+def unplayed(found: Calibration, why: str) -> Calibration:
+    """As careful as without a past, or more so where what was measured is: it was not tried."""
+    return replace(
+        found,
+        phi=max(found.phi, DEFAULT_PHI),
+        latency_phi=max(found.latency_phi, DEFAULT_PHI),
+        cap_scrapes=max(found.cap_scrapes, DEFAULT_CAP),
+        words=f"{found.words}; {why}, so phi = {DEFAULT_PHI:g} and k = {DEFAULT_CAP} at least",
+    )
 
 
 def watching(found: Calibration, gauges: tuple[Gauge, ...]) -> Calibration:

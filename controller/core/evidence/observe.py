@@ -116,11 +116,11 @@ def _settled(
     cold = interval.begins < evidence.warm_until
     tolerance = settings.tolerance * (settings.cold_tolerance if cold else 1.0)
     rate, fast, settled = settings.restart_rate, evidence.fast, [*evidence.processes]
-    before, far = evidence.window.stable, worth.far / worth.latency
+    window, far = evidence.window, worth.far / worth.latency
     for place, check in checks.roster(settings, evidence).counted:
         if cold and check.timed:
             continue
-        scores = check.scores(interval, settings, tolerance, before, far)
+        scores = check.scores(interval, settings, tolerance, window, far)
         if scores is None:
             continue
         process = evidence.processes[place]
@@ -129,7 +129,7 @@ def _settled(
         if check.kind is not Kind.ERRORS:
             continue
         if cold:
-            scores = check.scores(interval, settings, settings.tolerance, before, far) or scores
+            scores = check.scores(interval, settings, settings.tolerance, window, far) or scores
             paid = eprocess.payout(scores, worth.errors)
         # Until something is capped, or pods are cold, the two are one and the same.
         same = not cold and fast == process

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controller.core.evidence.dispersion import LEAST_ERRORS, Count
+from controller.core.evidence.grid import usual_gap as gap_of
 from controller.core.evidence.samples import Cursor, Series, TrackSeries, difference
-from controller.core.evidence.samples import usual_gap as gap_of
 from controller.core.evidence.tally import Interval, Tally
 
 MOST_SLOW = 0.60

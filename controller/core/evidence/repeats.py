@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
-from controller.core.evidence.samples import usual_gap
+from controller.core.evidence.grid import usual_gap
 from controller.core.evidence.series import Series, TrackSeries
 
 MOST_SECONDS: Final = 300.0

@@ -17,28 +17,26 @@ Rules of differencing, per series:
   track's pods were born in this run does the first sample of a pod count from 0, once for each pod;
 - NaN, infinite and negative values are no samples.
 
-Grid: an interval ends where each target has been scraped once more, about one scrape interval after
-the last end; every sample up to there belongs to it, of both tracks, and later ones wait for the
-next look. A target that is overdue is not waited for: what it brings later counts then. Where one
-scrape brings both tracks, as at a gateway, they are aligned exactly; targets with phases of their
-own, as pods have, are as much as one scrape interval apart, which the interval says. Only counters
-of answers end an interval: histograms come by a query of their own, which may have seen more.
+Where intervals end `grid` says, by counters of answers alone: histograms come by a query of their
+own, which may have seen more. What a target brings later counts then, with what its track has in
+the next interval: a track of which nothing was scraped in an interval has no counts in it, since
+what is older would be held against other times than its own.
 """
 
 import bisect
 import hashlib
 import itertools
 import math
-import operator
-import statistics
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from controller.core.evidence import grid
+from controller.core.evidence.grid import Look
 from controller.core.evidence.series import Cursor, Sample, Series, TrackSeries
 from controller.core.evidence.tally import INFINITE, UNREPORTED, Interval, Tally
 
-__all__ = ["Cursor", "Difference", "Sample", "Series", "TrackSeries", "difference", "usual_gap"]
+__all__ = ["Cursor", "Difference", "Look", "Sample", "Series", "TrackSeries", "difference"]
 
 MOST_SERIES = 4000
 """Series that one run may follow: two tracks, some gateways, some codes and methods, a histogram
@@ -47,13 +45,6 @@ would go first."""
 
 FORGET_SECONDS = 3600.0
 """A series that was silent for so long is forgotten; gateways drop idle series sooner."""
-
-NEIGHBOUR = 0.75
-"""Scrapes closer together than this part of the usual gap belong to one interval: they are those
-of other targets at other phases."""
-
-OVERDUE = 1.25
-"""After so many times the usual gap a target is not waited for: it was not scraped, or is gone."""
 
 LONG_GAP = 4
 """An interval this many times as long as the usual gap is reported as one with a hole in it."""
@@ -104,6 +95,7 @@ def difference(
     stable: TrackSeries | None,
     *,
     newborn: bool = False,
+    look: Look | None = None,
 ) -> Difference:
     """Count what is new since the cursor.
 
@@ -113,6 +105,7 @@ def difference(
         stable: The same of stable.
         newborn: The canary's pods were all born in this run: what a pod had answered when it was
             first scraped, it answered in this run. Says nothing of series without pods.
+        look: When the store gave them; None: long after they were scraped.
     """
     problems: dict[str, None] = {}
     counters = [*_counters(canary, problems, canary=True), *_counters(stable, problems)]
@@ -123,8 +116,10 @@ def difference(
         # A part of them would have another share of errors than the whole.
         problems[f"more than {MOST_SERIES} series without latency; nothing is counted"] = None
         return Difference(cursor, (), tuple(problems))
-    gap = usual_gap(_known(cursor, counter) for counter in counters)
-    ends = _ends(cursor, _answers(counters), gap)
+    gap = grid.usual_gap(_known(cursor, counter) for counter in counters)
+    rows = [grid.Row(counter.target, counter.samples) for counter in _answers(counters)]
+    cursor = replace(cursor, shown=grid.shown(cursor, rows, look))
+    ends = grid.ends(cursor, rows, gap)
     if not ends:
         return Difference(cursor, (), tuple(problems), gap)
     grown, pieces = _count(cursor, counters, ends[-1], problems, newborn=newborn)
@@ -133,7 +128,8 @@ def difference(
     starts = (cursor.at, *ends[:-1])
     if gap and any(end - start > LONG_GAP * gap for start, end in zip(starts, ends, strict=True)):
         problems["scrapes are missing: an interval is longer than it should be"] = None
-    return Difference(grown, _intervals(starts, ends, pieces, counters), tuple(problems), gap)
+    found = _intervals(cursor, starts, ends, pieces, counters)
+    return Difference(grown, found, tuple(problems), gap)
 
 
 def _counters(
@@ -192,40 +188,6 @@ def _known(cursor: Cursor, counter: _Counter) -> tuple[Sample, ...]:
     return (last, *samples) if last and samples and last.at < samples[0].at else samples
 
 
-def usual_gap(series: Iterable[Sequence[Sample]]) -> float:
-    """The scrape interval, as the samples themselves show it; 0 if none has two.
-
-    One that was there, since of two gaps one may have a lost scrape in it.
-    """
-    gaps = [late.at - early.at for samples in series for early, late in itertools.pairwise(samples)]
-    return statistics.median_low(gaps) if gaps else 0.0
-
-
-def _ends(cursor: Cursor, counters: Sequence[_Counter], gap: float) -> list[float]:
-    """Where the new intervals end, oldest first."""
-    at = cursor.begun if cursor.at is None else cursor.at
-    scrapes = sorted(
-        {
-            (sample.at, counter.target)
-            for counter in counters
-            for sample in counter.samples
-            if sample.at > at
-        }
-    )
-    if cursor.at is None or not gap:
-        return [scrapes[-1][0]] if scrapes else []
-    latest = {one.target: cursor.targets.get(one.target, -math.inf) for one in counters}
-    ends: list[float] = []
-    for time, together in itertools.groupby(scrapes, key=operator.itemgetter(0)):
-        latest.update((target, time) for _, target in together)
-        if time - at < NEIGHBOUR * gap:
-            continue
-        if all(last > at or time >= last + OVERDUE * gap for last in latest.values()):
-            ends.append(time)
-            at = time
-    return ends
-
-
 def _count(
     cursor: Cursor,
     counters: Sequence[_Counter],
@@ -243,7 +205,10 @@ def _count(
                 break
     series, targets = dict(cursor.series), dict(cursor.targets)
     pieces: list[_Piece] = []
+    live = {track for track in (True, False) if _scraped(cursor, counters, until, canary=track)}
     for counter in counters:
+        if counter.canary not in live:
+            continue
         last = cursor.series.get(counter.key)
         since = cursor.begun if last is None else max(cursor.begun, last.at)
         if last is None or last.at < since:
@@ -261,13 +226,22 @@ def _count(
         for place in filter(None, (counter.target, counter.pod)):
             targets[place] = max(targets.get(place, -math.inf), fresh[-1].at)
     oldest = until - FORGET_SECONDS
-    grown = Cursor(
+    grown = replace(
+        cursor,
         at=until,
         begun=until if cursor.at is None else cursor.begun,
         series={key: sample for key, sample in series.items() if sample.at > oldest},
         targets={key: at for key, at in targets.items() if at > oldest},
     )
     return grown, pieces
+
+
+def _scraped(cursor: Cursor, counters: Sequence[_Counter], until: float, *, canary: bool) -> bool:
+    """Whether a track was scraped since the cursor; at the first look that is all the same."""
+    own = _answers([one for one in counters if one.canary is canary])
+    return cursor.at is None or any(
+        cursor.at < sample.at <= until for one in own for sample in one.samples
+    )
 
 
 def _pieces(
@@ -283,42 +257,64 @@ def _pieces(
 
 
 def _intervals(
+    cursor: Cursor,
     starts: Sequence[float],
     ends: Sequence[float],
-    pieces: Iterable[_Piece],
+    pieces: Sequence[_Piece],
     counters: Sequence[_Counter],
 ) -> tuple[Interval, ...]:
-    """Sort the pieces into intervals; what arrived late goes into the first one."""
-    spans = list(zip(starts, ends, strict=True))
-    bounds = {
-        track: _bounds([c for c in counters if c.what == "bucket" and c.canary is track], spans)
+    """Sort the pieces into intervals."""
+    tracks = {
+        track: _Scrapes.of(starts, ends, [one for one in counters if one.canary is track])
         for track in (True, False)
     }
-    binned: list[list[_Piece]] = [[] for _ in ends]
-    for piece in pieces:
-        binned[bisect.bisect_left(ends, piece.at)].append(piece)
-    stamps = {
-        track: _scraped([c for c in counters if c.canary is track]) for track in (True, False)
-    }
-    found = []
-    for number, ((start, end), counted) in enumerate(zip(spans, binned, strict=True)):
-        within = {
-            track: times[bisect.bisect_right(times, start) : bisect.bisect_right(times, end)]
-            for track, times in stamps.items()
-        }
-        canary, stable = (
-            _tally(
-                [one for one in counted if one.counter.canary is track],
-                bounds[track][number],
-                scraped=bool(within[track]),
-            )
-            for track in (True, False)
+    tallies = [
+        _tallies(
+            found,
+            [piece for piece in pieces if piece.counter.canary is track],
+            _bounds(cursor, found, [c for c in counters if c.canary is track]),
         )
-        skewed = within[True] != within[False]
-        found.append(
-            Interval(at=end, seconds=end - start, canary=canary, stable=stable, skewed=skewed)
+        for track, found in tracks.items()
+    ]
+    whole = zip(starts, ends, *tallies, strict=True)
+    return tuple(
+        Interval(
+            at=end,
+            seconds=end - start,
+            canary=canary,
+            stable=stable,
+            skewed=tracks[True].within[number] != tracks[False].within[number],
         )
-    return tuple(found)
+        for number, (start, end, canary, stable) in enumerate(whole)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scrapes:
+    """Where the intervals of a look end, and when the counters of a track were scraped in each."""
+
+    ends: Sequence[float]
+    within: Sequence[Sequence[float]]
+
+    @classmethod
+    def of(
+        cls, starts: Sequence[float], ends: Sequence[float], counters: Sequence[_Counter]
+    ) -> "_Scrapes":
+        times = sorted({sample.at for one in _answers(counters) for sample in one.samples})
+        spans = zip(starts, ends, strict=True)
+        return cls(
+            ends,
+            [
+                times[bisect.bisect_right(times, a) : bisect.bisect_right(times, b)]
+                for a, b in spans
+            ],
+        )
+
+    def place(self, at: float) -> int:
+        """The interval that a sample counts in: its own, or the next one with a scrape, if any."""
+        own = bisect.bisect_left(self.ends, at)
+        scraped = [number for number, times in enumerate(self.within) if times]
+        return next((number for number in scraped if number >= own), max(scraped, default=own))
 
 
 def _answers(counters: Sequence[_Counter]) -> Sequence[_Counter]:
@@ -326,28 +322,24 @@ def _answers(counters: Sequence[_Counter]) -> Sequence[_Counter]:
     return [counter for counter in counters if counter.what == "requests"] or counters
 
 
-def _scraped(counters: Sequence[_Counter]) -> list[float]:
-    """When these were."""
-    return sorted({sample.at for one in _answers(counters) for sample in one.samples})
-
-
 def _bounds(
-    buckets: Sequence[_Counter], spans: Sequence[tuple[float, float]]
+    cursor: Cursor, scrapes: _Scrapes, counters: Sequence[_Counter]
 ) -> list[tuple[float, ...]]:
     """The bounds of a track's histograms in each interval; none where they are not whole.
 
     A bucket that is missing where others were scraped would read as if everything were slower, and
     one that is back would count what the others have counted before.
     """
+    buckets = [counter for counter in counters if counter.what == "bucket"]
     known = tuple(sorted({counter.bound for counter in buckets}))
     # For each bound, the scrapes that its counts are the differences to: one and the same for all.
-    scraped: list[dict[float, list[float]]] = [{} for _ in spans]
-    ends = [end for _, end in spans]
+    scraped: list[dict[float, list[float]]] = [{} for _ in scrapes.ends]
     for counter in buckets:
-        before = -math.inf
+        last, before = cursor.series.get(counter.key), -math.inf
+        since = cursor.begun if last is None else max(cursor.begun, last.at)
         for sample in counter.samples:
-            if spans[0][0] < sample.at <= ends[-1]:
-                place = scraped[bisect.bisect_left(ends, sample.at)]
+            if since < sample.at <= scrapes.ends[-1]:
+                place = scraped[scrapes.place(sample.at)]
                 place.setdefault(counter.bound, []).append(before)
             before = sample.at
     return [
@@ -359,14 +351,19 @@ def _alike(scrapes: Iterable[list[float]]) -> bool:
     return len({tuple(sorted(times)) for times in scrapes}) <= 1
 
 
-def _tally(pieces: Iterable[_Piece], bounds: Sequence[float], *, scraped: bool) -> Tally:
-    """Counts of one track in one interval, from scrapes within it or, late, from before."""
-    sums: dict[tuple[str, float], int] = {}
+def _tallies(
+    scrapes: _Scrapes, pieces: Iterable[_Piece], bounds: Sequence[tuple[float, ...]]
+) -> list[Tally]:
+    """Counts of one track in each interval."""
+    sums: list[dict[tuple[str, float], int]] = [{} for _ in scrapes.ends]
     for piece in pieces:
-        place = (piece.counter.what, piece.counter.bound)
-        sums[place] = sums.get(place, 0) + piece.amount
-    if not scraped and ("requests", 0.0) not in sums:
-        return UNREPORTED
+        found, what = sums[scrapes.place(piece.at)], (piece.counter.what, piece.counter.bound)
+        found[what] = found.get(what, 0) + piece.amount
+    whole = zip(scrapes.within, sums, bounds, strict=True)
+    return [_tally(found, known) if times else UNREPORTED for times, found, known in whole]
+
+
+def _tally(sums: Mapping[tuple[str, float], int], bounds: Sequence[float]) -> Tally:
     requests = sums.get(("requests", 0.0), 0)
     buckets = [(bound, sums.get(("bucket", bound), 0)) for bound in bounds]
     return Tally(

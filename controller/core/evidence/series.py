@@ -8,7 +8,7 @@ track's: the Service behind which the gateway counted them, or the pods that cou
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -135,6 +135,18 @@ class TrackSeries:
         )
 
 
+class Shown(NamedTuple):
+    """The newest scrape of a target that was ever shown.
+
+    Attributes:
+        at: Its time stamp.
+        late: Seconds after their stamps at which the target's scrapes are seen first, at most.
+    """
+
+    at: float
+    late: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
     """How far the counting has come; immutable.
@@ -145,9 +157,11 @@ class Cursor:
             it is not known and however far back a look may reach.
         series: For each series (by digest) its latest counted sample.
         targets: For each scrape target and each pod (by digest) the time of its latest sample.
+        shown: For each scrape target how late its scrapes are shown.
     """
 
     at: float | None = None
     begun: float = -math.inf
     series: Mapping[str, Sample] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
+    shown: Mapping[str, Shown] = field(default_factory=dict)

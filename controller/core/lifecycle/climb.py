@@ -224,7 +224,8 @@ def _in_force(situation: Situation, memory: Memory, weight_bp: int) -> Decision:
         why = f"{percent(weight_bp)} is written; waiting until it is in force"
         return Decision(memory=memory, why=why, wait_seconds=left)
     if not situation.clock:
-        most = situation.plan.metrics_deadline_seconds - trial.silence(situation, memory)
+        silent = coverage.silence(situation, memory).seconds
+        most = situation.plan.metrics_deadline_seconds - silent
         why = f"waiting for a first answer of the metrics store, {seconds(most)} at most"
         why += coverage.also(situation)
         return Decision(memory=memory, why=why)

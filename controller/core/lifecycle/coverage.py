@@ -5,15 +5,16 @@ A pod that has just started is not scraped yet, which is nothing to tell of. So 
 lasts; but nothing passes meanwhile.
 """
 
-from typing import Final
+import math
+from typing import Final, NamedTuple
 
 from controller.core.evidence.reasons import UNKNOWN, Code, Reason, seconds
 from controller.core.evidence.saturation import WINDOW_SECONDS
 from controller.core.evidence.scraped import LATE_SECONDS, lacking
-from controller.core.evidence.settings import OLD_SCRAPES
+from controller.core.evidence.settings import OLD_SCRAPES, oldest
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
-from controller.core.lifecycle.table import ARMED, Phase
+from controller.core.lifecycle.table import ALL_IN, ARMED, Phase
 from controller.core.lifecycle.tracks import by_pods
 
 FIRST_SCRAPE_SECONDS: Final = 30.0
@@ -56,6 +57,42 @@ def lasting(situation: Situation, memory: Memory) -> tuple[Reason, ...]:
     if since is None or situation.now - since < patience:
         return ()
     return unscraped(situation, memory.run)
+
+
+class Silence(NamedTuple):
+    """For how long nothing was heard, of whom, and why, as the parts of a sentence."""
+
+    seconds: float
+    words: str
+    why: str = ""
+
+
+def silence(situation: Situation, memory: Memory) -> Silence:
+    """For how long nothing is known of the run, or of one of its versions, whichever is longer."""
+    age = situation.metrics_age
+    # One that has not answered this process yet is silent since the phase began (or the restart).
+    store = situation.now - memory.moments.entered if age is None else age
+    words, why = "the metrics store has given no usable answer", also(situation)
+    return max(Silence(store, words, why), _unseen(situation, memory), key=lambda one: one.seconds)
+
+
+def _unseen(situation: Situation, memory: Memory) -> Silence:
+    """The version that was counted before and is not any more; nobody may be blind for one of them.
+
+    Stable is asked for as long as it has requests. Where scrapes are far apart one that was just
+    missed is not silent; and after a restart nothing is told before the tail has been read.
+    """
+    found, nobody = memory.evidence, Silence(0.0, "")
+    if found is None or not situation.clock or situation.scraped_at is None:
+        return nobody
+    tracks = {"the canary": found.canary_at}
+    if memory.phase not in ALL_IN:
+        tracks["stable"] = found.stable_at
+    track, at = min(tracks.items(), key=lambda one: one[1])
+    age = situation.clock - at
+    if not oldest(situation.scrape_seconds) < age < math.inf:
+        return nobody
+    return Silence(age, f"{track} was counted before and is missing in all scrapes")
 
 
 def also(situation: Situation) -> str:

@@ -219,18 +219,17 @@ def _tripped(situation: Situation, memory: Memory) -> Decision | None:
 
 
 def _silent(situation: Situation, memory: Memory) -> Decision | None:
-    """No usable answer of the metrics store: weights freeze, and in the end exposure goes to 0."""
+    """Nothing is heard of the run, or of one of its versions: in the end exposure goes to 0."""
     exposed = memory.phase in EXPOSED and any(exposure.exposures(situation, memory.run))
     if not exposed and memory.phase not in ARMED:
         return None
     if isinstance(situation.policy, tuple):
         return None
     limit = situation.policy.metrics_deadline_seconds
-    age = trial.silence(situation, memory)
-    if age <= limit:
+    silent = coverage.silence(situation, memory)
+    if silent.seconds <= limit:
         return None
-    reason = f"the metrics store has given no usable answer for {age:.0f} s (limit {limit:.0f} s)"
-    reason += coverage.also(situation)
+    reason = f"{silent.words} for {silent.seconds:.0f} s (limit {limit:.0f} s){silent.why}"
     return _stopped(situation, memory, Ending.INCONCLUSIVE, reason, "MetricsSilent")
 
 

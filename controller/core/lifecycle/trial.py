@@ -356,18 +356,9 @@ def waiting(situation: Situation, memory: Memory, found: Verdict, most: float) -
     """
     told = "; ".join(reason.told for reason in found.reasons)
     ends = [] if situation.paused else [most - (situation.now - memory.moments.entered)]
-    silent = silence(situation, memory)
-    if silent > found.settings.max_age_seconds:
-        ends.append(situation.plan.metrics_deadline_seconds - silent)
+    silent = coverage.silence(situation, memory)
+    if silent.seconds > found.settings.max_age_seconds:
+        ends.append(situation.plan.metrics_deadline_seconds - silent.seconds)
     if not ends:
         return f"{told}; paused, so that no deadline runs"
     return f"{told}; the deadline ends the run in {seconds(min(ends))}"
-
-
-def silence(situation: Situation, memory: Memory) -> float:
-    """Seconds without a usable answer of the metrics store.
-
-    One that has not answered this process yet is silent since the phase began (or the restart).
-    """
-    age = situation.metrics_age
-    return situation.now - memory.moments.entered if age is None else age

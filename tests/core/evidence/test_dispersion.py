@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from controller.core.evidence import past
-from controller.core.evidence.calibration import Calibration, estimate, of, unknown
+from controller.core.evidence.calibration import (
+    UNKNOWN,
+    Calibration,
+    estimate,
+    of,
+    unknown,
+    unplayed,
+)
 from controller.core.evidence.judge import Settings
 from controller.core.evidence.samples import Sample, Series, TrackSeries
 from tests.core.evidence.traffic import Traffic
@@ -84,6 +91,14 @@ def test_without_errors_nothing_is_known_and_it_says_so() -> None:
 def test_the_settings_of_a_run_take_it_over() -> None:
     settings = unknown("no history").applied(Settings(dispersion=1.0, dispersion_known=True))
     assert (settings.dispersion, settings.cap_scrapes, settings.dispersion_known) == (3.0, 3, False)
+
+
+def test_who_had_no_turn_to_be_replayed_keeps_what_was_measured() -> None:
+    bunched = unplayed(replace(UNKNOWN, phi=46.0, cap_scrapes=2, known=True), "no turn")
+    assert (bunched.phi, bunched.cap_scrapes, bunched.known) == (46.0, 3, True)
+    calm = unplayed(replace(UNKNOWN, phi=1.0, latency_phi=1.2, cap_scrapes=2), "no turn")
+    assert (calm.phi, calm.latency_phi, calm.cap_scrapes) == (3.0, 3.0, 3)
+    assert "no turn" in calm.words
 
 
 def test_history_is_read_from_raw_counters() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from controller.core.evidence.judge import Evidence, Limits, Settings, observe, start
 from controller.core.evidence.judge import weight_changed as opened
-from controller.core.evidence.samples import Cursor, Sample, Series, TrackSeries, difference
+from controller.core.evidence.samples import Cursor, Look, Sample, Series, TrackSeries, difference
 from controller.core.evidence.tally import Interval
 
 RATE = 20.0
@@ -36,8 +36,8 @@ class Pod:
     """Numbers of the scrapes that fail."""
     errors: Errors = never
 
-    def series(self, gap: float, begin: float, now: float) -> Iterator[tuple[bool, Series]]:
-        """What the store shows now of the time from `begin` on: (whether of errors, counter)."""
+    def series(self, gap: float, begin: float, now: float) -> Iterator[tuple[str, Series]]:
+        """What the store shows now of the time from `begin` on: (code or bound, counter)."""
         stamps = [
             self.phase + number * gap
             for number in range(int(now / gap) + 1)
@@ -49,11 +49,13 @@ class Pod:
         counters: Mapping[str, Errors] = {
             "200": lambda at: RATE * at - self.errors(at),
             "500": self.errors,
+            "0.3": lambda at: 0.9 * RATE * at,
+            "+Inf": lambda at: RATE * at,
         }
-        for code, counted in counters.items():
-            labels = (("code", code), ("instance", self.name), ("pod", self.name))
+        for told, counted in counters.items():
+            labels = (("code or le", told), ("instance", self.name), ("pod", self.name))
             samples = tuple(Sample(at, float(round(counted(at)))) for at in seen)
-            yield code == "500", Series(labels, samples)
+            yield told, Series(labels, samples)
 
 
 def track(pods: Iterable[Pod], gap: float, begin: float, now: float) -> TrackSeries | None:
@@ -61,8 +63,9 @@ def track(pods: Iterable[Pod], gap: float, begin: float, now: float) -> TrackSer
     if not found:
         return None
     return TrackSeries(
-        requests=tuple(series for _, series in found),
-        errors=tuple(series for bad, series in found if bad),
+        requests=tuple(series for told, series in found if told in {"200", "500"}),
+        errors=tuple(series for told, series in found if told == "500"),
+        buckets=tuple((float(told), series) for told, series in found if told in {"0.3", "+Inf"}),
         pod_label="pod",
     )
 
@@ -81,9 +84,8 @@ def watched(
     intervals: list[Interval] = []
     cursor, now, known = Cursor(), first, 0.0
     while now <= until:
-        found = difference(
-            cursor, track(canary, gap, now - window, now), track(stable, gap, now - window, now)
-        )
+        seen = [track(pods, gap, now - window, now) for pods in (canary, stable)]
+        found = difference(cursor, *seen, look=Look(now, now - pace))
         cursor, known = found.cursor, found.gap or known
         intervals += found.intervals
         now += pace
@@ -118,10 +120,49 @@ def test_a_scrape_that_shows_late_is_waited_for_and_counted() -> None:
     )
 
 
-def test_what_shows_later_than_anybody_waits_is_counted_all_the_same() -> None:
-    canary, stable = [Pod(name="c", phase=1.0, late=7.0)], [Pod(name="s", phase=1.2)]
-    intervals, _ = watched(canary, stable, pace=5.0, first=101.3)
-    assert sum(one.canary.requests for one in intervals) >= 0.9 * 200 * RATE
+@pytest.mark.parametrize("late", [2.0, 4.0, 7.0, 9.0])
+@pytest.mark.parametrize("pods", [1, 2])
+def test_who_always_shows_late_is_compared_with_what_others_were_then(
+    late: float, pods: int
+) -> None:
+    """One of the canary's, whose histogram is as late; nothing is lost and nothing counts twice."""
+    canary = [Pod(name="c-1", phase=1.0, late=late), Pod(name="c-2", phase=3.0)][:pods]
+    intervals, _ = watched(canary, [Pod(name="s", phase=1.2)])
+    known = [one for one in intervals if one.at > 120.0]
+    assert len(known) >= 34
+    for one in known:
+        assert one.canary.requests == one.canary.timed == pytest.approx(5 * RATE * pods, abs=pods)
+        assert one.stable.requests == one.stable.timed == pytest.approx(5 * RATE, abs=1)
+
+
+def test_what_shows_late_once_is_counted_with_the_next_scrape_and_timed() -> None:
+    """The track has none of its own in the interval that ended meanwhile."""
+    pods = [Pod(name="s", phase=1.2)]
+
+    def look(number: int) -> TrackSeries | None:
+        """Two of the canary's scrapes, of 151 and 156 s, show when the second is three old."""
+        known = Pod(name="c", phase=1.0, missed=frozenset({30, 31} if number < 159 else ()))
+        return track([known], 5.0, number - 20.0, float(number))
+
+    cursor, found = Cursor(), list[Interval]()
+    for now in range(100, 200):
+        seen = difference(
+            cursor, look(now), track(pods, 5.0, now - 20.0, now), look=Look(now, now - 1)
+        )
+        cursor, found = seen.cursor, [*found, *seen.intervals]
+    assert sum(not one.canary.reported for one in found) == 1
+    assert max(one.canary.requests for one in found) == pytest.approx(3 * 5 * RATE, abs=1)
+    assert all(one.canary.requests == one.canary.timed for one in found)
+    assert sum(one.canary.requests for one in found) == pytest.approx(
+        RATE * (found[-1].at - found[0].begins), abs=2 * RATE
+    )
+
+
+def test_what_shows_later_than_data_may_be_old_is_no_news_of_the_track() -> None:
+    """So the run holds, and does not hold what was against what is."""
+    canary, stable = [Pod(name="c", phase=1.0, late=20.0)], [Pod(name="s", phase=1.2)]
+    intervals, _ = watched(canary, stable, window=40.0)
+    assert not any(one.canary.reported or one.canary.requests for one in intervals)
 
 
 def test_a_pod_that_is_gone_is_not_waited_for() -> None:
@@ -156,17 +197,19 @@ def outage(begin: float, seconds: float) -> Errors:
     return lambda at: RATE * min(max(at - begin, 0.0), seconds)
 
 
+@pytest.mark.parametrize("late", [0.0, 4.0, 8.0])
 @pytest.mark.parametrize(("canary", "stable"), [(1, 1), (1, 3), (2, 2)])
 def test_an_outage_of_both_is_no_collapse_of_the_one_that_is_scraped_first(
-    canary: int, stable: int
+    canary: int, stable: int, late: float
 ) -> None:
+    """Nor of the one that shows late."""
     settings, tripped = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True), 0
     for seed in range(30):
         source = random.Random(seed)
         errors = outage(180.0 + 5 * source.random(), 60.0)
         tracks = [
-            [replace(pod, errors=errors) for pod in pods(source, name, count)]
-            for name, count in (("c", canary), ("s", stable))
+            [replace(pod, errors=errors, late=wait) for pod in pods(source, name, count)]
+            for name, count, wait in (("c", canary, late), ("s", stable, 0.0))
         ]
         intervals, _ = watched(tracks[0], tracks[1])
         trip = judged(settings, intervals).trip

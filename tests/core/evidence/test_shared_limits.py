@@ -104,6 +104,21 @@ def test_who_breaks_the_limit_alone_is_found_soon(share: float, scrapes: int) ->
     assert all(at is not None and at <= scrapes for at in slow), slow
 
 
+@pytest.mark.parametrize("per_second", [1.0, 2.0, 5.0])
+def test_what_both_have_where_stable_is_asked_seldom_is_not_held_against_the_canary(
+    per_second: float,
+) -> None:
+    """At 95 % of few requests stable has none in most scrapes, and in the first ones of a step."""
+    rates = [(0.3, 0.3)] * 60
+    assert ended(ERRORS, rates, per_second=per_second, share=0.95) == [None] * RUNS
+
+
+def test_who_has_all_requests_is_held_against_the_limit_though_stable_is_there() -> None:
+    """Whatever leads them there: stable would have had some of so many."""
+    found = ended(ERRORS, [(0.3, 0.3)] * 60, per_second=10.0, share=1.0)
+    assert all(at is not None and at <= 200 / (10.0 * SCRAPE) + 3 for at in found), found
+
+
 def test_a_limit_is_broken_within_the_tolerance_of_a_stable_that_keeps_it() -> None:
     """A team that tolerates much beside stable has still asked for its limit."""
     settings = Settings(limits=Limits(max_error_rate=0.02), tolerance=10.0, dispersion=1.0)

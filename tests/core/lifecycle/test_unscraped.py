@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from controller.core.evidence.reasons import Code
 from controller.core.evidence.saturation import WINDOW_SECONDS
@@ -117,6 +118,33 @@ def test_it_is_known_of_runs_that_pods_judge_by_a_reading_that_is_young() -> Non
     assert coverage.unscraped(replace(situation, clock=situation.clock + 61), memory.run) == ()
     rare = replace(situation, scrape_seconds=WINDOW_SECONDS)
     assert coverage.unscraped(rare, memory.run) == ()
+
+
+def test_who_was_counted_before_and_is_no_more_is_silent_for_so_long() -> None:
+    """Stable as well, while it has requests; and after a restart only when the tail was read."""
+    situation, memory = judging()
+    now = 1_000_000.0
+    situation = replace(situation, clock=now, scraped_at=now, metrics_age=1.0)
+    evidence = trial.watched(situation, memory).evidence
+    assert evidence is not None
+    memory = replace(
+        memory, evidence=structs.replace(evidence, canary_at=now - 3, stable_at=now - 200)
+    )
+    silent = coverage.silence(situation, memory)
+    assert (silent.seconds, silent.words.split()[0]) == (200.0, "stable")
+    seldom = replace(situation, scrape_seconds=70.0)
+    unread = replace(situation, scraped_at=None)
+    all_in = replace(memory, run=replace(memory.run, phase=Phase.COMMITTING))
+    never = replace(
+        memory, evidence=structs.replace(evidence, canary_at=now - 3, stable_at=-math.inf)
+    )
+    for seen, about in (
+        (seldom, memory),
+        (unread, memory),
+        (situation, all_in),
+        (situation, never),
+    ):
+        assert coverage.silence(seen, about).seconds == 1.0
 
 
 def test_a_restart_lets_nothing_pass_before_the_first_reading() -> None:
