@@ -60,7 +60,7 @@ POLICY_KEYS: Final[dict[str, str]] = {
     "latency": "absolute limits for latency, three at most, like p50<100ms,p99<500ms",
     "min-requests": "canary requests that a step needs before it can pass, like 100",
     "deadline": "how long a step may wait for evidence after its dwell, like 30m",
-    "metrics-deadline": "how long the metrics store may be silent, or have nothing new of one version, "
+    "metrics-deadline": "how long the metrics store may be silent, or without news of one version, "
     "before the weight goes to 0",
     "warm-up": "how long new pods are cold, like 60s: so long they may fail somewhat more, and are "
     "not compared by their latency",
