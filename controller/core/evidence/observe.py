@@ -41,7 +41,8 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
     served = interval.canary.requests + interval.stable.requests
     worth = tempered(settings, served / interval.seconds if interval.seconds > 0 else 0.0)
     processes, fast = _settled(known, settings, interval, worth)
-    window, proof, timely = _counted(known, settings, interval), known.proof, known.timely
+    usable = (timing.usable(known, interval.canary), timing.usable(known, interval.stable))
+    window, proof, timely = _counted(known, settings, interval, usable), known.proof, known.timely
     canary = (interval.canary.errors, interval.canary.requests)
     stable = (interval.stable.errors, interval.stable.requests)
     # What speaks for the canary counts from the weight in force on, what speaks against it at once.
@@ -60,8 +61,12 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
         excess=known.excess.settled(canary, stable, worth.errors),
         canary_at=interval.at if interval.canary.reported else known.canary_at,
         stable_at=interval.at if interval.stable.reported else known.stable_at,
-        canary_timed_at=timing.until(known, known.canary_timed_at, interval, interval.canary),
-        stable_timed_at=timing.until(known, known.stable_timed_at, interval, interval.stable),
+        canary_timed_at=timing.until(
+            known, known.canary_timed_at, interval, interval.canary, usable=usable[0]
+        ),
+        stable_timed_at=timing.until(
+            known, known.stable_timed_at, interval, interval.stable, usable=usable[1]
+        ),
     )
     held = capped(grown, settings, settings.log_cap)
     trip = held.trip or _trip(held, evidence, settings, interval)
@@ -163,8 +168,13 @@ def capped(evidence: Evidence, settings: Settings, most: float) -> Evidence:
     return replace(evidence, processes=processes, level=ceiling)
 
 
-def _counted(evidence: Evidence, settings: Settings, interval: Interval) -> Window:
-    """Add the interval to the window, if all of it lies at the present weight."""
+def _counted(
+    evidence: Evidence, settings: Settings, interval: Interval, usable: tuple[bool, bool]
+) -> Window:
+    """Add the interval to the window, if all of it lies at the present weight.
+
+    `usable` says of the canary's histogram, and of stable's, whether it has all bounds.
+    """
     window = evidence.window
     if window.at is None or interval.begins < window.at:
         return window
@@ -177,17 +187,17 @@ def _counted(evidence: Evidence, settings: Settings, interval: Interval) -> Wind
     return Window(
         at=window.at,
         seconds=window.seconds + min(covered, settings.longest_interval_seconds),
-        canary=_together(evidence, window.canary, interval.canary),
-        stable=_together(evidence, window.stable, interval.stable),
+        canary=_together(evidence, window.canary, interval.canary, usable=usable[0]),
+        stable=_together(evidence, window.stable, interval.stable, usable=usable[1]),
     )
 
 
-def _together(evidence: Evidence, known: Tally, seen: Tally) -> Tally:
+def _together(evidence: Evidence, known: Tally, seen: Tally, *, usable: bool) -> Tally:
     """Both, at the bounds that are watched: as soon as `known` has any, it has those alone.
 
     A histogram without the bound of a limit would take that bound from the whole window.
     """
-    if seen.buckets and not timing.usable(evidence, seen):
+    if seen.buckets and not usable:
         seen = replace(seen, buckets=())
     elif not known.buckets:
         proven = [one.seconds for one in evidence.timely]

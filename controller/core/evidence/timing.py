@@ -27,7 +27,9 @@ def usable(evidence: Evidence, seen: Tally) -> bool:
     return all(seen.slow(bound) is not None for bound in evidence.limit_bounds if bound)
 
 
-def until(evidence: Evidence, known: float, interval: Interval, seen: Tally) -> float:
+def until(
+    evidence: Evidence, known: float, interval: Interval, seen: Tally, *, usable: bool
+) -> float:
     """Until when none of a track's answers were without a time, after this interval.
 
     One without answers changes nothing: it may lie between two whose answers were not timed.
@@ -37,8 +39,9 @@ def until(evidence: Evidence, known: float, interval: Interval, seen: Tally) -> 
         known: Until when it was so then.
         interval: The new one.
         seen: What it counted of the track.
+        usable: Whether its histogram is.
     """
-    if seen.timed and usable(evidence, seen):
+    if seen.timed and usable:
         return interval.at
     if not math.isfinite(known):
         known = interval.begins
