@@ -2,7 +2,8 @@
 """From the rows of a query to series by key."""
 
 import math
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.adapters.prometheus import native
@@ -39,8 +40,7 @@ class Sorter:
         if self.provider.natively_counted:
             rows = native.counted(native.once([*rows], self.provider.native, "", self.warnings))
         self._counted = True
-        for key, series in self._sorted(rows):
-            labels = dict(series.labels)
+        for key, series, labels in self._sorted(rows):
             if not self.provider.tells(labels):
                 self.warnings[f"answers of {key} without a status were left out"] = None
                 continue
@@ -53,8 +53,8 @@ class Sorter:
         if self.provider.native:
             alone = native.once([*rows], self.provider.native, latency.bound_label, self.warnings)
             rows = native.bucketed(alone, latency.bound_label, self.warnings)
-        for key, series in self._sorted(rows):
-            bound = _bound(dict(series.labels).get(latency.bound_label, ""))
+        for key, series, labels in self._sorted(rows):
+            bound = _bound(labels.get(latency.bound_label, ""))
             if bound is None:
                 self.warnings["a bucket without a bound was left out"] = None
                 continue
@@ -74,35 +74,46 @@ class Sorter:
             for key in (self._requests if self._counted else self._buckets)
         }
 
-    def _sorted(self, rows: Iterable[Row]) -> Iterator[tuple[TrackKey, Series]]:
-        """Rows of the keys asked for, each scrape target once, in a stable order."""
+    def _sorted(
+        self, rows: Iterable[Row]
+    ) -> Iterator[tuple[TrackKey, Series, Mapping[str, str]]]:
+        """Rows of the keys asked for with all their labels, each scrape target once, in a stable
+        order.
+        """
         copies = COPIES_OF_PODS if self.provider.pods else COPIES
         taken: set[tuple[tuple[str, str], ...]] = set()
-        for row in sorted(rows, key=lambda row: sorted(row.metric.items())):
+        named = [(sorted(row.metric.items()), row) for row in rows]
+        named.sort(key=operator.itemgetter(0))
+        for labels, row in named:
             keys = self.names.keys(row.metric)
             if not keys or not row.values:
                 continue
-            named = sorted(row.metric.items())
-            same = tuple(pair for pair in named if pair[0] not in copies)
+            same = tuple([pair for pair in labels if pair[0] not in copies])
             if same in taken:
                 self.warnings["the same target is scraped twice; one copy is counted"] = None
                 continue
             taken.add(same)
-            series = Series(same, tuple(samples_of(row)), job=row.metric.get(JOB, ""))
+            series = Series(same, samples_of(row), job=row.metric.get(JOB, ""))
             for key in keys:
-                yield key, series
+                yield key, series, row.metric
 
 
-def samples_of(row: Row) -> Iterator[Sample]:
+def samples_of(row: Row) -> tuple[Sample, ...]:
     """A row's values as numbers; NaN and infinite ones too, the counting leaves them out and tells.
 
     A value that is no number at all becomes NaN: it is one bad sample, not a failed query.
     """
-    for at, text in row.values:
-        try:
-            yield Sample(at, float(text))
-        except ValueError:
-            yield Sample(at, math.nan)
+    try:
+        return tuple([Sample(at, float(text)) for at, text in row.values])
+    except ValueError:
+        return tuple(Sample(at, _number(text)) for at, text in row.values)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _bound(text: str) -> float | None:

@@ -128,7 +128,7 @@ class Saturation:
         names = PodNames(self._labels, keys)
         found: dict[PodsKey, dict[str, list[Series]]] = {}
         for row in rows:
-            series = Series(tuple(sorted(row.metric.items())), tuple(samples_of(row)))
+            series = Series(tuple(sorted(row.metric.items())), samples_of(row))
             for key in names.keys(row.metric):
                 if isinstance(key, PodsKey):
                     metric = row.metric.get("__name__", "")

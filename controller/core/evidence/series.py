@@ -70,8 +70,7 @@ LONGEST_NAME: Final = _LONGEST_STEM - _LONGEST_HASH - 2
 """Characters of a Deployment's name with which its pods can be told by their names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One scraped value: `at` in seconds since the epoch, as the scrape was stamped."""
 
     at: float
