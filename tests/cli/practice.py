@@ -68,6 +68,24 @@ class Practice:
         return told
 
 
+def findings(told: dict[str, Any], topic: str = "", level: str = "") -> list[dict[str, Any]]:
+    """Those of a report of `doctor` that are of this topic and level."""
+    return [
+        finding
+        for finding in told["findings"]
+        if topic in ("", finding["topic"]) and level in ("", finding["level"])
+    ]
+
+
+def facts(told: dict[str, Any]) -> dict[str, Any]:
+    """Everything that is known of the metrics."""
+    return {
+        key: value
+        for finding in findings(told, "metrics")
+        for key, value in finding["facts"].items()
+    }
+
+
 @contextlib.contextmanager
 def practice(
     world: World, folder: Path, *, old: float = 0.0, ahead: float = 0.0

@@ -2,13 +2,11 @@
 """`doctor` on a whole cluster with its Prometheus, before anything was ever rolled out."""
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 import yaml
 
@@ -16,12 +14,11 @@ from controller.adapters.kube.rights import asked
 from controller.app.doctor import outlook
 from controller.core.checkup import Level
 from controller.core.evidence.calibration import Calibration, unknown
-from controller.core.evidence.reasons import percent
 from controller.sim import clock
 from controller.sim.apiserver.errors import ApiError
 from controller.sim.apiserver.request import Request, Response, error_response
 from controller.sim.world import World
-from tests.cli.practice import Practice, practice, quiet_world
+from tests.cli.practice import Practice, facts, findings, practice, quiet_world
 from tests.cli.room import typed
 from tests.engine.house import POLICY, house
 from tests.support.realtime import ROOT, configured
@@ -31,42 +28,6 @@ BY_PODS: Final = {
     "switchgear.dev/steps": "50@60s",
     "switchgear.dev/bake": "20s",
 }
-
-
-def findings(told: dict[str, Any], topic: str = "", level: str = "") -> list[dict[str, Any]]:
-    return [
-        finding
-        for finding in told["findings"]
-        if topic in ("", finding["topic"]) and level in ("", finding["level"])
-    ]
-
-
-def facts(told: dict[str, Any]) -> dict[str, Any]:
-    """Everything that is known of the metrics."""
-    return {
-        key: value
-        for finding in findings(told, "metrics")
-        for key, value in finding["facts"].items()
-    }
-
-
-def shown(found: Practice, track: str) -> tuple[str, list[str]]:
-    """What a person sees of a track: the line with its value, and the queries below it."""
-    lines = found.type().stdout.splitlines()
-    (place,) = (n for n, line in enumerate(lines) if f"{track} (Service shop/checkout" in line)
-    below = itertools.takewhile(lambda line: line.startswith(12 * " "), lines[place + 1 :])
-    return lines[place], [query.strip() for query in below]
-
-
-def answered(found: Practice, query: str) -> tuple[float, float]:
-    """What the store says to a query as it was printed: requests per minute, and the bad share."""
-    with httpx.Client(trust_env=False) as http:
-        answer = http.post(f"{found.prometheus}/api/v1/query", data={"query": query}).json()
-    rows = answer["data"]["result"]
-    counted = [float(row["values"][-1][1]) - float(row["values"][0][1]) for row in rows]
-    bad = [n for n, row in zip(counted, rows, strict=True) if row["metric"]["code"][0] == "5"]
-    times = [at for row in rows for at, _ in row["values"]]
-    return 60 * sum(counted) / (max(times) - min(times)), sum(bad) / sum(counted)
 
 
 def test_a_stable_version_that_would_be_rolled_back_itself_is_warned_of() -> None:
@@ -254,63 +215,6 @@ def test_little_traffic_ends_a_run_at_its_deadline(tmp_path: Path) -> None:
         assert first["level"] == "problem"
         assert "not passed within its deadline of 2 min" in first["message"]
         assert "of 50 requests" in first["message"]
-
-
-def test_of_a_run_under_way_both_tracks_are_shown_with_their_values(tmp_path: Path) -> None:
-    """And where to ask for the checks of the team's own, which are not asked here."""
-    orders = "sum(rate(orders_failed_total[1m])) / sum(rate(orders_total[1m])) < 0.05"
-    notes = {**POLICY, "switchgear.dev/steps": "25@600s", "switchgear.dev/check.orders": orders}
-
-    async def story() -> World:
-        async with house(rate=40.0, annotations=notes) as found:
-            found.world.set_image("shop", "checkout", "registry.example/app:v2")
-            await found.reaches("Judging")
-            await asyncio.sleep(60)
-            await found.stop()
-            return found.world
-
-    with practice(clock.run(story()), tmp_path) as found:
-        told = found.told()
-        known = facts(told)
-        assert known["canary_requests_per_minute"] == pytest.approx(600, rel=0.2)
-        assert known["requests_per_minute"] > known["canary_requests_per_minute"]
-        assert "it has series of a run under way" in str(findings(told, "metrics"))
-        assert "`switchgear checks test shop/checkout` tells" in str(findings(told, "policy"))
-        for track, service, rate in (
-            ("stable", "shop-checkout", known["requests_per_minute"]),
-            ("canary", "shop-checkout-canary", known["canary_requests_per_minute"]),
-        ):
-            line, queries = shown(found, track)
-            requests, latency = queries
-            matched = f'service=~"(?:{service})-(?:http|grpc)'
-            assert requests.startswith(f"traefik_service_requests_total{{{matched}"), requests
-            assert latency.startswith(f"traefik_service_request_duration_seconds_bucket{{{matched}")
-            assert all(query.endswith("[300000ms]") for query in queries)
-            # Whoever types the query himself sees what is said beside it.
-            value, bad = answered(found, requests)
-            assert rate == pytest.approx(value, rel=0.1)
-            assert f": {rate:.0f} requests/min, {percent(bad)} errors" in line
-
-
-@pytest.mark.parametrize(("ahead", "words"), [(90.0, "ahead of"), (-400.0, "behind")])
-def test_clocks_that_differ_are_told_and_the_stores_own_time_is_gone_by(
-    ahead: float, words: str, tmp_path: Path
-) -> None:
-    """By this machine's clock all samples would be of the future, or too old to judge by."""
-    with practice(quiet_world(rate=40.0), tmp_path, ahead=ahead) as found:
-        told = found.told()
-        (clocks,) = (
-            one for one in findings(told, "metrics") if "clock_difference_seconds" in one["facts"]
-        )
-        # An answer tells whole seconds.
-        seconds = clocks["facts"]["clock_difference_seconds"]
-        assert ahead - 2 <= seconds <= ahead + 1
-        assert clocks["level"] == "warning"
-        assert clocks["message"].endswith(f" {abs(seconds):.0f} s {words} this machine's")
-        assert "NTP" in clocks["advice"]
-        known = facts(told)
-        assert -1.5 <= known["newest_sample_seconds"] < 5
-        assert known["requests_per_minute"] == pytest.approx(2400, rel=0.05)
 
 
 def test_old_samples_are_no_samples(tmp_path: Path) -> None:
