@@ -9,7 +9,7 @@ duplicates, overlapping windows and replays after a restart change nothing.
 Rules of differencing, per series:
 
 - the very first look only sets the cursors: what was counted before it belongs to nobody;
-- a value below its predecessor is a restarted counter: it counts from 0;
+- a value below its predecessor is a restarted counter: it counts from 0 (`falling` has the rest);
 - a series that appears at a scrape target known before was born there: it counts from 0, or the
   first error of a version would be lost, for that is what creates its series;
 - the first sample of a target that was never seen before has no predecessor and counts nothing:
@@ -35,6 +35,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from controller.core.evidence import falling
 from controller.core.evidence.series import Cursor, Sample, Series, TrackSeries
 from controller.core.evidence.tally import INFINITE, UNREPORTED, Interval, Tally
 
@@ -96,6 +97,8 @@ class _Piece:
     at: float
     counter: _Counter
     amount: int
+    told: int
+    """What the two samples say of the counter itself, as `falling` has it."""
 
 
 def difference(
@@ -276,9 +279,10 @@ def _pieces(
     for sample in fresh:
         if last is not None and sample.value < last.value:
             problems["a counter was restarted; it counts from 0"] = None
-            yield _Piece(sample.at, counter, round(sample.value))
+            yield _Piece(sample.at, counter, round(sample.value), falling.told(last, sample))
         elif last is not None:
-            yield _Piece(sample.at, counter, round(sample.value) - round(last.value))
+            amount = round(sample.value) - round(last.value)
+            yield _Piece(sample.at, counter, amount, falling.told(last, sample))
         last = sample
 
 
@@ -362,9 +366,13 @@ def _alike(scrapes: Iterable[list[float]]) -> bool:
 def _tally(pieces: Iterable[_Piece], bounds: Sequence[float], *, scraped: bool) -> Tally:
     """Counts of one track in one interval, from scrapes within it or, late, from before."""
     sums: dict[tuple[str, float], int] = {}
+    scrapes: dict[tuple[str, float], int] = {}
     for piece in pieces:
         place = (piece.counter.what, piece.counter.bound)
         sums[place] = sums.get(place, 0) + piece.amount
+        if piece.counter.what == "requests" and piece.counter.pod:
+            scrape = (piece.counter.target, piece.at)
+            scrapes[scrape] = scrapes.get(scrape, 0) | piece.told
     if not scraped and ("requests", 0.0) not in sums:
         return UNREPORTED
     requests = sums.get(("requests", 0.0), 0)
@@ -374,6 +382,8 @@ def _tally(pieces: Iterable[_Piece], bounds: Sequence[float], *, scraped: bool) 
         # Where the two come by different metrics a scrape may show an error before its request.
         errors=min(sums.get(("errors", 0.0), 0), requests),
         buckets=tuple(buckets) if _whole(buckets) else (),
+        scrapes=len(scrapes),
+        falls=sum(map(falling.disordered, scrapes.values())),
     )
 
 

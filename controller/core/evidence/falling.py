@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods whose counts fall again and again: they are no counts, and nothing passes on them.
+
+A gauge where a counter should be rises and falls. So do the counts of several processes behind one
+scrape target, of which each scrape meets another one. A process that begins anew falls too, but in
+another way. It takes all its counters back to zero, so that none of them stands while another one
+falls; and it counts from zero, so that it has hardly more than half of what its predecessor had at
+the very next scrape. That takes one that lived no longer than the distance of two scrapes: of pods
+that restart at each scrape it is so one time in four, and they are a crash loop and end otherwise.
+
+Only where pods count themselves. What a gateway exposes is known, and is no gauge; it may drop what
+it counted of one route and not of another.
+
+It speaks against no version: it is said of both, and holds.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from controller.core.evidence.reasons import UNKNOWN, Code, Reason
+from controller.core.evidence.series import Sample
+from controller.core.evidence.state import Evidence
+
+MOST: Final = 0.2
+"""Where so large a part of the scrapes of a version's pods falls, its counts are not believed. Two
+processes that take turns by chance behind one target do so at one scrape in four."""
+
+LEAST_FALLS: Final = 3
+"""Fewer are accidents."""
+
+HALF: Final = 0.5
+"""Of what a counter had, which a restarted one has not again at the next scrape."""
+
+FELL: Final = 1
+MUCH_LEFT: Final = 2
+STOOD: Final = 4
+
+
+def told(before: Sample, after: Sample) -> int:
+    """What two neighbouring samples say of a counter: whether it fell, how far, or stood."""
+    if after.value < before.value:
+        return FELL | MUCH_LEFT if after.value > HALF * before.value else FELL
+    return STOOD if before.value > 0 else 0
+
+
+def disordered(all_told: int) -> bool:
+    """Whether no restart explains what all counters of one target said of one scrape together."""
+    beside = FELL | STOOD
+    return bool(all_told & MUCH_LEFT) or all_told & beside == beside
+
+
+def lacking(evidence: Evidence, *, alone: bool) -> Iterator[Reason]:
+    """The tracks whose counts at this weight are none.
+
+    Args:
+        evidence: The accumulators.
+        alone: No stable pod serves any more, so that nothing is asked of stable.
+    """
+    window = evidence.window
+    for track, tally in (("canary", window.canary), ("stable", window.stable)):
+        if alone and track == "stable":
+            continue
+        if tally.falls >= LEAST_FALLS and tally.falls >= MOST * tally.scrapes:
+            yield Reason(
+                check="data",
+                code=Code.COUNTS_FALL,
+                message=f"answers that pods of the {track} had counted became fewer at "
+                f"{tally.falls} of {tally.scrapes} scrapes at this weight, as neither counters nor "
+                "restarts do: a gauge, or several processes behind one scrape target",
+                expected=UNKNOWN,
+            )
