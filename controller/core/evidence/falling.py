@@ -14,7 +14,7 @@ it counted of one route and not of another.
 It speaks against no version: it is said of both, and holds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from controller.core.evidence.reasons import UNKNOWN, Code, Reason
@@ -43,8 +43,26 @@ def told(before: Sample, after: Sample) -> int:
     return STOOD if before.value > 0 else 0
 
 
-def disordered(all_told: int) -> bool:
-    """Whether no restart explains what all counters of one target said of one scrape together."""
+def counted(pieces: Iterable[tuple[str, float, float, int]]) -> tuple[int, int]:
+    """How many scrapes these were, and how many of them no restart explains.
+
+    What a library exposes with the first answer alone comes back late after a restart: of what was
+    not there at the scrape before nothing is held against what was.
+
+    Args:
+        pieces: For each counted sample its target, its time, that of the sample before, and what
+            the two told.
+    """
+    found: dict[tuple[str, float], tuple[float, int]] = {}
+    for target, at, since, said in pieces:
+        latest, known = found.get((target, at), (since, 0))
+        if since >= latest:
+            found[target, at] = since, said | (known if since == latest else 0)
+    return len(found), sum(map(_disordered, (said for _, said in found.values())))
+
+
+def _disordered(all_told: int) -> bool:
+    """Of what all counters of one target said of one scrape."""
     beside = FELL | STOOD
     return bool(all_told & MUCH_LEFT) or all_told & beside == beside
 

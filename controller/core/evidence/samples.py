@@ -97,8 +97,10 @@ class _Piece:
     at: float
     counter: _Counter
     amount: int
+    since: float
+    """The time of the sample before."""
     told: int
-    """What the two samples say of the counter itself, as `falling` has it."""
+    """What the two say of the counter itself, as `falling` has it."""
 
 
 def difference(
@@ -279,10 +281,11 @@ def _pieces(
     for sample in fresh:
         if last is not None and sample.value < last.value:
             problems["a counter was restarted; it counts from 0"] = None
-            yield _Piece(sample.at, counter, round(sample.value), falling.told(last, sample))
+            amount = round(sample.value)
         elif last is not None:
             amount = round(sample.value) - round(last.value)
-            yield _Piece(sample.at, counter, amount, falling.told(last, sample))
+        if last is not None:
+            yield _Piece(sample.at, counter, amount, last.at, falling.told(last, sample))
         last = sample
 
 
@@ -363,16 +366,15 @@ def _alike(scrapes: Iterable[list[float]]) -> bool:
     return len({tuple(sorted(times)) for times in scrapes}) <= 1
 
 
-def _tally(pieces: Iterable[_Piece], bounds: Sequence[float], *, scraped: bool) -> Tally:
+def _tally(pieces: Sequence[_Piece], bounds: Sequence[float], *, scraped: bool) -> Tally:
     """Counts of one track in one interval, from scrapes within it or, late, from before."""
     sums: dict[tuple[str, float], int] = {}
-    scrapes: dict[tuple[str, float], int] = {}
     for piece in pieces:
         place = (piece.counter.what, piece.counter.bound)
         sums[place] = sums.get(place, 0) + piece.amount
-        if piece.counter.what == "requests" and piece.counter.pod:
-            scrape = (piece.counter.target, piece.at)
-            scrapes[scrape] = scrapes.get(scrape, 0) | piece.told
+    by_pods = [one for one in pieces if one.counter.pod and one.counter.what == "requests"]
+    told = ((one.counter.target, one.at, one.since, one.told) for one in by_pods)
+    scrapes, falls = falling.counted(told)
     if not scraped and ("requests", 0.0) not in sums:
         return UNREPORTED
     requests = sums.get(("requests", 0.0), 0)
@@ -382,8 +384,8 @@ def _tally(pieces: Iterable[_Piece], bounds: Sequence[float], *, scraped: bool) 
         # Where the two come by different metrics a scrape may show an error before its request.
         errors=min(sums.get(("errors", 0.0), 0), requests),
         buckets=tuple(buckets) if _whole(buckets) else (),
-        scrapes=len(scrapes),
-        falls=sum(map(falling.disordered, scrapes.values())),
+        scrapes=scrapes,
+        falls=falls,
     )
 
 

@@ -124,6 +124,26 @@ def test_a_pod_that_restarts_is_counted_on(every: int) -> None:
     assert verdict.canary.scrapes == 2 * (SCRAPES - 1)
 
 
+def test_what_a_restart_brings_back_later_fell_at_no_scrape() -> None:
+    """Libraries expose a status with its first answer: a process begun anew may take minutes."""
+    back = {"200": 0, "404": 2, "500": 3, "503": 5}
+    """Scrapes after the restart, which comes before the fourth."""
+
+    def seen(code: str) -> Series:
+        old = [Sample(number, 10.0 + number) for number in range(4)]
+        new = [Sample(number, 2.0 + number - 4) for number in range(4 + back[code], 12)]
+        labels = (("code", code), ("instance", "a"), ("pod", "a"))
+        return Series(labels, (*old, *new))
+
+    track = TrackSeries(
+        requests=tuple(map(seen, back)), target_labels=("instance",), pod_label="pod"
+    )
+    first = difference(Cursor(), None, track.until(0.0))
+    found = difference(first.cursor, None, track).intervals
+    assert sum(one.stable.scrapes for one in found) == 11
+    assert sum(one.stable.falls for one in found) == 0
+
+
 def test_sound_counters_never_fall() -> None:
     verdict = told(sound)
     assert verdict.outcome is Outcome.PASS
@@ -150,7 +170,8 @@ def test_a_gateways_counters_are_taken_as_they_are() -> None:
 def test_a_restart_takes_everything_back_to_zero(
     before: tuple[float, float], after: tuple[float, float], *, disordered: bool
 ) -> None:
-    known = 0
-    for early, late in zip(before, after, strict=True):
-        known |= falling.told(Sample(0.0, early), Sample(1.0, late))
-    assert falling.disordered(known) is disordered
+    pieces = [
+        ("a", 1.0, 0.0, falling.told(Sample(0.0, early), Sample(1.0, late)))
+        for early, late in zip(before, after, strict=True)
+    ]
+    assert falling.counted(pieces) == (1, disordered)
