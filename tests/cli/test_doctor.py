@@ -257,6 +257,21 @@ def test_pods_without_their_labels(tmp_path: Path) -> None:
         assert "PodMonitor" in problems[0]["advice"]
 
 
+def test_counts_that_fall_are_told_before_a_run_holds_for_them(tmp_path: Path) -> None:
+    """Of two processes behind each pod's port every other scrape meets the younger one."""
+    world = quiet_world(rate=40.0, route=False, annotations=BY_PODS)
+    with practice(world, tmp_path / "good") as found:
+        assert "became fewer" not in str(found.told())
+    for labels, series in world.prometheus._series.items():
+        if dict(labels)["__name__"] == "http_requests_total":
+            series.values[::2] = [value * 0.9 for value in series.values[::2]]
+    with practice(world, tmp_path / "bad") as found:
+        (problem,) = findings(found.told(code=1), "metrics", "problem")
+        assert "answers that pods of stable had counted became fewer at " in problem["message"]
+        assert "several processes behind one scrape target" in problem["message"]
+        assert problem["advice"]
+
+
 def test_a_pod_of_stable_that_is_not_scraped_stands_in_the_way(tmp_path: Path) -> None:
     """Where pods judge; what a gateway counts has all of them."""
     for route in (False, True):

@@ -20,6 +20,7 @@ from typing import Final
 from controller.core.evidence.reasons import UNKNOWN, Code, Reason
 from controller.core.evidence.series import Sample
 from controller.core.evidence.state import Evidence
+from controller.core.evidence.tally import Tally
 
 MOST: Final = 0.2
 """Where so large a part of the scrapes of a version's pods falls, its counts are not believed. Two
@@ -75,15 +76,19 @@ def lacking(evidence: Evidence, *, alone: bool) -> Iterator[Reason]:
         alone: No stable pod serves any more, so that nothing is asked of stable.
     """
     window = evidence.window
-    for track, tally in (("canary", window.canary), ("stable", window.stable)):
-        if alone and track == "stable":
-            continue
-        if tally.falls >= LEAST_FALLS and tally.falls >= MOST * tally.scrapes:
-            yield Reason(
-                check="data",
-                code=Code.COUNTS_FALL,
-                message=f"answers that pods of the {track} had counted became fewer at "
-                f"{tally.falls} of {tally.scrapes} scrapes at this weight, as neither counters nor "
-                "restarts do: a gauge, or several processes behind one scrape target",
-                expected=UNKNOWN,
-            )
+    for track, tally in (("the canary", window.canary), ("stable", window.stable)):
+        if not (alone and track == "stable"):
+            yield from said(track, tally)
+
+
+def said(track: str, tally: Tally) -> Iterator[Reason]:
+    """Why the counts of a version's pods are none, if so."""
+    if tally.falls >= LEAST_FALLS and tally.falls >= MOST * tally.scrapes:
+        yield Reason(
+            check="data",
+            code=Code.COUNTS_FALL,
+            message=f"answers that pods of {track} had counted became fewer at {tally.falls} of "
+            f"{tally.scrapes} scrapes, as neither counters nor restarts do: a gauge, or several "
+            "processes behind one scrape target",
+            expected=UNKNOWN,
+        )
