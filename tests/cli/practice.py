@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,40 @@ class Practice:
         return told
 
 
+def findings(told: dict[str, Any], topic: str = "", level: str = "") -> list[dict[str, Any]]:
+    """Those of a report of `doctor` that are of this topic and level."""
+    return [
+        finding
+        for finding in told["findings"]
+        if topic in ("", finding["topic"]) and level in ("", finding["level"])
+    ]
+
+
+def facts(told: dict[str, Any]) -> dict[str, Any]:
+    """Everything that is known of the metrics."""
+    return {
+        key: value
+        for finding in findings(told, "metrics")
+        for key, value in finding["facts"].items()
+    }
+
+
 @contextlib.contextmanager
-def practice(world: World, folder: Path, *, old: float = 0.0) -> Iterator[Practice]:
-    """Serve a world that stands still, with its newest sample so many seconds old."""
-    store = world.prometheus
-    shift = time.time() - store._wall.timestamp() - old
+def practice(
+    world: World, folder: Path, *, old: float = 0.0, ahead: float = 0.0
+) -> Iterator[Practice]:
+    """Serve a world that stands still, with its newest sample so many seconds old.
+
+    The store's clock is so far ahead of this machine's, as its samples and its answers tell.
+    """
+    store, today = world.prometheus, _Today(ahead)
+    shift = today.timestamp() - store._wall.timestamp() - old
     for series in store._series.values():
         series.times = [at + shift for at in series.times]
-    store._wall = _Today()  # type: ignore[assignment]
-    with room(world, folder) as found, thread_serving(lambda: prometheus_serving(store)) as url:
+    store._wall = today  # type: ignore[assignment]
+
+    def serving() -> AbstractAsyncContextManager[str]:
+        return prometheus_serving(store, clock=today.timestamp)
+
+    with room(world, folder) as found, thread_serving(serving) as url:
         yield Practice(room=found, prometheus=url)

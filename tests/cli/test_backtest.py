@@ -3,10 +3,13 @@
 
 import contextlib
 import json
+import math
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +54,7 @@ def told(where: tuple[Room, str], *words: str) -> dict[str, Any]:
     return found
 
 
-def test_a_calm_past_is_answered_in_words_in_json_and_on_a_page(tmp_path: Path) -> None:
+def test_a_calm_past_is_answered_in_json_and_on_a_page(tmp_path: Path) -> None:
     past = Past(seconds=HOURS * 3600, until=time.time())
     with practice(tmp_path, past) as where:
         page = tmp_path / "page.html"
@@ -71,10 +74,64 @@ def test_a_calm_past_is_answered_in_words_in_json_and_on_a_page(tmp_path: Path) 
         assert found["50 % slow"]["found"] == report["windows"]
         assert report["slow_beyond_seconds"] == [0.5]
         assert page.read_text().count("<svg") == 2
-        text = type_(where).stdout
-        assert "0 of" in text
-        assert "50 % errors" in text
-        assert "#" in text
+
+
+SPAN: Final = r"[\d.]+ (?:s|min)"
+LINE: Final = re.compile(
+    rf"^  (?P<name>\S+ (?:% )?\S+) +(?P<bar>#+) +(?P<median>{SPAN}), at worst (?P<worst>{SPAN}); "
+    r"(?P<bad>\d+) bad answers, at worst (?P<most>\d+)$",
+    re.MULTILINE,
+)
+"""A regression that is found in every window, as it stands in the terminal."""
+
+
+def in_seconds(told: str) -> float:
+    figure, unit = told.split()
+    return float(figure) * (60 if unit == "min" else 1)
+
+
+def test_a_week_is_gone_through_at_28_moments_and_drawn_as_it_is_told(tmp_path: Path) -> None:
+    """As it is typed: without --days. A scrape in 30 s, 24 requests/s, 0.2 % of them errors."""
+    past = Past(seconds=7.2 * 86400, until=time.time(), pods=3, rate=8.0, gap=30.0)
+    page = tmp_path / "page.html"
+    with practice(tmp_path, past) as (place, url):
+        result = place.type(
+            "backtest", "shop/checkout", "--prometheus", url, "--html", str(page)
+        )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    text, html = result.stdout, page.read_text()
+    (basis,) = (line for line in text.splitlines() if " windows from " in line)
+    assert basis.startswith("  28 windows from "), basis
+    begin, end = (datetime.fromisoformat(one) for one in re.findall(r"20\d\d-\S+Z", basis))
+    assert abs(end - begin - timedelta(days=7)) < timedelta(minutes=20)
+    assert re.search(r"; 24(\.\d)? requests/s with 0\.2\d? % errors; ", basis), basis
+    assert "stable's past was known to the judge in 28 of them" in text
+    assert re.search(r"^  [01] of 84 runs in which pods of the running version", text, re.MULTILINE)
+    rows = {found["name"]: found for found in LINE.finditer(text)}
+    assert rows.keys() >= {"50 % errors", "50 % slow"}, text
+    medians = {name: in_seconds(found["median"]) for name, found in rows.items()}
+    # Half of a tenth of the requests, from the first weight on to the first scrape or the second.
+    collapse = rows["50 % errors"]
+    assert 30 <= medians["50 % errors"] <= in_seconds(collapse["worst"]) <= 60
+    assert int(collapse["bad"]) == pytest.approx(24 / 10 / 2 * medians["50 % errors"], rel=0.3)
+    # Bars are logarithmic: in the terminal from 3 characters to 36, on the page to the worst.
+    shortest, longest = min(medians.values()), max(medians.values())
+    most = max(in_seconds(found["worst"]) for found in rows.values())
+    for name, found in rows.items():
+        share = math.log(medians[name] / shortest) / math.log(longest / shortest)
+        assert len(found["bar"]) == round(3 + 33 * share), text
+        label = re.search(rf'<text x="102.0" y="(\d+).0"[^>]*>{re.escape(name)}</text>', html)
+        assert label, name
+        bar = re.search(rf'<rect x="110" y="{int(label[1]) - 12}" width="([\d.]+)"', html)
+        assert bar, name
+        assert float(bar[1]) == pytest.approx(460 * math.log(medians[name], most), abs=0.1)
+        assert f">{found['median']}, worst {found['worst']}</text>" in html
+        cells = (name, 28, 28, found["median"], found["worst"], found["bad"], found["most"])
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in html
+    # The evidence against the healthy run that came nearest to a rollback: a point for each scrape.
+    (line,) = re.findall(r'<polyline points="([^"]+)"', html)
+    assert len(line.split()) >= 3 * 120 / 30
+    assert ">rollback, 100 to 1</text>" in html
 
 
 def test_an_incident_of_one_pod_shows_as_a_false_rollback_with_its_time(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from controller.sim import clock
 from controller.sim.apiserver.errors import ApiError
 from controller.sim.apiserver.request import Request, Response, error_response
 from controller.sim.world import World
-from tests.cli.practice import Practice, practice, quiet_world
+from tests.cli.practice import Practice, facts, findings, practice, quiet_world
 from tests.cli.room import typed
 from tests.engine.house import POLICY, house
 from tests.support.realtime import ROOT, configured
@@ -28,23 +28,6 @@ BY_PODS: Final = {
     "switchgear.dev/steps": "50@60s",
     "switchgear.dev/bake": "20s",
 }
-
-
-def findings(told: dict[str, Any], topic: str = "", level: str = "") -> list[dict[str, Any]]:
-    return [
-        finding
-        for finding in told["findings"]
-        if topic in ("", finding["topic"]) and level in ("", finding["level"])
-    ]
-
-
-def facts(told: dict[str, Any]) -> dict[str, Any]:
-    """Everything that is known of the metrics."""
-    return {
-        key: value
-        for finding in findings(told, "metrics")
-        for key, value in finding["facts"].items()
-    }
 
 
 def test_a_stable_version_that_would_be_rolled_back_itself_is_warned_of() -> None:
@@ -234,28 +217,6 @@ def test_little_traffic_ends_a_run_at_its_deadline(tmp_path: Path) -> None:
         assert "of 50 requests" in first["message"]
 
 
-def test_of_a_run_under_way_both_tracks_are_shown_with_their_values(tmp_path: Path) -> None:
-    """And where to ask for the checks of the team's own, which are not asked here."""
-    orders = "sum(rate(orders_failed_total[1m])) / sum(rate(orders_total[1m])) < 0.05"
-    notes = {**POLICY, "switchgear.dev/steps": "25@600s", "switchgear.dev/check.orders": orders}
-
-    async def story() -> World:
-        async with house(rate=40.0, annotations=notes) as found:
-            found.world.set_image("shop", "checkout", "registry.example/app:v2")
-            await found.reaches("Judging")
-            await asyncio.sleep(60)
-            await found.stop()
-            return found.world
-
-    with practice(clock.run(story()), tmp_path) as found:
-        told = found.told()
-        known = facts(told)
-        assert known["canary_requests_per_minute"] == pytest.approx(600, rel=0.2)
-        assert known["requests_per_minute"] > known["canary_requests_per_minute"]
-        assert "it has series of a run under way" in str(findings(told, "metrics"))
-        assert "`switchgear checks test shop/checkout` tells" in str(findings(told, "policy"))
-
-
 def test_old_samples_are_no_samples(tmp_path: Path) -> None:
     with practice(quiet_world(rate=40.0), tmp_path, old=120.0) as found:
         (problem,) = findings(found.told(code=1), level="problem")
@@ -294,6 +255,21 @@ def test_pods_without_their_labels(tmp_path: Path) -> None:
         problems = findings(found.told(code=1), "metrics", "problem")
         assert "without the label 'pod'" in problems[0]["message"]
         assert "PodMonitor" in problems[0]["advice"]
+
+
+def test_counts_that_fall_are_told_before_a_run_holds_for_them(tmp_path: Path) -> None:
+    """Of two processes behind each pod's port every other scrape meets the younger one."""
+    world = quiet_world(rate=40.0, route=False, annotations=BY_PODS)
+    with practice(world, tmp_path / "good") as found:
+        assert "became fewer" not in str(found.told())
+    for labels, series in world.prometheus._series.items():
+        if dict(labels)["__name__"] == "http_requests_total":
+            series.values[::2] = [value * 0.9 for value in series.values[::2]]
+    with practice(world, tmp_path / "bad") as found:
+        (problem,) = findings(found.told(code=1), "metrics", "problem")
+        assert "answers that pods of stable had counted became fewer at " in problem["message"]
+        assert "several processes behind one scrape target" in problem["message"]
+        assert problem["advice"]
 
 
 def test_a_pod_of_stable_that_is_not_scraped_stands_in_the_way(tmp_path: Path) -> None:

@@ -240,6 +240,8 @@ class Told:
     restarts: int = 0
     tails: int = 0
     """Intervals that were judged again by another process."""
+    undurable: float = 0.0
+    """Seconds of scrapes that a death after a look would have left to the tail, at most."""
 
 
 class Daemon:
@@ -295,7 +297,16 @@ class Daemon:
         self.told.memory = trial.fed(situation, self.told.memory)
         if event is not None:
             self._moved(situation, event)
+        self.told.undurable = max(self.told.undurable, self._undurable())
         return trial.verdict(situation, self.told.memory)
+
+    def _undurable(self) -> float:
+        """How much older the evidence in the document is than what has been judged."""
+        known = self.told.memory.evidence
+        if known is None or not math.isfinite(known.last_at):
+            return 0.0
+        document = recalled(encode(self.told.memory.run), self.store.now()).evidence
+        return math.inf if document is None else known.last_at - document.last_at
 
     def _taken(self, intervals: Collection[Interval]) -> None:
         """One that comes again stands in place of what it was before."""

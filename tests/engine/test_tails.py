@@ -34,6 +34,9 @@ SECONDS = 120.0
 LOOKED = 0.25
 """Looks are so long after the whole second."""
 
+CHECKPOINT = 30.0
+"""Seconds after which evidence is durable at the latest, with the next scrape."""
+
 EACH = (1, 2, 3, 8)
 """The process dies after so many scrapes; eight take longer than a checkpoint gets old."""
 
@@ -112,6 +115,7 @@ def test_restarts_change_no_verdict(name: str) -> None:
     straight = stream.told()
     assert [*straight.verdicts.values()][-1].outcome is stream.ends
     assert len(straight.intervals) > 20
+    assert EVERY <= straight.undurable <= CHECKPOINT + EVERY
     for each in EACH:
         found = stream.told(each)
         assert found.restarts == len(straight.intervals) // each

@@ -6,6 +6,9 @@ expect of client, server and waypoint (testdata/metric, files `*_request_total.y
 names, labels and bounds are those that linkerd2-proxy registers and encodes (linkerd/app/outbound,
 src/metrics.rs, and metrics.rs and labels.rs below src/http/logical/policy/route).
 
+No recording of two versions was found in public. What single series of real proxies are to be found
+there (of Istio from 2024, of Linkerd in linkerd/website#2069) have these labels in this order.
+
 Each row says how many requests there were before the first scrape, and how many between the two.
 """
 

@@ -2,6 +2,7 @@
 """The store's past by the library of the extra `backtest`, against answers good and bad."""
 
 import asyncio
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -179,6 +180,33 @@ async def test_a_store_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(MetricsUnavailable, match="cannot be reached"):
         await archive.covered(KEY, AT - 3600, AT)
     archive.close()
+
+
+async def test_nobody_else_waits_while_the_past_is_read() -> None:
+    """The library sits and waits for each answer, in a thread of its own."""
+    loop, slow, beats = asyncio.get_running_loop(), 0.3, list[float]()
+
+    async def query(request: Request) -> Response:
+        await asyncio.sleep(slow)
+        return matrix(request.query_params["query"], float(request.query_params["time"]))
+
+    async def beating() -> None:
+        while True:
+            beats.append(loop.time())
+            await asyncio.sleep(0.01)
+
+    async with app_serving(Starlette(routes=[Route("/api/v1/query", query)])) as url:
+        archive = Archive(url, choose(["application"]))
+        beat = asyncio.create_task(beating())
+        began = loop.time()
+        batch = await archive.at(AT).samples(CHUNK_SECONDS, [KEY])
+        took = loop.time() - began
+        beat.cancel()
+        archive.close()
+    assert batch.series[KEY].requests
+    assert took >= 2 * slow
+    assert max(late - early for early, late in itertools.pairwise(beats)) < slow / 2
+    assert beats[-1] - beats[0] > took - slow
 
 
 async def test_a_query_is_sent_once_and_one_that_takes_too_long_is_told_apart() -> None:

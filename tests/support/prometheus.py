@@ -93,8 +93,10 @@ def backfill(folder: Path, history: str) -> None:
     text = folder / "history.txt"
     text.write_text(history)
     promtool = binaries.find_prometheus().with_name("promtool")
+    # The whole text is read again for each block, which are of two hours else.
+    long = ["--max-block-duration=744h"]
     subprocess.run(
-        [promtool, "tsdb", "create-blocks-from", "openmetrics", "-q", text, folder / "data"],
+        [promtool, "tsdb", "create-blocks-from", *long, "openmetrics", "-q", text, folder / "data"],
         check=True,
         capture_output=True,
     )

@@ -13,6 +13,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 
 import httpx
@@ -76,29 +77,41 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def prometheus_serving(store: Prometheus, port: int = 0) -> AsyncIterator[str]:
-    """The simulated Prometheus over HTTP; yields its address."""
+async def prometheus_serving(
+    store: Prometheus, port: int = 0, *, clock: Callable[[], float] | None = None
+) -> AsyncIterator[str]:
+    """The simulated Prometheus over HTTP; yields its address.
+
+    What each answer says of the time is by this clock, in seconds since the epoch, or by the
+    machine's.
+    """
 
     async def endpoint(http: HttpRequest) -> HttpResponse:
         status, headers, answer = await store.handle(
             http.method, http.url.path, http.url.query, dict(http.headers), await http.body()
         )
+        if clock is not None:
+            headers = {**headers, "date": formatdate(clock(), usegmt=True)}
         return HttpResponse(answer, status_code=status, headers=headers)
 
     app = Starlette(routes=[Route("/{path:path}", endpoint, methods=["GET", "POST"])])
-    async with app_serving(app, port) as url:
+    async with app_serving(app, port, dated=clock is None) as url:
         yield url
 
 
 @contextlib.asynccontextmanager
-async def app_serving(app: Starlette, port: int = 0) -> AsyncIterator[str]:
-    """Any application over HTTP on loopback; yields its address."""
+async def app_serving(app: Starlette, port: int = 0, *, dated: bool = True) -> AsyncIterator[str]:
+    """Any application over HTTP on loopback; yields its address.
+
+    One that is not dated tells the time of its answers itself.
+    """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
-    )
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1,
+        date_header=dated,
+    )  # fmt: skip
     server = _Server(config)
     task = asyncio.ensure_future(server.serve(sockets=[listener]))
     try:

@@ -74,9 +74,7 @@ class Sorter:
             for key in (self._requests if self._counted else self._buckets)
         }
 
-    def _sorted(
-        self, rows: Iterable[Row]
-    ) -> Iterator[tuple[TrackKey, Series, Mapping[str, str]]]:
+    def _sorted(self, rows: Iterable[Row]) -> Iterator[tuple[TrackKey, Series, Mapping[str, str]]]:
         """Rows of the keys asked for with all their labels, each scrape target once, in a stable
         order.
         """

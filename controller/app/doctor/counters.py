@@ -10,13 +10,13 @@ from controller.adapters.prometheus.client import Prometheus
 from controller.adapters.prometheus.providers import Choice, Provider
 from controller.core import checkup, errors
 from controller.core.checkup import Finding
-from controller.core.evidence import checks, past
+from controller.core.evidence import checks, falling, past
 from controller.core.evidence.past import Past
 from controller.core.evidence.reasons import percent
 from controller.core.evidence.scraped import Jobs
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey, TrackSeries
 from controller.core.evidence.settings import oldest
-from controller.core.evidence.tally import INFINITE
+from controller.core.evidence.tally import INFINITE, Tally
 from controller.core.lifecycle import coverage, tracks
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
@@ -98,6 +98,7 @@ async def look(
     told += unseen
     if series is not None and provider is not None:
         told += _paced(known)
+        told += _falling(series)
         limits = () if isinstance(situation.policy, tuple) else situation.policy.latency
         told += _latency(series, provider, limits)
     return Counters(findings=tuple(told), run=run, past=known)
@@ -317,6 +318,20 @@ def _paced(known: Past) -> Iterator[Finding]:
         f"fewer than two scrapes in {WINDOW_SECONDS / 60:g} min: nothing can be measured yet",
         advice="wait for some scrapes, or have it scraped more often",
     )
+
+
+def _falling(series: TrackSeries) -> Iterator[Finding]:
+    """Whether stable's counts are none: a run would hold until its deadline."""
+    whole = Tally()
+    for row in past.by_pod(replace(series, buckets=())).values():
+        for one in row:
+            whole = whole.plus(one.stable)
+    advice = (
+        "name a metric that counts answers and only grows (`switchgear doctor --provider` tries "
+        "others), and let each process have a port of its own or the library join them"
+    )
+    for reason in falling.said("stable", whole):
+        yield checkup.problem("metrics", reason.message, advice=advice)
 
 
 def _latency(

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from controller.core.evidence import timing
+from controller.core.evidence import falling, timing
 from controller.core.evidence.reasons import UNKNOWN, Code, Reason, seconds
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence
@@ -64,4 +64,5 @@ def lacking(evidence: Evidence, settings: Settings, now: float, *, alone: bool) 
                 expected=OVERDUE,
                 limit=settings.max_age_seconds,
             )
+    yield from falling.lacking(evidence, alone=alone)
     yield from timing.lacking(evidence, settings, due, alone=alone)

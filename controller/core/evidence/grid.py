@@ -18,7 +18,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from controller.core.evidence.series import Cursor, Sample, Shown
+from controller.core.evidence.series import Cursor, Name, Sample, Shown
 from controller.core.evidence.settings import oldest
 
 NEIGHBOUR: Final = 0.75
@@ -36,7 +36,7 @@ FADING: Final = 0.9
 class Row(NamedTuple):
     """A counter of answers: its scrape target, and its samples in the order of time."""
 
-    target: str
+    target: Name
     samples: Sequence[Sample]
 
 
@@ -83,7 +83,7 @@ def ends(cursor: Cursor, rows: Rows, gap: float) -> list[float]:
     return found
 
 
-def _patience(cursor: Cursor, target: str, gap: float) -> float:
+def _patience(cursor: Cursor, target: Name, gap: float) -> float:
     """Seconds after its last scrape until a target is overdue.
 
     What shows later than data may be old is no news of anything, and not waited for.
@@ -100,7 +100,7 @@ class Look(NamedTuple):
     before: float
 
 
-def shown(cursor: Cursor, rows: Rows, look: Look | None) -> Mapping[str, Shown]:
+def shown(cursor: Cursor, rows: Rows, look: Look | None) -> Mapping[Name, Shown]:
     """How late each target's newest scrape is shown, as far as looks tell.
 
     Args:
@@ -108,7 +108,7 @@ def shown(cursor: Cursor, rows: Rows, look: Look | None) -> Mapping[str, Shown]:
         rows: The counters.
         look: When that was; None: long after they were scraped.
     """
-    newest: dict[str, float] = {}
+    newest: dict[Name, float] = {}
     for row in rows:
         if row.samples:
             newest[row.target] = max(newest.get(row.target, -math.inf), row.samples[-1].at)

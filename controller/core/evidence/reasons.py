@@ -34,6 +34,7 @@ class Code(enum.StrEnum):
     LATENCY_LIMIT_UNMEASURABLE = "LatencyLimitUnmeasurable"
     METRICS_STALE = "MetricsStale"
     PODS_NOT_SCRAPED = "PodsNotScraped"
+    COUNTS_FALL = "CountsFall"
     EVIDENCE_AGAINST = "EvidenceAgainst"
     ABOVE_LIMIT = "AboveLimit"
     STABLE_VIOLATES_LIMIT = "StableViolatesLimit"

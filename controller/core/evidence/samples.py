@@ -9,7 +9,7 @@ duplicates, overlapping windows and replays after a restart change nothing.
 Rules of differencing, per series:
 
 - the very first look only sets the cursors: what was counted before it belongs to nobody;
-- a value below its predecessor is a restarted counter: it counts from 0;
+- a value below its predecessor is a restarted counter: it counts from 0 (`falling` has the rest);
 - a series that appears at a scrape target known before was born there: it counts from 0, or the
   first error of a version would be lost, for that is what creates its series;
 - the first sample of a target that was never seen before has no predecessor and counts nothing:
@@ -24,16 +24,16 @@ what is older would be held against other times than its own.
 """
 
 import bisect
-import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from controller.core.evidence import grid
+from controller.core.evidence import falling, grid
+from controller.core.evidence.counters import Counter, of
 from controller.core.evidence.grid import Look
-from controller.core.evidence.series import Cursor, Sample, Series, TrackSeries
+from controller.core.evidence.series import Cursor, Name, Sample, Series, TrackSeries
 from controller.core.evidence.tally import INFINITE, UNREPORTED, Interval, Tally
 
 __all__ = ["Cursor", "Difference", "Look", "Sample", "Series", "TrackSeries", "difference"]
@@ -66,27 +66,16 @@ class Difference(NamedTuple):
     gap: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Counter:
-    """One series with its place in the tally."""
-
-    canary: bool
-    what: str
-    bound: float
-    key: str
-    target: str
-    pod: str
-    """Digest of the pod that answered, empty where a gateway counted."""
-    samples: tuple[Sample, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(NamedTuple):
     """A counted increment, at the time of its sample."""
 
     at: float
-    counter: _Counter
+    counter: Counter
     amount: int
+    since: float
+    """The time of the sample before."""
+    told: int
+    """What the two say of the counter itself, as `falling` has it."""
 
 
 def difference(
@@ -108,7 +97,7 @@ def difference(
         look: When the store gave them; None: long after they were scraped.
     """
     problems: dict[str, None] = {}
-    counters = [*_counters(canary, problems, canary=True), *_counters(stable, problems)]
+    counters = [*of(canary, problems, canary=True), *of(stable, problems)]
     if len(counters) > MOST_SERIES:
         problems[f"more than {MOST_SERIES} series; latency is left out"] = None
         counters = [counter for counter in counters if counter.what != "bucket"]
@@ -132,57 +121,7 @@ def difference(
     return Difference(grown, found, tuple(problems), gap)
 
 
-def _counters(
-    service: TrackSeries | None, problems: dict[str, None], *, canary: bool = False
-) -> Iterator[_Counter]:
-    if service is None:
-        return
-    labelled: Iterable[tuple[str, float, Series]] = itertools.chain(
-        (("requests", 0.0, series) for series in service.requests),
-        (("errors", 0.0, series) for series in service.errors),
-        (("bucket", bound, series) for bound, series in service.buckets),
-    )
-    for what, bound, series in labelled:
-        place = tuple(pair for pair in series.labels if pair[0] in service.target_labels)
-        # Answers and histograms come by different queries, which may straddle a scrape.
-        query = "timed" if what == "bucket" else "answers"
-        pod = dict(series.labels).get(service.pod_label, "") if service.pod_label else ""
-        yield _Counter(
-            canary=canary,
-            what=what,
-            bound=bound,
-            key=_digest("canary" if canary else "stable", what, repr(bound), series.labels),
-            target=_digest(query, "", "", place),
-            pod=_digest(query, "pod", pod, ()) if pod else "",
-            samples=_clean(series.samples, problems),
-        )
-
-
-def _digest(track: str, what: str, bound: str, labels: tuple[tuple[str, str], ...]) -> str:
-    """A short name for a series: with it a cursor stays small enough for the run document."""
-    text = "\x00".join((track, what, bound, *(part for pair in labels for part in pair)))
-    return hashlib.blake2b(text.encode(), digest_size=9).hexdigest()
-
-
-def _clean(samples: Sequence[Sample], problems: dict[str, None]) -> tuple[Sample, ...]:
-    """Real values in the order of time, each time once."""
-    real = [
-        sample
-        for sample in samples
-        if math.isfinite(sample.at) and math.isfinite(sample.value) and sample.value >= 0
-    ]
-    if len(real) < len(samples):
-        problems["values that are no counts (NaN, infinite or negative) were left out"] = None
-    if all(early.at < late.at for early, late in itertools.pairwise(real)):
-        return tuple(real)
-    problems["samples out of order or twice at the same time were put straight"] = None
-    once: dict[float, Sample] = {}
-    for sample in real:
-        once.setdefault(sample.at, sample)
-    return tuple(once[at] for at in sorted(once))
-
-
-def _known(cursor: Cursor, counter: _Counter) -> tuple[Sample, ...]:
+def _known(cursor: Cursor, counter: Counter) -> tuple[Sample, ...]:
     """The samples of this look, and the one that was counted last: a look may hold a single one."""
     last, samples = cursor.series.get(counter.key), counter.samples
     return (last, *samples) if last and samples and last.at < samples[0].at else samples
@@ -190,14 +129,14 @@ def _known(cursor: Cursor, counter: _Counter) -> tuple[Sample, ...]:
 
 def _count(
     cursor: Cursor,
-    counters: Sequence[_Counter],
+    counters: Sequence[Counter],
     until: float,
     problems: dict[str, None],
     *,
     newborn: bool,
 ) -> tuple[Cursor, list[_Piece]]:
     """Difference every series up to `until`, and move the cursor there."""
-    first: dict[str, float] = {}
+    first: dict[Name, float] = {}
     for counter in counters:
         for sample in counter.samples:
             if sample.at > cursor.begun:
@@ -218,12 +157,13 @@ def _count(
         if not fresh:
             continue
         appeared = fresh[0].at > cursor.targets.get(counter.target, first[counter.target])
-        born = newborn and counter.canary and counter.pod and counter.pod not in cursor.targets
+        pods = () if counter.pod is None else (counter.pod,)
+        born = newborn and counter.canary and any(pod not in cursor.targets for pod in pods)
         if last is None and (appeared or born):
             last = Sample(since, 0.0)
         pieces += _pieces(counter, last, fresh, problems)
         series[counter.key] = fresh[-1]
-        for place in filter(None, (counter.target, counter.pod)):
+        for place in (counter.target, *pods):
             targets[place] = max(targets.get(place, -math.inf), fresh[-1].at)
     oldest = until - FORGET_SECONDS
     grown = replace(
@@ -236,7 +176,7 @@ def _count(
     return grown, pieces
 
 
-def _scraped(cursor: Cursor, counters: Sequence[_Counter], until: float, *, canary: bool) -> bool:
+def _scraped(cursor: Cursor, counters: Sequence[Counter], until: float, *, canary: bool) -> bool:
     """Whether a track was scraped since the cursor; at the first look that is all the same."""
     own = _answers([one for one in counters if one.canary is canary])
     return cursor.at is None or any(
@@ -245,14 +185,16 @@ def _scraped(cursor: Cursor, counters: Sequence[_Counter], until: float, *, cana
 
 
 def _pieces(
-    counter: _Counter, last: Sample | None, fresh: Iterable[Sample], problems: dict[str, None]
+    counter: Counter, last: Sample | None, fresh: Iterable[Sample], problems: dict[str, None]
 ) -> Iterator[_Piece]:
     for sample in fresh:
         if last is not None and sample.value < last.value:
             problems["a counter was restarted; it counts from 0"] = None
-            yield _Piece(sample.at, counter, round(sample.value))
+            amount = round(sample.value)
         elif last is not None:
-            yield _Piece(sample.at, counter, round(sample.value) - round(last.value))
+            amount = round(sample.value) - round(last.value)
+        if last is not None:
+            yield _Piece(sample.at, counter, amount, last.at, falling.told(last, sample))
         last = sample
 
 
@@ -261,7 +203,7 @@ def _intervals(
     starts: Sequence[float],
     ends: Sequence[float],
     pieces: Sequence[_Piece],
-    counters: Sequence[_Counter],
+    counters: Sequence[Counter],
 ) -> tuple[Interval, ...]:
     """Sort the pieces into intervals."""
     tracks = {
@@ -295,35 +237,38 @@ class _Scrapes:
 
     ends: Sequence[float]
     within: Sequence[Sequence[float]]
+    counts: Sequence[int]
+    """Where a sample of each interval counts: there, or in the next one with a scrape, if any."""
 
     @classmethod
     def of(
-        cls, starts: Sequence[float], ends: Sequence[float], counters: Sequence[_Counter]
+        cls, starts: Sequence[float], ends: Sequence[float], counters: Sequence[Counter]
     ) -> "_Scrapes":
         times = sorted({sample.at for one in _answers(counters) for sample in one.samples})
-        spans = zip(starts, ends, strict=True)
-        return cls(
-            ends,
-            [
-                times[bisect.bisect_right(times, a) : bisect.bisect_right(times, b)]
-                for a, b in spans
-            ],
-        )
+        within = [
+            times[bisect.bisect_right(times, start) : bisect.bisect_right(times, end)]
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        scraped = [number for number, found in enumerate(within) if found]
+        last = max(scraped, default=0)
+        counts = [
+            next((later for later in scraped if later >= number), last)
+            for number in range(len(ends))
+        ]
+        return cls(ends, within, counts)
 
     def place(self, at: float) -> int:
-        """The interval that a sample counts in: its own, or the next one with a scrape, if any."""
-        own = bisect.bisect_left(self.ends, at)
-        scraped = [number for number, times in enumerate(self.within) if times]
-        return next((number for number in scraped if number >= own), max(scraped, default=own))
+        """The interval that a sample counts in."""
+        return self.counts[bisect.bisect_left(self.ends, at)]
 
 
-def _answers(counters: Sequence[_Counter]) -> Sequence[_Counter]:
+def _answers(counters: Sequence[Counter]) -> Sequence[Counter]:
     """Those that say when something was scraped, for a histogram alone tells of no failure."""
     return [counter for counter in counters if counter.what == "requests"] or counters
 
 
 def _bounds(
-    cursor: Cursor, scrapes: _Scrapes, counters: Sequence[_Counter]
+    cursor: Cursor, scrapes: _Scrapes, counters: Sequence[Counter]
 ) -> list[tuple[float, ...]]:
     """The bounds of a track's histograms in each interval; none where they are not whole.
 
@@ -355,15 +300,23 @@ def _tallies(
     scrapes: _Scrapes, pieces: Iterable[_Piece], bounds: Sequence[tuple[float, ...]]
 ) -> list[Tally]:
     """Counts of one track in each interval."""
-    sums: list[dict[tuple[str, float], int]] = [{} for _ in scrapes.ends]
+    counted: list[list[_Piece]] = [[] for _ in scrapes.ends]
     for piece in pieces:
-        found, what = sums[scrapes.place(piece.at)], (piece.counter.what, piece.counter.bound)
-        found[what] = found.get(what, 0) + piece.amount
-    whole = zip(scrapes.within, sums, bounds, strict=True)
+        counted[scrapes.place(piece.at)].append(piece)
+    whole = zip(scrapes.within, counted, bounds, strict=True)
     return [_tally(found, known) if times else UNREPORTED for times, found, known in whole]
 
 
-def _tally(sums: Mapping[tuple[str, float], int], bounds: Sequence[float]) -> Tally:
+def _tally(pieces: Sequence[_Piece], bounds: Sequence[float]) -> Tally:
+    sums: dict[tuple[str, float], int] = {}
+    for piece in pieces:
+        place = (piece.counter.what, piece.counter.bound)
+        sums[place] = sums.get(place, 0) + piece.amount
+    by_pods = [
+        one for one in pieces if one.counter.pod is not None and one.counter.what == "requests"
+    ]
+    told = ((one.counter.target, one.at, one.since, one.told) for one in by_pods)
+    scrapes, falls = falling.counted(told)
     requests = sums.get(("requests", 0.0), 0)
     buckets = [(bound, sums.get(("bucket", bound), 0)) for bound in bounds]
     return Tally(
@@ -371,6 +324,8 @@ def _tally(sums: Mapping[tuple[str, float], int], bounds: Sequence[float]) -> Ta
         # Where the two come by different metrics a scrape may show an error before its request.
         errors=min(sums.get(("errors", 0.0), 0), requests),
         buckets=tuple(buckets) if _whole(buckets) else (),
+        scrapes=scrapes,
+        falls=falls,
     )
 
 

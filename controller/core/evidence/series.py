@@ -134,6 +134,10 @@ class TrackSeries:
         )
 
 
+Name: TypeAlias = int
+"""What a series, a scrape target or a pod is called within one process: a hash of its labels."""
+
+
 class Shown(NamedTuple):
     """The newest scrape of a target that was ever shown.
 
@@ -154,13 +158,13 @@ class Cursor:
         at: End of the latest interval, None before the first look.
         begun: Where the counting began. What a series had counted by then is nobody's, also where
             it is not known and however far back a look may reach.
-        series: For each series (by digest) its latest counted sample.
-        targets: For each scrape target and each pod (by digest) the time of its latest sample.
+        series: For each series its latest counted sample.
+        targets: For each scrape target and each pod the time of its latest sample.
         shown: For each scrape target how late its scrapes are shown.
     """
 
     at: float | None = None
     begun: float = -math.inf
-    series: Mapping[str, Sample] = field(default_factory=dict)
-    targets: Mapping[str, float] = field(default_factory=dict)
-    shown: Mapping[str, Shown] = field(default_factory=dict)
+    series: Mapping[Name, Sample] = field(default_factory=dict)
+    targets: Mapping[Name, float] = field(default_factory=dict)
+    shown: Mapping[Name, Shown] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from controller.core.evidence.safe import NOTHING, Proof, Timely
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.tally import Tally
 
-FORMAT = 6
+FORMAT = 7
 """Version of the written form; a reader refuses what it does not know. It is another one as soon as
 a field is added, moved or taken away, here or in what stands in the fields."""
 

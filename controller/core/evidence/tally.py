@@ -9,6 +9,7 @@ import operator
 from bisect import bisect_left
 
 import msgspec
+from msgspec import structs
 
 INFINITE = float("inf")
 
@@ -24,12 +25,17 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             provider has no histogram.
         reported: Whether the metrics store had samples of this track at all. A track that was
             seen and served nothing is something else than a track that was not seen.
+        scrapes: Of how many scrapes of single pods these are the differences; 0 where a gateway
+            counted.
+        falls: Those of them at which answers had become fewer, as no restart explains it.
     """
 
     requests: int = 0
     errors: int = 0
     buckets: tuple[tuple[float, int], ...] = ()
     reported: bool = True
+    scrapes: int = 0
+    falls: int = 0
 
     @property
     def error_rate(self) -> float | None:
@@ -62,14 +68,14 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             errors=self.errors + other.errors,
             buckets=_merged(self.buckets, other.buckets),
             reported=self.reported or other.reported,
+            scrapes=self.scrapes + other.scrapes,
+            falls=self.falls + other.falls,
         )
 
     def only(self, bounds: frozenset[float]) -> "Tally":
         """The same counts with no other bucket bounds than these and the infinite one."""
         kept = tuple(pair for pair in self.buckets if pair[0] in bounds or pair[0] == INFINITE)
-        return Tally(
-            requests=self.requests, errors=self.errors, buckets=kept, reported=self.reported
-        )
+        return structs.replace(self, buckets=kept)
 
 
 UNREPORTED = Tally(reported=False)

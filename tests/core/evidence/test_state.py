@@ -131,7 +131,10 @@ SMALL = Evidence(
     window=Window(
         at=5.0,
         seconds=6.0,
-        canary=Tally(requests=7, errors=1, buckets=((0.1, 2), (math.inf, 7)), reported=True),
+        canary=Tally(
+            requests=7, errors=1, buckets=((0.1, 2), (math.inf, 7)), reported=True, scrapes=2,
+            falls=1,
+        ),
         stable=Tally(requests=8, errors=0, reported=False),
     ),
     recent=(1.0, 2.0, 3.0, 4.0),
@@ -150,7 +153,7 @@ SMALL = Evidence(
 )  # fmt: skip
 
 WRITTEN = {
-    "v": 6,
+    "v": 7,
     "fields": [
         [["AAAAAAAA4D8="], "AAAAAAAA0L8AAAAAAAD4vw=="],
         [[["AAAAAAAAAEAAAAAAAAAAAA=="], "AAAAAAAAAAAAAAAAAAAAwA=="]],
@@ -160,8 +163,8 @@ WRITTEN = {
         "AAAAAAAA6D8=",
         [
             "AAAAAAAAFEAAAAAAAAAYQA==",
-            [7, 1, {"columns": [["mpmZmZmZuT8AAAAAAADwfw=="], [2, 7]]}, True],
-            [8, 0, [], False],
+            [7, 1, {"columns": [["mpmZmZmZuT8AAAAAAADwfw=="], [2, 7]]}, True, 2, 1],
+            [8, 0, [], False, 0, 0],
         ],
         ["AAAAAAAA8D8AAAAAAAAAQAAAAAAAAAhAAAAAAAAAEEA="],
         "AAAAAAAAIkAAAAAAAAAkQAAAAAAAAPD/AAAAAAAAI0AAAAAAAADw/wAAAAAAAPD/",

@@ -145,6 +145,10 @@ WAITS: dict[str, tuple[Code, Callable[[], Verdict]]] = {
     "a time that is no number": (Code.METRICS_STALE, lambda: said(age=math.nan)),
     "partial": (Code.METRICS_STALE, lambda: said(evidence=gone(Settings()))),
     "half of the replicas": (Code.PODS_NOT_SCRAPED, lambda: said(unseen=half_scraped())),
+    "a gauge": (
+        Code.COUNTS_FALL,
+        lambda: said(evidence=seen(Settings(), Tally(requests=400, scrapes=4, falls=1))),
+    ),
     "no histogram": (Code.NO_LATENCY_DATA, lambda: said(TIMED)),
     "a histogram that both lost": (Code.NO_LATENCY_DATA, lambda: untimed(GOOD, STABLE)),
     "one that the canary lost": (Code.NO_LATENCY_DATA, lambda: untimed(GOOD, STEADY)),

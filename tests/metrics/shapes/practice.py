@@ -14,14 +14,15 @@ from typing import Final
 
 from controller.adapters.clock import LoopClock
 from controller.adapters.prometheus.client import Prometheus
+from controller.core.effects import Effect, ShrinkCanary
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.judge import Outcome, Verdict
-from controller.core.lifecycle import trial
-from controller.core.lifecycle.memory import Memory, Moments, Run
+from controller.core.lifecycle import machine, trial
+from controller.core.lifecycle.memory import Ending, Memory, Moments, Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.table import Phase
 from controller.core.lifecycle.tracks import pods_of
-from controller.core.observation import Pod, ReplicaSet, View
+from controller.core.observation import Deployment, Pod, ReplicaSet, View
 from controller.core.policy.model import (
     PRESETS,
     Bake,
@@ -45,6 +46,9 @@ OPENS: Final = 4.0
 
 SPOILT: Final = {"before": (0.0, OPENS + 12), "mid": (OPENS + 3, OPENS + 15)}
 SPOILT_BAKE: Final = SPOILT["mid"]
+DEADLINE: Final = 10.0
+"""How long a step of which that is told may wait beyond its dwell."""
+
 LOOK: Final = 0.8
 TELLS: Final = 2.0
 """Seconds until a scrape tells of what is wrong."""
@@ -66,10 +70,24 @@ VIEW: Final = View(
 )
 """All pods of both versions are ready from the beginning to the end."""
 
+_TWIN: Final = Deployment(
+    name="checkout-canary", uid="c", version="1", generation=1, observed_generation=1, replicas=2,
+    paused=False, strategy="RollingUpdate", digest="", selector=(), pod_labels=(), ours=True,
+    owner_uid="u", updated=2, ready=2, available=2, status_replicas=2,
+)  # fmt: skip
+
+WHOLE: Final = replace(
+    VIEW,
+    deployment=replace(_TWIN, name="checkout", uid="u", paused=True, ours=False, owner_uid=""),
+    canary=_TWIN,
+)
+"""With what a run that goes back takes away."""
+
 POLICY: Final = replace(
     PRESETS[Preset.FAST],
     steps=(Step(weight_bp=5000, dwell_seconds=DWELL),),
     bake=Bake(seconds=DWELL),
+    deadline_seconds=DEADLINE,
     latency=(LatencyLimit(quantile=0.99, seconds=0.5),),
     min_requests=50,
 )
@@ -101,8 +119,14 @@ class Case:
     phase: str
     lasting: bool = False
     """Whether no PASS is waited for."""
+    ends: bool = False
+    """Whether its deadline is waited for instead, and what becomes of the run then."""
     memory: Memory = field(init=False)
     looks: list[Look] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    """What people were told at each look, where the deadline is waited for."""
+    effects: list[Effect] = field(default_factory=list)
+    """What was to be done to the cluster."""
 
     def __post_init__(self) -> None:
         run = Run(
@@ -121,7 +145,23 @@ class Case:
         return evidence is not None and evidence.window.at is not None
 
     def situation(self) -> Situation:
-        return Situation(now=0.0, view=VIEW, policy=POLICY, scrape_seconds=1.0)
+        view = WHOLE if self.ends else VIEW
+        return Situation(
+            now=0.0, view=view, policy=POLICY, scrape_seconds=1.0, settle_seconds=0.0,
+            drain_seconds=0.0, metrics_age=0.0,
+        )  # fmt: skip
+
+    @property
+    def over(self) -> bool:
+        """Whether the canary's pods are taken away."""
+        return any(isinstance(one, ShrinkCanary) and not one.replicas for one in self.effects)
+
+    @property
+    def inconclusive(self) -> bool:
+        """Whether that was for want of evidence, and nothing is held against the version."""
+        run = self.memory.run
+        blamed = run.tripped or run.quarantined
+        return self.over and run.ending is Ending.INCONCLUSIVE and not blamed
 
     def look(self, feed: Feed, at: float, levels: Levels | None) -> None:
         """Take in what is new, open the window when it is time, and ask the judge."""
@@ -134,6 +174,10 @@ class Case:
         self.memory = trial.fed(situation, self.memory)
         if at >= OPENS and not self.opened and reading.clock:
             self.memory = trial.begun(situation, self.memory)
+        if self.ends:
+            self._step(replace(situation, intervals=()))
+        if self.memory.phase is not Phase.JUDGING:
+            return
         verdict: Verdict = trial.verdict(situation, self.memory)
         self.looks.append(
             Look(
@@ -142,6 +186,13 @@ class Case:
                 verdict.canary.requests, verdict.seconds_to_go,
             )
         )  # fmt: skip
+
+    def _step(self, situation: Situation) -> None:
+        """One tick of the run itself."""
+        decision = machine.step(situation, self.memory)
+        self.memory = decision.memory
+        self.told.append(decision.why)
+        self.effects.extend(decision.effects)
 
     def during(self) -> list[Look]:
         """The looks while it was spoilt and had been long enough for a scrape to tell."""
@@ -200,6 +251,12 @@ async def followed(store: Prometheus, cases: list[Case], begin: float, until: fl
         at = time.time() - begin
         for case in cases:
             case.look(feed, at, levels)
-        if all(case.lasting or case.passed_at(spoilt(case.phase)[1]) for case in cases):
+        if all(_settled(case) for case in cases):
             return
         await asyncio.sleep(LOOK)
+
+
+def _settled(case: Case) -> bool:
+    if case.ends:
+        return case.over
+    return case.lasting or bool(case.passed_at(spoilt(case.phase)[1]))

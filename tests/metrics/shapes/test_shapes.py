@@ -7,9 +7,11 @@ time, since most of it is waiting for scrapes: that is why there is one test and
 
 import asyncio
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -97,14 +99,17 @@ class Spoiling(httpx.AsyncBaseTransport):
         await self._real.aclose()
 
 
-def _spoil(exporter: Exporter, cases: Iterable[tuple[int, Case]], begin: float) -> None:
+def _spoil(
+    exporter: Exporter, cases: Iterable[tuple[int, Case]], begin: float, *, lasting: bool = False
+) -> None:
     """Every shape has its time; what is wrong before a step is so from the first scrape on."""
     for number, case in cases:
         since, until = spoilt(case.phase)
         for name in SHAPES[number].tracks:
             track = exporter.tracks[case.space, name]
             track.spoil = SHAPES[number].spoil
-            track.since, track.until = begin + since if since else 0.0, begin + until
+            track.since = begin + since if since else 0.0
+            track.until = math.inf if lasting else begin + until
 
 
 @contextlib.asynccontextmanager
@@ -177,28 +182,106 @@ def _faults(name: str, case: Case, holds: Iterable[str]) -> list[str]:
     return found
 
 
+def _unended(name: str, case: Case) -> Iterator[str]:
+    """Whether its deadline has ended it as inconclusive, and was told of before."""
+    label = f"{name}, {case.phase}, to its deadline"
+    if any(look.outcome is not Outcome.HOLD for look in case.looks):
+        yield f"{label}: {[look.outcome for look in case.looks]}"
+    if not case.inconclusive:
+        yield f"{label}: {case.memory.phase}, {case.memory.run.ending}, {case.effects}"
+    if not any("the deadline ends the run in about " in words for words in case.told):
+        yield f"{label}: nobody said when it ends: {case.told}"
+
+
+def _unsound(sound: list[Case], bad: Case) -> Iterator[str]:
+    """Whether the same rig passes, in time, what is in order, and fails what is not."""
+    most = OPENS + DWELL + 2 * LATE
+    for case in sound:
+        passed = case.passed_at(0.0)
+        if passed is None or passed > most:
+            yield f"nothing wrong, {case.phase}: PASS at {passed}, not within {most:g} s"
+        found = {look.outcome for look in case.looks}
+        if Outcome.FAIL in found or case.looks[-1].outcome is not Outcome.PASS:
+            yield f"nothing wrong, {case.phase}: {found}, {case.looks[-1].codes}"
+    if bad.looks[-1].outcome is not Outcome.FAIL:
+        yield f"a bad version: {bad.looks[-1].codes}"
+
+
+TO_THE_END: Final = {"no series": "before", "no +Inf": "mid", "a gauge": "bake"}
+"""Shapes that last until a deadline, and in which phase; another one of each does not."""
+
+
+Shaped = list[tuple[int, Case]]
+
+
+def _shaped() -> Shaped:
+    return [
+        (number, Case(space=f"shape-{number}-{phase}", phase=phase, lasting=phase in shape.lasting))
+        for number, shape in enumerate(SHAPES)
+        for phase in PHASES
+    ]
+
+
+def _ending() -> Shaped:
+    numbers = {shape.name: number for number, shape in enumerate(SHAPES)}
+    return [
+        (numbers[name], Case(space=f"end-{numbers[name]}", phase=phase, ends=True))
+        for name, phase in TO_THE_END.items()
+    ]
+
+
+@dataclass(slots=True)
+class Cases:
+    """All that run side by side."""
+
+    shaped: Shaped = field(default_factory=_shaped)
+    ending: Shaped = field(default_factory=_ending)
+    answered: list[tuple[str, Case]] = field(
+        default_factory=lambda: [
+            (name, Case(space="sound", phase=phase)) for name in ANSWERS for phase in PHASES
+        ]
+    )
+    stopped: list[Case] = field(
+        default_factory=lambda: [Case(space="sound", phase=phase) for phase in ("mid", "bake")]
+    )
+    controls: list[Case] = field(
+        default_factory=lambda: [Case(space=f"control-{phase}", phase=phase) for phase in PHASES]
+    )
+    bad: Case = field(default_factory=lambda: Case(space="bad", phase="mid", lasting=True))
+
+    @property
+    def scraped(self) -> list[Case]:
+        """Those that have pods of their own."""
+        return [case for _, case in (*self.shaped, *self.ending)] + [*self.controls, self.bad]
+
+    def faults(self) -> Iterator[str]:
+        """Everything that went otherwise than promised."""
+        for number, case in self.shaped:
+            yield from _faults(SHAPES[number].name, case, SHAPES[number].holds)
+        for name, case in self.answered:
+            yield from _faults(name, case, () if name in HARMLESS else PHASES)
+        for case in self.stopped:
+            yield from _faults("the store restarts", case, PHASES)
+        for number, case in self.ending:
+            yield from _unended(SHAPES[number].name, case)
+        yield from _unsound(self.controls, self.bad)
+        yield from _misjudged([case for _, case in self.shaped if case.phase != "before"])
+
+
 async def test_bad_data_hold_and_come_to_an_end(tmp_path: Path) -> None:
     """All shapes of what is scraped and of what is answered, and a store that restarts.
 
-    Each begins before a step's window, in the middle of a step, and in the bake.
+    Each begins before a step's window, in the middle of a step, and in the bake. Beside them the
+    same without any, and a version that is bad.
     """
-    shaped = [
-        (number, Case(space=f"shape-{number}-{phase}", phase=phase,
-                      lasting=phase in shape.lasting))
-        for number, shape in enumerate(SHAPES)
-        for phase in PHASES
-    ]  # fmt: skip
-    answered = [(name, Case(space="sound", phase=phase)) for name in ANSWERS for phase in PHASES]
-    stopped = [Case(space="sound", phase=phase) for phase in ("mid", "bake")]
-    cases = [case for _, case in shaped]
-    exporter = Exporter()
+    cases, exporter = Cases(), Exporter()
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(exporter.serving())
         sound = Case(space="sound", phase="mid")
-        exporter.tracks = dict(tracks([*cases, sound], time.time()))
-        twice = [case.space for number, case in shaped if SHAPES[number].twice]
+        exporter.tracks = dict(tracks([*cases.scraped, sound], time.time()))
+        twice = [case.space for number, case in cases.shaped if SHAPES[number].twice]
         address = f"127.0.0.1:{exporter.port}"
-        every = config(address, [*(case.space for case in cases), "sound"], twice)
+        every = config(address, [*(case.space for case in cases.scraped), "sound"], twice)
         # The one that is stopped has its own, since each scrape costs this process time.
         steady, other = await stack.enter_async_context(
             _stores(tmp_path, every, config(address, ["sound"], []))
@@ -213,24 +296,18 @@ async def test_bad_data_hold_and_come_to_an_end(tmp_path: Path) -> None:
             stack.push_async_callback(found.close)
             return found
 
-        _spoil(exporter, shaped, begin)
+        _spoil(exporter, cases.shaped, begin)
+        _spoil(exporter, cases.ending, begin, lasting=True)
+        for pod in exporter.tracks[cases.bad.space, "canary"].pods:
+            pod.bad = 0.3
         jobs = [
-            followed(client(steady), cases, begin, UNTIL),
-            followed(client(other), stopped, begin, UNTIL),
+            followed(client(steady), cases.scraped, begin, UNTIL),
+            followed(client(other), cases.stopped, begin, UNTIL),
             _restarted(other, begin),
         ]
-        for name, case in answered:
+        for name, case in cases.answered:
             between = Spoiling(ANSWERS[name], begin, spoilt(case.phase))
             jobs.append(followed(client(steady, between), [case], begin, UNTIL))
         await asyncio.gather(*jobs)
-    faults = [
-        fault
-        for number, case in shaped
-        for fault in _faults(SHAPES[number].name, case, SHAPES[number].holds)
-    ]
-    for name, case in answered:
-        faults += _faults(name, case, () if name in HARMLESS else PHASES)
-    for case in stopped:
-        faults += _faults("the store restarts", case, PHASES)
-    faults += _misjudged([case for case in cases if case.phase != "before"])
+    faults = [*cases.faults()]
     assert not faults, "\n".join(faults)
