@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One `Situation` for one tick, from caches and what was asked before."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Request, Situation
 from controller.core.lifecycle.table import UNTOUCHED, Phase
 from controller.core.observation import Preflight, View
-from controller.core.policy import caps, parse
+from controller.core.policy import caps, keys, parse
 from controller.core.policy.model import Policy, Problem
 from controller.core.values import PREFIX
 from controller.engine.feed import Feed
@@ -48,7 +49,12 @@ class Bounds:
 
 def policy_of(annotations: Mapping[str, str]) -> Policy | tuple[Problem, ...]:
     """The policy in annotations of ours whose prefix was cut off."""
-    return parse.parse({PREFIX + key: text for key, text in annotations.items()})
+    return _policy(frozenset((k, v) for k, v in annotations.items() if k not in keys.STATUS_KEYS))
+
+
+@functools.lru_cache(maxsize=2048)  # Every look of a run asks for it; what a team wrote stays.
+def _policy(annotations: frozenset[tuple[str, str]]) -> Policy | tuple[Problem, ...]:
+    return parse.parse({PREFIX + key: text for key, text in annotations})
 
 
 class Observer:

@@ -262,7 +262,7 @@ def judge(situation: Situation, memory: Memory) -> Decision:
     # One that somebody took to nothing is no question of growth: its weight goes first.
     more = grown(situation, run) if canary is not None and canary.replicas else None
     if more is not None:
-        message = f"the Deployment has grown, the canary follows; {held}"
+        message = f"the Deployment has grown, the canary follows; {held.why}"
         memory = trial.warming(situation, memory)
         return Decision(memory=memory, why=message, effects=(more,), verdict=found)
     if waited > limit and not situation.paused:
@@ -270,7 +270,7 @@ def judge(situation: Situation, memory: Memory) -> Decision:
         after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
         notice = Notice(reason="Inconclusive", message=reason, warning=True)
         return Decision(memory=after, why=reason, notices=(notice,), verdict=found)
-    return Decision(memory=memory, why=held, verdict=found)
+    return held
 
 
 def grown(situation: Situation, run: Run) -> effects.StartCanary | None:

@@ -105,8 +105,7 @@ def bake(situation: Situation, memory: Memory) -> Decision:
         most = seconds(situation.ready_seconds - waited)
         why = f"{ready} of {deployment.replicas} rolled pods are ready, {most} at most; {why}"
         return Decision(memory=memory, why=why, verdict=found)
-    held = trial.waiting(situation, memory, found, limit)
-    return Decision(memory=memory, why=held, verdict=found)
+    return trial.waiting(situation, memory, found, limit)
 
 
 def _failed(situation: Situation, memory: Memory, code: str, reason: str) -> Decision:

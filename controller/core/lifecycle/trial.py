@@ -23,7 +23,7 @@ from controller.core.evidence.tally import UNREPORTED, Interval
 from controller.core.guard.permit import Refusal
 from controller.core.lifecycle import coverage
 from controller.core.lifecycle.memory import Memory, Run
-from controller.core.lifecycle.situation import Situation
+from controller.core.lifecycle.situation import Decision, Situation
 from controller.core.lifecycle.table import ALL_IN, ARMED, COMMITTED, SERVED
 from controller.core.lifecycle.tracks import by_pods
 from controller.core.policy import caps
@@ -40,6 +40,9 @@ LEAST_MARGIN = 0.005
 """What is proven before a promotion is no finer than this: it would take a day of requests."""
 
 UNCAPPED = caps.Ceilings()
+
+WATCH_SECONDS = 5.0
+"""A run that waits for evidence is woken by each scrape, and looked at so often all the same."""
 
 HOLDS = 2.0
 """A run that waits for requests or for its pods takes longer than planned, mostly by less."""
@@ -345,7 +348,7 @@ def sentence(found: Verdict) -> str:
     return "; ".join(reason.message for reason in found.reasons)
 
 
-def waiting(situation: Situation, memory: Memory, found: Verdict, most: float) -> str:
+def waiting(situation: Situation, memory: Memory, found: Verdict, most: float) -> Decision:
     """Why nothing passes yet, when that is expected to change, and when a deadline ends it.
 
     Args:
@@ -359,6 +362,11 @@ def waiting(situation: Situation, memory: Memory, found: Verdict, most: float) -
     silent = coverage.silence(situation, memory)
     if silent.seconds > found.settings.max_age_seconds:
         ends.append(situation.plan.metrics_deadline_seconds - silent.seconds)
-    if not ends:
-        return f"{told}; paused, so that no deadline runs"
-    return f"{told}; the deadline ends the run in {seconds(min(ends))}"
+    left = min(ends, default=math.inf)
+    ending = f"the deadline ends the run in {seconds(left)}"
+    return Decision(
+        memory=memory,
+        why=f"{told}; {ending if ends else 'paused, so that no deadline runs'}",
+        verdict=found,
+        wait_seconds=max(min(left, WATCH_SECONDS), 0.0),
+    )
