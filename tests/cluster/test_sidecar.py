@@ -62,12 +62,10 @@ def objects(lab: Lab, namespace: str, policy: Object, env: Object) -> list[Objec
     # On the lab names of Services are not resolved, and all pods share one network.
     address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
     sidecar["env"].insert(0, address)
-    other = {
-        "--prometheus=http://prometheus.monitoring:9090": f"--prometheus={lab.prometheus_url}",
-        "--listen=0.0.0.0:8340": "--listen=$(POD_IP):8340",
-    }
-    assert other.keys() <= set(sidecar["args"])
-    sidecar["args"] = [other.get(arg, arg) for arg in sidecar["args"]]
+    (prometheus,) = (env for env in sidecar["env"] if env["name"] == "SWITCHGEAR_PROMETHEUS")
+    prometheus["value"] = lab.prometheus_url
+    everywhere = sidecar["args"].index("--listen=0.0.0.0:8340")
+    sidecar["args"][everywhere] = "--listen=$(POD_IP):8340"
     sidecar["args"] += ["--drain-seconds=1", "--ready-seconds=120"]
     return list(found.values())
 
