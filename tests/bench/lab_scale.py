@@ -115,6 +115,8 @@ class Stage:
     place: Place
     counters: Counters
     prometheus: str
+    calm: float
+    """Seconds from a run's first weight until it costs what it will."""
 
     async def add(self, names: Sequence[str], replicas: int) -> None:
         """So many targets, each with a Service and a route."""
@@ -149,7 +151,7 @@ class Stage:
             return all(name in self.place.routes.raised for name in names)
 
         await self.place.until(raised, 600.0, f"{len(names)} canaries have their weight")
-        await asyncio.sleep(CALM_SECONDS)
+        await asyncio.sleep(self.calm)
 
     async def cost(self, seconds: float) -> Cost:
         """Of the next seconds."""
@@ -236,7 +238,7 @@ async def _counted(url: str, series: str) -> float:
 
 
 @contextlib.asynccontextmanager
-async def stage(gate: Installed, scrape: float) -> AsyncIterator[Stage]:
+async def stage(gate: Installed, scrape: float, calm: float = CALM_SECONDS) -> AsyncIterator[Stage]:
     """A place whose counters are scraped so often; its daemon is not started yet."""
     prometheus = f"http://127.0.0.1:{free_port()}"
     async with place(gate, prometheus=prometheus) as found:
@@ -249,7 +251,7 @@ async def stage(gate: Installed, scrape: float) -> AsyncIterator[Stage]:
         async with app_serving(app) as url:
             child = await _prometheus(found.daemon.folder, prometheus, url, scrape)
             try:
-                yield Stage(place=found, counters=counters, prometheus=prometheus)
+                yield Stage(place=found, counters=counters, prometheus=prometheus, calm=calm)
             finally:
                 await child.stop()
 

@@ -125,8 +125,13 @@ def _binding(role: str, kind: str, *users: str) -> Object:
 
 async def killed_by(kubeconfig: Path, namespace: str) -> tuple[int, str]:
     """`switchgear kill` past the daemon, whose documents are there: exit status and words."""
+    return await asked_by(kubeconfig, namespace, "kill")
+
+
+async def asked_by(kubeconfig: Path, namespace: str, *command: str) -> tuple[int, str]:
+    """The same of any command that goes straight to the API server."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "controller", "kill"),
+        *(sys.executable, "-m", "controller", *command),
         f"--kubeconfig={kubeconfig}",
         f"--controller-namespace={namespace}",
         cwd=ROOT,

@@ -177,11 +177,8 @@ def _overlay(item: Json) -> None:
     template["metadata"]["annotations"] = scraped
     spec = template["spec"]
     (container,) = spec["containers"]
-    shipped = "--prometheus=http://prometheus.monitoring:9090"
-    container["args"] = [
-        f"--prometheus=http://{PROMETHEUS}:9090" if arg == shipped else arg
-        for arg in container["args"]
-    ]
+    (prometheus,) = (env for env in container["env"] if env["name"] == "SWITCHGEAR_PROMETHEUS")
+    prometheus["value"] = f"http://{PROMETHEUS}:9090"
     mount = {"name": "names", "mountPath": "/etc/resolv.conf", "subPath": "resolv.conf"}
     container["volumeMounts"].append(mount)
     spec["volumes"].append({"name": "names", "configMap": {"name": "names"}})

@@ -7,6 +7,7 @@ shipped account. Here is a promotion, a rollback and a kill at once.
 
 import asyncio
 import contextlib
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -15,9 +16,9 @@ import pytest
 
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import SYSTEM, Installed
-from tests.cluster.lab import records
-from tests.cluster.lab.application import PREFIX, App, until
-from tests.cluster.lab.trail import Trail, writes
+from tests.cluster.lab import effects, records
+from tests.cluster.lab.application import PREFIX, App, Object, until
+from tests.cluster.lab.trail import Trail, differing, writes
 from tests.cluster.scenes import shipped
 from tests.support.realtime import plain
 
@@ -58,8 +59,31 @@ async def test_each_write_has_one_record_and_each_record_its_write(
     await trail.holds()
     named, _ = writes(trail.events())
     assert {re.split("[-/]", name)[0] for name in named} >= {*wanted, "kill"}
+    await _finds_what_a_record_does_not_say(trail, named)
     lab.trails.clear()
     await _finds_what_nobody_recorded(trail, good, gate)
+
+
+async def _finds_what_a_record_does_not_say(trail: Trail, named: dict[str, list[Object]]) -> None:
+    """A raise of another weight, of another route, by another verb, or not at all."""
+    told = await trail.told()
+    raises = [name for name, one in told.items() if one.body["effect"] == "RaiseWeight"]
+    assert len(raises) >= 4
+    for name in raises:
+        record, events = told[name], named[name]
+        assert differing(record, events) == []
+        (moved,) = (event for event in events if not effects.claims(event))
+        rest = [event for event in events if event is not moved]
+        other = [copy.deepcopy(moved) for _ in range(4)]
+        patch = other[0]["requestObject"]
+        canary, stable = (op for op in patch if op["path"].endswith("/weight"))
+        canary["value"] -= 1
+        stable["value"] += 1
+        other[1]["objectRef"]["name"] += "-other"
+        other[2]["objectRef"]["namespace"] += "-other"
+        other[3]["verb"] = "update"
+        assert [bool(differing(record, [*rest, event])) for event in other] == [True] * 4
+        assert differing(record, rest) != []
 
 
 async def _finds_what_nobody_recorded(trail: Trail, shop: App, gate: Installed) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped rights, judged by the API server's audit log: enough, and used to the last."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from tests.cluster.lab import records
 from tests.cluster.lab.application import UNHURRIED, App, deployment, service, until
 from tests.cluster.lab.trail import stray, used
 from tests.cluster.lab.worker import Cluster, Refusal
-from tests.cluster.people import P
+from tests.cluster.people import P, asked_by
 from tests.cluster.scenes import shipped
 from tests.manifests.rendered import kustomized, rights_of, rules_of
 from tests.support.realtime import Daemon, plain
@@ -153,6 +154,7 @@ async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
         assert (await http.post("/v1/kill")).status_code == 200
         assert (await http.post("/v1/release")).status_code == 200
 
+    await _viewed(lab, space)
     assert load.failures == {}, [datetime.fromtimestamp(at, UTC) for at in load.failed_at()]
 
     (trail,) = lab.trails
@@ -160,6 +162,35 @@ async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
     granted = rights_of(rules_of(kustomized("overlays/central"), "switchgear"))
     assert stray(events, granted) == []
     assert granted - used(events, granted) == set()
+
+
+async def _viewed(lab: Lab, space: Space) -> None:
+    """Whom the viewer's role is bound to reads every run past the daemon, and does nothing else."""
+    bind = ("create", "rolebinding", "view", "--role=switchgear-viewer", "--user=carol")
+    await asyncio.to_thread(lab.cluster.kubectl, *bind, "-n", SYSTEM)
+    carol, target = lab.cluster.kubeconfig_for("carol"), f"{space.name}/checkout"
+    wanted = {("get",): "aborted", ("status", target): "rolled-back", ("explain", target): "begun"}
+    told = [await asked_by(carol, SYSTEM, *command) for command in wanted]
+    for (status, text), words in zip(told, wanted.values(), strict=True):
+        assert status == 0, text
+        assert words in text
+    status, text = await asked_by(carol, SYSTEM, "kill", target)
+    assert status != 0, text
+    assert "forbidden" in text.lower()
+    listed = ("get", "configmaps", "-n", SYSTEM, "-o", "name")
+    documents = await asyncio.to_thread(lab.cluster.kubectl, *listed, kubeconfig=carol)
+    run = next(name for name in documents.split() if "checkout" in name)
+    for args in (
+        ("get", "secrets", "-n", SYSTEM),
+        ("get", "leases", "-n", SYSTEM),
+        ("annotate", run, "a=b", "-n", SYSTEM),
+        ("delete", run, "-n", SYSTEM),
+        ("get", "configmaps", "-n", space.name),
+        ("get", "deployments", "-n", space.name),
+        ("get", "httproutes", "-n", space.name),
+    ):
+        with pytest.raises(Refusal, match=r"is forbidden|\(Forbidden\)"):
+            await asyncio.to_thread(lab.cluster.kubectl, *args, kubeconfig=carol)
 
 
 async def _in(lab: Lab, app: App, phase: str, log: Callable[[], str]) -> None:

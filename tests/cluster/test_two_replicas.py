@@ -23,8 +23,9 @@ import pytest
 
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import SYSTEM, Installed
-from tests.cluster.lab import records
+from tests.cluster.lab import effects, records
 from tests.cluster.lab.application import App, until
+from tests.cluster.lab.relay import Relay
 from tests.cluster.lab.traffic import Traffic
 from tests.cluster.lab.trail import credential, now
 from tests.cluster.scenes import shipped
@@ -106,7 +107,17 @@ async def in_mid_run(
 ) -> tuple[Replica, Replica, Traffic]:
     """The first replica leads and has come so far with a new version, under load."""
     first, second = pair
-    await shop.start(annotations=POLICY, replicas=2)
+    load = await with_a_new_version(lab, pair, shop, POLICY)
+    await records.reached(lab.api, SYSTEM, phase, log=first.daemon.log, within=120.0)
+    return first, second, load
+
+
+async def with_a_new_version(
+    lab: Lab, pair: tuple[Replica, Replica], shop: App, policy: dict[str, str]
+) -> Traffic:
+    """The first replica leads, the second stands by, and a new version is there, under load."""
+    first, second = pair
+    await shop.start(annotations=policy, replicas=2)
     await first.daemon.start()
     await until(first.leads, 120.0, "the first one leads")
     await second.daemon.start()
@@ -114,8 +125,7 @@ async def in_mid_run(
     await shop.adopted(first.daemon.log)
     load = await lab.load(shop)
     await shop.deploy("v2")
-    await records.reached(lab.api, SYSTEM, phase, log=first.daemon.log, within=120.0)
-    return first, second, load
+    return load
 
 
 async def acted(lab: Lab, space: Space, replica: Replica, since: str, within: float) -> None:
@@ -184,14 +194,43 @@ async def test_a_leader_that_is_asked_to_end_makes_way_at_once(
     await ends_well(lab, shop, second, load)
 
 
-@pytest.mark.parametrize(
-    "phase",
-    [
-        pytest.param("Judging", marks=pytest.mark.deep),
-        "Committing",
-        pytest.param("Rolling", marks=pytest.mark.deep),
-    ],
-)
+async def test_a_raise_that_a_stopped_leader_has_on_its_way_is_refused(
+    lab: Lab, space: Space, app: Callable[..., App], pair: tuple[Replica, Replica]
+) -> None:
+    """It has its permit and is sent; it arrives when the leader wakes, and another one leads.
+
+    The API server refuses it, since the other one has claimed the route; and that one raises.
+    """
+    shop = app()
+    first, second = pair
+    relay = Relay(raises_to_half)
+    way = relay.serving(first.daemon.kubeconfig)
+    first.daemon.kubeconfig = await lab.stack.enter_async_context(way)
+    load = await with_a_new_version(lab, pair, shop, {**POLICY, "steps": "5@3s,50@3s"})
+    async with asyncio.timeout(120.0):
+        await relay.held.wait()
+    lab.trails[0].killed = first.token
+    since = now()
+    first.signal(signal.SIGSTOP)
+    await acted(lab, space, second, since, within=15.0)
+    await until(lambda: claimed(lab, second, since), 30.0, second.daemon.log)
+    woken = now()
+    first.signal(signal.SIGCONT)
+    relay.free.set()
+    await ends_well(lab, shop, second, load)
+    await awake(lab, first, woken)
+    assert [event["responseStatus"]["code"] for event in raised(lab, first, woken)] == [422]
+    halves = [event for event in raised(lab, second, since) if on_the_route(event, 5_000)]
+    assert 200 in {event["responseStatus"]["code"] for event in halves}
+
+
+def raises_to_half(method: str, path: str, body: bytes) -> bool:
+    """Whether a request gives the canary half of the route."""
+    return method == "PATCH" and "/httproutes/" in path and b'/weight","value":5000' in body
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("phase", ["Judging", "Committing", "Rolling"])
 async def test_a_stopped_leader_that_wakes_up_writes_nothing_toward_risk(
     *,
     lab: Lab,
@@ -214,23 +253,50 @@ async def test_a_stopped_leader_that_wakes_up_writes_nothing_toward_risk(
     woken = now()
     first.signal(signal.SIGCONT)
     await ends_well(lab, shop, second, load)
-    # A replica that died, or never woke, would write nothing either.
-    await first.daemon.answers("/readyz", within=60.0)
-    assert not await first.leads()
-    assert lab.cluster.audited(first.did, since=woken, user=CONTROLLER)
+    await awake(lab, first, woken)
+    codes = [event["responseStatus"]["code"] for event in raised(lab, first, woken)]
+    sys.stderr.write(f"what it tried: {codes}\n")
+    assert [code for code in codes if code not in {409, 422}] == []
+
+
+async def awake(lab: Lab, replica: Replica, woken: str) -> None:
+    """It asks for the lease and does not lead: one that died would write nothing either."""
+    await replica.daemon.answers("/readyz", within=60.0)
+    assert not await replica.leads()
+
+    def asks(event: dict[str, Any]) -> bool:
+        return replica.did(event) and event.get("objectRef", {}).get("resource") == "leases"
+
+    assert lab.cluster.audited(asks, since=woken, user=CONTROLLER)
+
+
+def raised(lab: Lab, replica: Replica, since: str) -> list[dict[str, Any]]:
+    """What a replica wrote since then, or tried to, on what a raise writes; oldest first."""
 
     def late(event: dict[str, Any]) -> bool:
         ref = event.get("objectRef", {})
         what = (ref.get("resource"), ref.get("name"))
         return (
-            first.did(event)
+            replica.did(event)
             and event["verb"] not in {"get", "list", "watch"}
             and (what in RAISED or (what == OWN and not tells_only(event.get("requestObject"))))
-            and event.get("responseStatus", {}).get("code", 0) < 300
         )
 
-    found = lab.cluster.audited(late, since=woken, user=CONTROLLER)
-    assert [(event["verb"], event["requestURI"]) for event in found] == []
+    return lab.cluster.audited(late, since=since, user=CONTROLLER)
+
+
+async def claimed(lab: Lab, replica: Replica, since: str) -> bool:
+    """Whether the replica has put its epoch on the route."""
+    return any(
+        event["objectRef"]["resource"] == "httproutes" and effects.claims(event)
+        for event in raised(lab, replica, since)
+    )
+
+
+def on_the_route(event: dict[str, Any], weight: int) -> bool:
+    """Whether it gives somebody this weight."""
+    changed = effects.changes(event.get("requestObject"))
+    return weight in (value for path, value in changed.items() if path.endswith("/weight"))
 
 
 def tells_only(body: object) -> bool:

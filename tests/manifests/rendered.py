@@ -24,10 +24,15 @@ CONTROLLER = "system:serviceaccount:switchgear:switchgear"
 @functools.cache
 def kustomized(folder: str) -> tuple[Json, ...]:
     """Every object of `manifests/<folder>`, as `kubectl kustomize` puts them out."""
+    return rendered(MANIFESTS / folder)
+
+
+def rendered(folder: Path) -> tuple[Json, ...]:
+    """The same of any folder with a kustomization."""
     kubectl = binaries.beside_python("kubectl")
     assert kubectl is not None, "the extra `demo` brings kubectl along"
     done = subprocess.run(
-        [str(kubectl), "kustomize", str(MANIFESTS / folder)],
+        [str(kubectl), "kustomize", str(folder)],
         capture_output=True,
         text=True,
         check=False,

@@ -45,10 +45,16 @@ omitManagedFields: true
 rules:
 - level: Request
   verbs: [create, update, patch]
-  resources: [{group: apps, resources: [deployments]}]
+  resources:
+  - {group: apps, resources: [deployments]}
+  - {group: "", resources: [services]}
+  - {group: gateway.networking.k8s.io, resources: [httproutes, grpcroutes]}
+- level: Request
+  verbs: [patch, delete]
+  resources: [{group: apps, resources: [replicasets]}]
 - level: Metadata
 """
-"""Of writes to Deployments it shows the body too: tests ask what such a write touched."""
+"""Of writes to what a run moves it shows the body too: tests ask what such a write touched."""
 
 
 async def etcd(programs: Programs, folder: Path) -> Child:

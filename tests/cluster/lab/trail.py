@@ -2,23 +2,23 @@
 """What an account did, by the API server's audit log, and what its daemons say that they did.
 
 The daemon calls each write after its journal record, and the API server keeps that name. What is
-done for a target without a run has its record in the daemon's log. A write without a name must be
+done for a target without a run has its record in the daemon's log. What was written, to which
+object and by which verb, must be what the record says (`effects`). A write without a name must be
 about the journal itself, elect a leader, or tell people, and stand where that belongs; the reason
 for each is below.
 """
 
 import asyncio
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from controller.core.journal import chain
 from controller.core.values import PREFIX, canary_name
-from tests.cluster.lab import records
+from tests.cluster.lab import effects, records
 from tests.cluster.lab.worker import Cluster
 from tests.manifests.rendered import Right
 
@@ -46,6 +46,9 @@ NOTES: Final = {
 """Annotations that a target's Deployment is given so, and no other object. `managed` and whatever
 else we note on it has its record, in the journal or at rest in the log."""
 
+MOVES: Final = {"RaiseWeight", "StartCanary"}
+"""What cannot be done without a write: a compare-and-set is one, whatever stands there."""
+
 ENDING: Final = "NamespaceTerminating"
 
 TOLD_SECONDS: Final = 15.0
@@ -55,6 +58,36 @@ TOLD_SECONDS: Final = 15.0
 def now() -> str:
     """The time as the API server's audit log writes it, whose clock is this machine's."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(slots=True)
+class Told:
+    """What a record says of the writes of its name."""
+
+    body: Object
+    """The effect."""
+    writes: int = 0
+    done: bool = False
+    may: set[effects.Write] = field(init=False)
+    """What it may write."""
+
+    def __post_init__(self) -> None:
+        """A kill's objects are those of the runs in whose journals it stands."""
+        self.may = set() if self.body["effect"] == "Kill" else effects.objects(self.body)
+
+
+def differing(told: Told, events: Sequence[Object]) -> list[str]:
+    """What was written under a record's name and is not in it, or the other way round."""
+    found = []
+    for event in events:
+        if effects.write(event) not in told.may:
+            found.append(f"{_line(event)}: {told.body} is not about it")
+        elif text := effects.amiss(told.body, event):
+            found.append(f"{_line(event)}: {text}")
+    if told.body["effect"] in MOVES and told.done:
+        missing = told.may - {effects.write(one) for one in events if not effects.claims(one)}
+        found += [f"{item} was not written, though {told.body} is done" for item in missing]
+    return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +112,7 @@ class Trail:
         return self.cluster.audited(lambda _: True, since=self.since, user=self.user)
 
     async def holds(self, within: float = TOLD_SECONDS) -> None:
-        """Each write has one record, each record its writes, and nothing was refused.
+        """Each write has one record, each record its writes and no others, nothing was refused.
 
         Looked at again for so many seconds, since the last of it may not be told yet. Raises
         AssertionError.
@@ -90,7 +123,7 @@ class Trail:
             events = self.events()
             named, unnamed = writes(events)
             nameless = [_line(event) for event in unnamed if not self._about_itself(event)]
-            wrong = self._wrong(named, await self._recorded() + self._logged())
+            wrong = self._wrong(named, await self.told())
             if not wrong or loop.time() > deadline:
                 break
             await asyncio.sleep(0.5)
@@ -110,22 +143,28 @@ class Trail:
             return False
         return resource in WORDS or (resource == "deployments" and _noted(event))
 
-    def _wrong(self, named: dict[str, list[Object]], recorded: Counter[str]) -> list[object]:
-        """What stands on one side alone."""
+    def _wrong(self, named: dict[str, list[Object]], recorded: Mapping[str, Told]) -> list[object]:
+        """What stands on one side alone, and what is another thing on the other."""
         found: list[object] = []
         for name in sorted(named.keys() | recorded.keys()):
-            events, claimed = named.get(name, []), recorded[name]
+            events, told = named.get(name, []), recorded.get(name)
+            claimed = told.writes if told is not None else 0
             last = self.killed and {credential(event) for event in events} == {self.killed}
             if len(events) < claimed or (len(events) > claimed and not last):
                 found.append((name, claimed, [_line(event) for event in events]))
+            found += [(name, text) for text in (differing(told, events) if told else ())]
         return found
 
-    async def _recorded(self) -> Counter[str]:
-        """How many writes the journals claim for each name; no name stands in two records.
+    async def told(self) -> dict[str, Told]:
+        """What the journals and the daemons' logs say, by the names of writes."""
+        return {**await self._recorded(), **self._logged()}
+
+    async def _recorded(self) -> dict[str, Told]:
+        """What the journals claim for each name; no name stands in two records.
 
         But for a kill of several runs, which stands in the journal of each, with all its writes.
         """
-        found: Counter[str] = Counter()
+        found: dict[str, Told] = {}
         listed = await asyncio.to_thread(
             self.cluster.kubectl, "get", "configmaps", "-n", self.system, "-o", "json"
         )
@@ -133,23 +172,26 @@ class Trail:
             if "journal" not in (document.get("data") or {}):
                 continue
             assert chain.verify(chain.lines_of(document["data"]["journal"])) == []
-            for name, count in _claimed(records.records_of(document)).items():
-                again = name.startswith("kill/") and found[name] == count
-                assert again or name not in found, f"{name} stands in two records"
-                found[name] = count
-        return +found
+            state = json.loads(document["data"]["state"])
+            for name, told in _claimed(records.records_of(document)).items():
+                before = found.setdefault(name, told)
+                if told.body["effect"] == "Kill":
+                    before.may |= effects.stopped(state, self.system)
+                again = name.startswith("kill/") and before.writes == told.writes
+                assert before is told or again, f"{name} stands in two records"
+        return found
 
-    def _logged(self) -> Counter[str]:
+    def _logged(self) -> dict[str, Told]:
         """The same by the daemons' logs, of what is done for a target without a run."""
-        found: Counter[str] = Counter()
+        found: dict[str, Told] = {}
         for file in self.logs():
             for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
                 # The last line may be half written.
                 if '"effect without a run"' in line and line.endswith("\n"):
                     entry = json.loads(line)
                     assert entry["call"] not in found, f"{entry['call']} stands in two records"
-                    found[entry["call"]] = entry["writes"]
-        return +found
+                    found[entry["call"]] = Told(entry["about"], entry["writes"], done=entry["done"])
+        return found
 
 
 def credential(event: Object) -> str:
@@ -227,23 +269,24 @@ def _line(event: Object) -> str:
     return f"{told} {event.get('responseStatus', {}).get('message', '')}".strip()
 
 
-def _claimed(journal: list[Object]) -> dict[str, int]:
-    """Writes by name in one journal.
+def _claimed(journal: list[Object]) -> dict[str, Told]:
+    """What one journal says of each name.
 
     An intent carries the name, and its outcome the number; an effect without an intent carries
     both, and what becomes of it later is told without the name and counts from its beginning.
     """
     names: dict[object, str] = {}
-    found: dict[str, int] = {}
+    found: dict[str, Told] = {}
     for record in journal:
         body = record["body"]
         key = body["intent"] if "intent" in body else _same(body)
         if body.get("call"):
             assert body["call"] not in found, f"{body['call']} stands in two records"
             names[record["seq"]] = names[key] = body["call"]
-            found[body["call"]] = 0
+            found[body["call"]] = Told(body)
         if "writes" in body:
-            found[names[key]] = body["writes"]
+            told = found[names[key]]
+            told.writes, told.done = body["writes"], bool(body.get("done"))
     return found
 
 

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The overlays as their readers change them: what is pointed at is what is meant."""
+
+import copy
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.manifests.rendered import (
+    MANIFESTS,
+    Json,
+    key,
+    kustomized,
+    of_kind,
+    own_containers,
+    pod_specs,
+    rendered,
+)
+
+SIDECAR = MANIFESTS / "overlays/sidecar"
+
+
+@pytest.mark.parametrize("name", ["payments-api", "v2.example", "canary"])
+def test_a_sidecar_of_another_name_has_it_wherever_target_stands(tmp_path: Path, name: str) -> None:
+    """By the header's words: other objects, another target of the patch, and nothing else.
+
+    What kustomize does by the places of rules is what replacing each TARGET would do.
+    """
+    folder = tmp_path / "sidecar"
+    shutil.copytree(SIDECAR, folder)
+    for file in ("target.yaml", "kustomization.yaml"):
+        text = (folder / file).read_text(encoding="utf-8")
+        assert "checkout" in text
+        (folder / file).write_text(text.replace("checkout", name), encoding="utf-8")
+    found = {_named(item): _bare(item) for item in rendered(folder)}
+    for file in ("rbac.yaml", "people.yaml"):
+        text = (SIDECAR / file).read_text(encoding="utf-8").replace("TARGET", name)
+        for item in yaml.safe_load_all(text):
+            assert found[_named(item)] == item
+    (deployment,) = of_kind(tuple(found.values()), "Deployment")
+    (container,) = own_containers(deployment["spec"]["template"]["spec"])
+    assert f"--target=deployment/{name}" in container["args"]
+    assert "checkout" not in yaml.safe_dump(deployment)
+
+
+def _named(item: Json) -> tuple[str, str]:
+    return item["kind"], item["metadata"]["name"]
+
+
+def _bare(item: Json) -> Json:
+    """Without the namespace, which the kustomization gives to all of them."""
+    found = copy.deepcopy(item)
+    for place in (found["metadata"], *found.get("subjects", ())):
+        place.pop("namespace", None)
+    return found
+
+
+def test_the_overlay_that_is_printed_changes_what_it_says_and_nothing_else(tmp_path: Path) -> None:
+    """The comment of `central`: another registry, and where Prometheus is."""
+    lines = (MANIFESTS / "overlays/central/kustomization.yaml").read_text().splitlines()
+    printed = "\n".join(line.removeprefix("#   ") for line in lines if line.startswith("#   "))
+    base = os.path.relpath(MANIFESTS, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(printed.replace(".../manifests", base))
+    objects = rendered(tmp_path)
+    (spec,) = pod_specs(objects)
+    (container,) = own_containers(spec)
+    (shipped,) = own_containers(next(pod_specs(kustomized("overlays/central"))))
+    assert container["image"] == f"registry.example/{shipped['image']}"
+    other = [env for env in container["env"] if env not in shipped["env"]]
+    url = "http://prometheus.observability:9090"
+    assert other == [{"name": "SWITCHGEAR_PROMETHEUS", "value": url}]
+    assert len(container["env"]) == len(shipped["env"])
+    assert {**container, "image": "", "env": []} == {**shipped, "image": "", "env": []}
+    rest = {key(item): item for item in objects if item["kind"] != "Deployment"}
+    assert rest == {
+        key(item): item for item in kustomized("overlays/central") if item["kind"] != "Deployment"
+    }
