@@ -14,7 +14,9 @@ from tests.cluster.scenes import shipped
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
 
-POLICY = {"policy": "fast", "steps": "50@25s", "bake": "3s"}
+POLICY = {"policy": "fast", "steps": "50@3s", "bake": "3s"}
+SLOW = {"READY_SECONDS": "6"}
+"""So long the Deployment's own pods take to roll, while the canary's carry everything."""
 
 
 def _owners(item: Object) -> list[str]:
@@ -24,15 +26,15 @@ def _owners(item: Object) -> list[str]:
 async def test_a_canary_that_is_given_to_another_owner_serves_on(
     unguarded: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
-    """It gets its own owner back under its requests, and is not collected with the other one."""
+    """With all requests: it gets its own owner back, and is not collected with the other one."""
     shop = app()
     daemon, own = await shipped(unguarded, lab, space)
     await shop.start(annotations=POLICY, replicas=2)
     await daemon.start()
     await shop.adopted(daemon.log)
     load = await lab.load(shop)
-    await shop.deploy("v2")
-    await records.reached(lab.api, own.system, "Judging", log=daemon.log)
+    await shop.deploy("v2", SLOW)
+    await records.reached(lab.api, own.system, "Rolling", log=daemon.log)
     name = f"{shop.name}-canary"
     before = await shop.read("deployments", name)
     assert _owners(before) == ["Deployment"]
