@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.cluster.lab.api import MERGE, Api, Object
+from tests.cluster.lab.api import STRATEGIC, Api, Object
 from tests.cluster.lab.kubelet import environment, status
 from tests.cluster.lab.kubelet.container import Container, Prepared
 from tests.cluster.lab.kubelet.volumes import Volumes
@@ -62,6 +62,8 @@ class Pod:
     def see(self, seen: Object) -> None:
         """Take a newer version of the object; a deletion begins the end."""
         self.seen = seen
+        if seen["spec"].get("readinessGates"):
+            self._changed.set()  # Somebody may have opened one.
         if "deletionTimestamp" in seen["metadata"] and self._stopping is None:
             self._stopping = self._spawn(self._stop())
 
@@ -202,7 +204,7 @@ class Pod:
         body = {"metadata": {"uid": self.uid}, "status": found}
         for _ in range(STATUS_ATTEMPTS):
             try:
-                reply = await self._api.call("PATCH", f"{self._path}/status", body, mime=MERGE)
+                reply = await self._api.call("PATCH", f"{self._path}/status", body, mime=STRATEGIC)
             except (OSError, aiohttp.ClientError) as error:
                 log.warning("status of %s: %r", self.name, error)
             else:
