@@ -258,13 +258,15 @@ async def space(lab: Lab) -> AsyncIterator[Space]:
     try:
         yield found
     finally:
-        # Whatever the test started would write again what is taken away here.
-        await lab.stack.aclose()
-        for namespace in (found.name, found.system):
-            # Routes would be in every new configuration of the data planes.
-            await emptied(lab.api, namespace, "httproutes", "grpcroutes")
-        for namespace in (found.name, found.system):
-            await leftovers.gone(lab.api, namespace)
+        try:
+            # Whatever the test started would write again what is taken away here.
+            await lab.stack.aclose()
+        finally:
+            for namespace in (found.name, found.system):
+                # Routes would be in every new configuration of the data planes.
+                await emptied(lab.api, namespace, "httproutes", "grpcroutes")
+            for namespace in (found.name, found.system):
+                await leftovers.gone(lab.api, namespace)
 
 
 @pytest.fixture
