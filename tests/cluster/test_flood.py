@@ -151,7 +151,7 @@ async def test_a_bad_version_is_rolled_back_while_others_are_turned_away(
             await shop.adopted(daemon.log)
             load = await lab.load(shop)
             await shop.deploy("v2", {**UNHURRIED, "ERROR_RATE": "0.5"})
-            await records.ended(lab.api, SYSTEM, "rolled-back", daemon.log)
+            await records.tripped_in(lab.api, SYSTEM, "Judging", daemon.log, most_bp=500)
             assert await turned_away(crowd)
             assert not await turned_away(controller)
             assert await shop.weights() == {shop.name: 1}

@@ -204,7 +204,7 @@ async def test_a_budget_that_allows_nothing_does_not_hinder_a_run(
     await shop.adopted(daemon.log)
     load = await lab.load(shop)
     await shop.deploy("v2", {"ERROR_RATE": "0.6"})
-    await records.ended(lab.api, own.system, "rolled-back", daemon.log)
+    await records.tripped_in(lab.api, own.system, "Judging", daemon.log, most_bp=500)
     assert await shop.ready() == {"v1": 2}
     assert await untouched(shop)
     with pytest.raises(Refusal, match="disruption budget"):
