@@ -18,7 +18,7 @@ from tests.cluster.lab import records
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.worker import Cluster
 from tests.cluster.pipelines import Pipeline, Way, applying, pipeline
-from tests.cluster.scenes import shipped
+from tests.cluster.scenes import LEFT, shipped
 from tests.manifests.rendered import CONTROLLER
 from tests.support.realtime import Daemon
 
@@ -91,11 +91,11 @@ def written(cluster: Cluster, namespace: str) -> Counter[str]:
 
 
 def theirs(found: dict[str, Object]) -> dict[str, Object]:
-    """The team's objects without how we see a target, which stands in annotations of ours."""
+    """The team's objects without the few annotations that we may leave on a Deployment."""
+    for name in LEFT:
+        found["deployments"]["metadata"].get("annotations", {}).pop(PREFIX + name, None)
     for obj in found.values():
         annotations = obj["metadata"].get("annotations") or {}
-        for name in [n for n in annotations if n.startswith(PREFIX)]:
-            del annotations[name]
         # Apply notes the manifest itself here, and Helm its chart's version there.
         annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
         obj["metadata"].get("labels", {}).pop("helm.sh/chart", None)
