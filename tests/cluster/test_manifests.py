@@ -24,6 +24,11 @@ pytestmark = pytest.mark.timeout(600)
 Object = dict[str, Any]
 POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
 
+FOLDERS = (
+    *("base", "admission", "monitoring"),
+    *("overlays/central", "overlays/before-1.36", "overlays/sidecar"),
+)
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def central(cluster: Cluster) -> AsyncIterator[Installed]:
@@ -34,15 +39,16 @@ async def central(cluster: Cluster) -> AsyncIterator[Installed]:
         yield found
 
 
+@pytest.mark.usefixtures("operator")
 async def test_everything_is_valid_by_a_server_side_dry_run(cluster: Cluster) -> None:
-    """Each object of each folder, but for those of kinds that not every cluster has."""
+    """Each object of each folder, where the kinds of the Prometheus Operator are known."""
     spaces = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         for name in (SYSTEM, "shop")
     ]
     cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(spaces))
     try:
-        for folder in ("overlays/central", "overlays/sidecar"):
+        for folder in FOLDERS:
             objects = kustomized(folder)
             text = yaml.safe_dump_all(objects)
             apply = ("apply", "--server-side", "--dry-run=server", "-f", "-")
