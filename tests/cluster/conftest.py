@@ -33,7 +33,11 @@ QUICK = (
 STARTED = pytest.StashKey[list[float]]()
 
 LOST = "cluster/lost"
-"""Where pytest's cache keeps the names of failed tests that are marked `once`, over both tries."""
+"""Where pytest's cache keeps the names of failed tests, over both tries, whose second try mends
+nothing: what is marked `once`, and whatever failed by the trail of its daemons."""
+
+TRAIL = "trail"
+"""A property of the report of a test that failed so."""
 
 LONGEST = (
     "test_uninstalled",
@@ -85,7 +89,11 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     yield
     lab = found.get("lab")
     for trail in lab.trails if isinstance(lab, Lab) else ():
-        asyncio.run(trail.holds())
+        try:
+            asyncio.run(trail.holds())
+        except AssertionError:
+            item.user_properties.append((TRAIL, "does not hold"))
+            raise
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -95,14 +103,14 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker hands on what it noted; and a second try mends no test that is marked `once`."""
+    """A worker hands on what it noted; and a second try does not mend what was lost."""
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["labs"] = config.stash[STARTED]
         return
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     failed = reporter.stats.get("failed", []) if reporter else []
-    lost = {report.nodeid for report in failed if "once" in report.keywords}
+    lost = {report.nodeid for report in failed if _lost(report)}
     if not config.pluginmanager.has_plugin("cacheprovider"):
         return
     if config.getoption("lf"):
@@ -111,6 +119,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         lost |= before
     config.cache.set(LOST, sorted(lost))
+
+
+def _lost(report: pytest.TestReport) -> bool:
+    """Whether requests or records were lost in a test that failed."""
+    return "once" in report.keywords or TRAIL in dict(report.user_properties)
 
 
 def pytest_terminal_summary(
