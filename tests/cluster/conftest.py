@@ -19,9 +19,9 @@ from tests.cluster.lab.application import App, until
 from tests.cluster.lab.trail import Trail
 from tests.cluster.lab.worker import Cluster
 from tests.cluster.people import Desk, adopted
-from tests.contract.port import OverHttp, Port, real_client
-from tests.contract.worlds import emptied
+from tests.support.api import OverHttp, Port, real_client
 from tests.support.realtime import Daemon, plain
+from tests.support.world import emptied
 
 QUICK = (
     "--drain-seconds=1",

@@ -22,7 +22,7 @@ from tests.cluster.installed import SYSTEM, Installed, installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import UNHURRIED, App, until
 from tests.cluster.lab.worker import Cluster
-from tests.contract.port import real_client
+from tests.support.api import real_client
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.once]
 

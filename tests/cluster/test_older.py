@@ -21,8 +21,7 @@ from tests.cluster.lab import network, records, worker
 from tests.cluster.lab.application import UNHURRIED, App, new_version
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.people import Desk, P, enter
-from tests.cluster.pipelines import Way, applying, without_route
-from tests.cluster.test_gitops import rounds
+from tests.cluster.pipelines import Way, applying, rounds, without_route
 from tests.manifests.rendered import key, kustomized
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.once]

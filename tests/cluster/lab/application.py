@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tests.cluster.lab.api import STRATEGIC
 from tests.cluster.lab.manifests import GATEWAY_GROUP, SYSTEM
-from tests.contract.port import Answer, Port
+from tests.support.api import Answer, Port
 
 Object = dict[str, Any]
 

@@ -10,7 +10,7 @@ from controller.core.journal import chain
 from controller.core.values import WHOLE_BP
 from controller.engine.ledger import read_head
 from tests.cluster.lab.application import until
-from tests.contract.port import Port
+from tests.support.api import Port
 
 Object = dict[str, Any]
 
