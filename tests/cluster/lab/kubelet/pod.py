@@ -12,7 +12,7 @@ import aiohttp
 
 from tests.cluster.lab.api import STRATEGIC, Api, Object
 from tests.cluster.lab.kubelet import environment, status
-from tests.cluster.lab.kubelet.container import Container, Prepared
+from tests.cluster.lab.kubelet.container import Container, Prepared, left
 from tests.cluster.lab.kubelet.volumes import Volumes
 
 PLACE_SECONDS = 0.2
@@ -146,6 +146,7 @@ class Pod:
             address=self.address,
             always=always,
             on_failure=on_failure,
+            grace=float(self.seen["spec"].get("terminationGracePeriodSeconds", 30)),
             prepare=prepare,
             log=self.folder / f"{spec['name']}.log",
             changed=self._changed.set,
@@ -224,25 +225,15 @@ class Pod:
         for container in self.containers:
             container.retire()
         self._changed.set()
-        await asyncio.gather(*(_pre_stop(container, deadline) for container in self.mains))
-        await asyncio.gather(*(c.stop(_left(deadline)) for c in (*self.inits, *self.mains)))
+        await asyncio.gather(*(container.pre_stop(deadline) for container in self.mains))
+        await asyncio.gather(*(c.stop(left(deadline)) for c in (*self.inits, *self.mains)))
         # Sidecars go last, in the opposite order, and get whatever time is left.
         for sidecar in reversed(self.sidecars):
-            await _pre_stop(sidecar, deadline)
-            await sidecar.stop(max(_left(deadline), 1.0))
+            await sidecar.pre_stop(deadline)
+            await sidecar.stop(max(left(deadline), 1.0))
         await asyncio.sleep(TEARDOWN_SECONDS)
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
         await self._api.call("DELETE", self._path, body)
-
-
-def _left(deadline: float) -> float:
-    return max(deadline - asyncio.get_running_loop().time(), 0.0)
-
-
-async def _pre_stop(container: Container, deadline: float) -> None:
-    hook = (container.spec.get("lifecycle") or {}).get("preStop") or {}
-    if "sleep" in hook and "running" in container.state:
-        await asyncio.sleep(min(float(hook["sleep"]["seconds"]), _left(deadline)))
 
 
 async def _told(coroutine: Coroutine[Any, Any, None], name: str) -> None:
