@@ -80,11 +80,12 @@ test: $(READY)
 # Whatever has to be fetched is fetched before the tests enter networks of their own, from which
 # nothing is reached. Who is not root becomes so in a user namespace. Where building fails, the
 # tests say what was left out and why, and fail in CI. These tests live in real time: what fails
-# beside another cluster gets a second try of its own, and the summary of both is printed. A test
-# marked `once` is about requests or records that may have been lost: its second try is for whoever
-# looks into it, and the lane has failed (tests/cluster/conftest.py keeps the names). Only status 1
-# says that tests failed; an interruption, or what an earlier session noted as failed, is nothing
-# that a second try may turn green.
+# beside another cluster gets a second try of its own, and the summary of both is printed. Where
+# requests or records may have been lost (a test marked `once`, or writes that do not match their
+# records) the second try is for whoever looks into it, and the lane has failed
+# (tests/cluster/conftest.py keeps the names). Only status 1 says that tests failed; an
+# interruption, or what an earlier session noted as failed, is nothing that a second try may turn
+# green.
 test-cluster: $(READY)
 	-$(BIN)/python -m tests.cluster.lab build
 	@inside=""; \

@@ -21,7 +21,7 @@ from tests.cluster.installed import SYSTEM, Installed, installed
 from tests.cluster.lab import worker
 from tests.cluster.lab.api import Api
 from tests.cluster.lab.application import App
-from tests.contract.port import OverHttp, Port, real_client
+from tests.support.api import OverHttp, Port, real_client
 from tests.support.realtime import Daemon, plain
 
 DAEMON: Final = ("--drain-seconds=1", "--log-level=warning")

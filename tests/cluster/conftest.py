@@ -19,9 +19,9 @@ from tests.cluster.lab.application import App, until
 from tests.cluster.lab.trail import Trail
 from tests.cluster.lab.worker import Cluster
 from tests.cluster.people import Desk, adopted
-from tests.contract.port import OverHttp, Port, real_client
-from tests.contract.worlds import emptied
+from tests.support.api import OverHttp, Port, real_client
 from tests.support.realtime import Daemon, plain
+from tests.support.world import emptied
 
 QUICK = (
     "--drain-seconds=1",
@@ -33,7 +33,11 @@ QUICK = (
 STARTED = pytest.StashKey[list[float]]()
 
 LOST = "cluster/lost"
-"""Where pytest's cache keeps the names of failed tests that are marked `once`, over both tries."""
+"""Where pytest's cache keeps the names of failed tests, over both tries, whose second try mends
+nothing: what is marked `once`, and whatever failed by the trail of its daemons."""
+
+TRAIL = "trail"
+"""A property of the report of a test that failed so."""
 
 LONGEST = (
     "test_uninstalled",
@@ -85,7 +89,11 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     yield
     lab = found.get("lab")
     for trail in lab.trails if isinstance(lab, Lab) else ():
-        asyncio.run(trail.holds())
+        try:
+            asyncio.run(trail.holds())
+        except AssertionError:
+            item.user_properties.append((TRAIL, "does not hold"))
+            raise
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -95,14 +103,14 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker hands on what it noted; and a second try mends no test that is marked `once`."""
+    """A worker hands on what it noted; and a second try does not mend what was lost."""
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["labs"] = config.stash[STARTED]
         return
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     failed = reporter.stats.get("failed", []) if reporter else []
-    lost = {report.nodeid for report in failed if "once" in report.keywords}
+    lost = {report.nodeid for report in failed if _lost(report)}
     if not config.pluginmanager.has_plugin("cacheprovider"):
         return
     if config.getoption("lf"):
@@ -111,6 +119,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         lost |= before
     config.cache.set(LOST, sorted(lost))
+
+
+def _lost(report: pytest.TestReport) -> bool:
+    """Whether requests or records were lost in a test that failed."""
+    return "once" in report.keywords or TRAIL in dict(report.user_properties)
 
 
 def pytest_terminal_summary(
@@ -258,13 +271,15 @@ async def space(lab: Lab) -> AsyncIterator[Space]:
     try:
         yield found
     finally:
-        # Whatever the test started would write again what is taken away here.
-        await lab.stack.aclose()
-        for namespace in (found.name, found.system):
-            # Routes would be in every new configuration of the data planes.
-            await emptied(lab.api, namespace, "httproutes", "grpcroutes")
-        for namespace in (found.name, found.system):
-            await leftovers.gone(lab.api, namespace)
+        try:
+            # Whatever the test started would write again what is taken away here.
+            await lab.stack.aclose()
+        finally:
+            for namespace in (found.name, found.system):
+                # Routes would be in every new configuration of the data planes.
+                await emptied(lab.api, namespace, "httproutes", "grpcroutes")
+            for namespace in (found.name, found.system):
+                await leftovers.gone(lab.api, namespace)
 
 
 @pytest.fixture

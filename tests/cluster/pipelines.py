@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +24,32 @@ import yaml
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed
 from tests.cluster.lab import build
-from tests.cluster.lab.application import App, Object, container, deployment, of_git, route, service
+from tests.cluster.lab.application import (
+    PREFIX,
+    App,
+    Object,
+    container,
+    deployment,
+    of_git,
+    route,
+    service,
+    until,
+)
 from tests.cluster.lab.traffic import Traffic
 from tests.cluster.lab.worker import Cluster, Refusal
-from tests.cluster.scenes import shipped
+from tests.cluster.scenes import LEFT, shipped
+from tests.manifests.rendered import CONTROLLER
 from tests.support.realtime import Daemon
 
 HELM_SECONDS = 90.0
 BETWEEN_SECONDS = 2.0
 """Tools wait 30 s and longer; here several rounds fall into each phase of a short run."""
+
+SETTLED_ROUNDS = 5
+"""In so many whatever was under way has been written."""
+
+SHIFT = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s", "after-trip": "next-revision"}
+"""A promotion by shift in half a minute; the next version may follow one that failed."""
 
 KINDS = {"Deployment": "deployments", "Service": "services", "HTTPRoute": "httproutes"}
 
@@ -214,3 +232,57 @@ async def applying(found: Pipeline) -> AsyncIterator[Pipeline]:
         # Not cancelled: Helm in the midst of an upgrade would leave a release that pends.
         found.stopped.set()
         await task
+
+
+async def rounds(git: Pipeline, count: int) -> None:
+    """Wait until git has been applied so many times more."""
+    since = git.rounds
+
+    async def so_many() -> bool:
+        return git.rounds >= since + count
+
+    await until(so_many, 30.0 * count, f"{count} rounds")
+
+
+async def no_more_writes(cluster: Cluster, git: Pipeline) -> None:
+    """At rest nothing is written, however often git is applied.
+
+    What was decided before may be on its way: a phase that is told, or an Event.
+    """
+    settled = written(cluster, git.app.namespace)
+    for _ in range(SETTLED_ROUNDS):
+        await rounds(git, 1)
+        before, settled = settled, written(cluster, git.app.namespace)
+        if before == settled:
+            break
+    await rounds(git, 2)
+    more = written(cluster, git.app.namespace) - settled
+    assert not more, f"written at rest: {more}"
+
+
+def written(cluster: Cluster, namespace: str) -> Counter[str]:
+    """Writes that were accepted, by object of the application's namespace."""
+    events = cluster.audited(
+        lambda event: (
+            event["verb"] in {"create", "update", "patch", "delete"}
+            and event.get("objectRef", {}).get("namespace") == namespace
+            and event["responseStatus"]["code"] < 300
+        ),
+        user=CONTROLLER,
+    )
+    refs = [event["objectRef"] for event in events]
+    return Counter(f"{ref['resource']}/{ref.get('name', '')}" for ref in refs)
+
+
+def theirs(found: dict[str, Object]) -> dict[str, Object]:
+    """The team's objects without the few annotations that we may leave on a Deployment."""
+    for name in LEFT:
+        found["deployments"]["metadata"].get("annotations", {}).pop(PREFIX + name, None)
+    for obj in found.values():
+        annotations = obj["metadata"].get("annotations") or {}
+        # Apply notes the manifest itself here, and Helm its chart's version there.
+        annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
+        obj["metadata"].get("labels", {}).pop("helm.sh/chart", None)
+        if not obj["metadata"].get("labels", True):
+            del obj["metadata"]["labels"]
+    return found

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from controller.core.values import WHOLE_BP
 from tests.cluster.conftest import QUICK, Lab, Space
 from tests.cluster.installed import SYSTEM, Installed
 from tests.cluster.lab import records
@@ -95,15 +96,10 @@ class Scene:
         await asyncio.sleep(left)
         await self.pause(on=False)
 
-    async def tripped_in(self, phase: str) -> None:
-        """The newest run was ended by the breaker, and in this phase."""
-        state = await self.ended("rolled-back")
-        assert (state["phase"], state["tripped"]) == ("Held", True)
-        decisions = await records.decisions(self.lab.api, self.space.system)
-        verdicts = ((body, body.get("verdict", {})) for body in decisions)
-        assert [body["from"] for body, found in verdicts if found.get("outcome") == "fail"] == [
-            phase
-        ]
+    async def tripped_in(self, phase: str, most_bp: int = WHOLE_BP) -> None:
+        """The newest run was ended by the breaker, in this phase, with at most this share."""
+        api, system = self.lab.api, self.space.system
+        await records.tripped_in(api, system, phase, self.daemon.log, most_bp=most_bp)
 
     async def went_to(self, phase: str) -> float:
         """When the newest run decided to go to a phase, as seconds since 1970."""

@@ -112,7 +112,7 @@ async def test_cpu_up_and_down_in_mid_run(
         return bool(sizes) and sizes[0] >= wanted - 1
 
     await until(followed, 120.0, f"the canary bakes with {wanted} pods: {daemon.log()}")
-    await more.child.stop()
+    await more.stop()
 
     async def shrunk() -> bool:
         return await _replicas(shop) < wanted

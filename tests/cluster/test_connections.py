@@ -8,21 +8,22 @@ stands there in a cluster. Names are resolved by a server of the test's own.
 
 import asyncio
 import contextlib
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import yaml
 
+from tests.cluster import names, sockets
 from tests.cluster.conftest import Lab
 from tests.cluster.installed import SYSTEM, installed
-from tests.cluster.lab import names, records, sockets
+from tests.cluster.lab import records
 from tests.cluster.lab.application import App, until
-from tests.cluster.lab.worker import Cluster, Refusal
+from tests.cluster.lab.worker import Cluster
 from tests.cluster.pipelines import helm
+from tests.cluster.replicas import READY_SECONDS, available, leader, log, pods
 from tests.manifests.reach import Flow, Party, chosen, narrowed, passes
 from tests.manifests.rendered import MANIFESTS, Json, kustomized, of_kind
 from tests.support.realtime import plain
@@ -37,7 +38,6 @@ PROMETHEUS: Final = "prometheus.monitoring.svc"
 
 PORT: Final = 8340
 TOKEN: Final = "t0ken"
-READY_SECONDS: Final = 90.0
 LOOK_SECONDS: Final = 0.1
 """Every connection but those that ask for names is kept for seconds; who asks for one waits until
 the test has seen who it is."""
@@ -184,26 +184,14 @@ def _overlay(item: Json) -> None:
     spec["volumes"].append({"name": "names", "configMap": {"name": "names"}})
 
 
-def _json(cluster: Cluster, *args: str) -> Any:
-    return json.loads(cluster.kubectl("get", "-n", SYSTEM, "-o", "json", *args))
-
-
-def _leader(cluster: Cluster) -> str:
-    """Name of the pod that leads, or nothing."""
-    with contextlib.suppress(Refusal):
-        holder = _json(cluster, "lease", "switchgear")["spec"].get("holderIdentity") or ""
-        return str(holder).rpartition("_")[0]
-    return ""
-
-
 def _address(cluster: Cluster, *, leads: bool) -> str:
     """Where the doors of the replica are that leads, or of the other one."""
-    leader = _leader(cluster)
+    first = leader(cluster)
     (found,) = (
         pod["status"]["podIP"]
-        for pod in _json(cluster, "pods")["items"]
+        for pod in pods(cluster)
         if "deletionTimestamp" not in pod["metadata"]
-        and (pod["metadata"]["name"] == leader) is leads
+        and (pod["metadata"]["name"] == first) is leads
     )
     return f"http://{found}:{PORT}"
 
@@ -211,12 +199,11 @@ def _address(cluster: Cluster, *, leads: bool) -> str:
 async def _two(cluster: Cluster, *, not_led_by: str = "") -> None:
     """Two replicas are available, and one leads."""
 
-    async def look() -> bool:
-        status = _json(cluster, "deployment", "switchgear")["status"]
-        leader = _leader(cluster)
-        return status.get("availableReplicas") == 2 and leader not in {"", not_led_by}
+    async def led() -> bool:
+        return leader(cluster) not in {"", not_led_by}
 
-    await until(look, READY_SECONDS, lambda: cluster.pod_log(SYSTEM, "switchgear-*"))
+    await until(led, READY_SECONDS, lambda: log(cluster))
+    await available(cluster)
 
 
 def _policies(cluster: Cluster) -> dict[str, Json]:
@@ -236,15 +223,15 @@ async def _through_a_run(lab: Lab, watch: Watch, shop: App) -> None:
     """A canary, an act handed to the leader, a kill, and the end of the leader."""
     cluster = lab.cluster
 
-    def log() -> str:
-        return cluster.pod_log(SYSTEM, "switchgear-*")
+    def told() -> str:
+        return log(cluster)
 
     await _two(cluster)
     await shop.start(replicas=2, annotations=POLICY)
-    await shop.adopted(log)
+    await shop.adopted(told)
     await lab.load(shop, rate=50.0)
     await shop.deploy("v2")
-    await records.reached(lab.api, SYSTEM, "Judging", log=log)
+    await records.reached(lab.api, SYSTEM, "Judging", log=told)
     stands_by = _address(cluster, leads=False)
     handed_on = Seen(way="egress", other="replica", port=PORT)
     headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -260,8 +247,8 @@ async def _through_a_run(lab: Lab, watch: Watch, shop: App) -> None:
         await until(seen, 30.0, lambda: f"{watch.seen}")
         answer = await http.post("/v1/kill?wait=30")
         assert answer.json()["in_force"], answer.text
-    await records.ended(lab.api, SYSTEM, "killed", log)
-    before = _leader(cluster)
+    await records.ended(lab.api, SYSTEM, "killed", told)
+    before = leader(cluster)
     await asyncio.to_thread(cluster.kubectl, "delete", "pod", before, "-n", SYSTEM)
     await _two(cluster, not_led_by=before)
 
@@ -281,7 +268,7 @@ async def test_every_connection_is_let_through_and_every_rule_is_needed(
         for words in made:
             await asyncio.to_thread(cluster.kubectl, "create", *words, "-n", SYSTEM)
         await _through_a_run(lab, watch, app())
-        labels = [pod["metadata"]["labels"] for pod in _json(cluster, "pods")["items"]]
+        labels = [pod["metadata"]["labels"] for pod in pods(cluster)]
     assert len(watch.pods) >= 3, "two from the start, and one in place of the leader"
     assert {port for _, port in watch.doors} == {PORT}
     assert watch.asked == {PROMETHEUS}

@@ -22,7 +22,7 @@ from tests.cluster.installed import SYSTEM, Installed, installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import UNHURRIED, App, until
 from tests.cluster.lab.worker import Cluster
-from tests.contract.port import real_client
+from tests.support.api import real_client
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.once]
 
@@ -151,7 +151,7 @@ async def test_a_bad_version_is_rolled_back_while_others_are_turned_away(
             await shop.adopted(daemon.log)
             load = await lab.load(shop)
             await shop.deploy("v2", {**UNHURRIED, "ERROR_RATE": "0.5"})
-            await records.ended(lab.api, SYSTEM, "rolled-back", daemon.log)
+            await records.tripped_in(lab.api, SYSTEM, "Judging", daemon.log, most_bp=500)
             assert await turned_away(crowd)
             assert not await turned_away(controller)
             assert await shop.weights() == {shop.name: 1}

@@ -19,8 +19,8 @@ import yaml
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import SYSTEM, installed, sidecar_objects
 from tests.cluster.lab.trail import now
-from tests.contract.port import OverHttp, real_client
 from tests.manifests.rendered import CONTROLLER
+from tests.support.api import OverHttp, real_client
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -10,9 +10,16 @@ from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed
 from tests.cluster.lab import records
 from tests.cluster.lab.application import UNHURRIED, App
-from tests.cluster.pipelines import Way, applying, pipeline, without_route
+from tests.cluster.pipelines import (
+    SHIFT,
+    Way,
+    applying,
+    no_more_writes,
+    pipeline,
+    theirs,
+    without_route,
+)
 from tests.cluster.scenes import shipped
-from tests.cluster.test_gitops import SHIFT, no_more_writes, theirs
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 

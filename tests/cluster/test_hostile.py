@@ -5,8 +5,11 @@ In each case the run ends, the world is as it was or with the new version, and t
 """
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from tests.cluster.lab import records
 from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.kubelet.nodes import NODES
+from tests.cluster.lab.traffic import Traffic
 from tests.cluster.lab.worker import Refusal
 from tests.cluster.people import killed_by
 from tests.cluster.scenes import shipped
@@ -108,31 +112,61 @@ async def scaled(app: App, replicas: int) -> None:
     await until(so, 90.0, f"{replicas} pods are ready")
 
 
+@dataclass(slots=True, kw_only=True)
+class Nights:
+    """When a scaler left nobody to answer, as seconds since 1970, from its word to the first quiet
+    second after its next one.
+    """
+
+    shop: App
+    load: Traffic
+    spans: list[tuple[float, float]] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def fallen(self) -> AsyncIterator[None]:
+        """To 0, and back to two when the block is over."""
+        begin = time.time()
+        await scaled(self.shop, 0)
+        yield
+        await scaled(self.shop, 2)
+        await self.load.quiet(1.0)
+        self.spans.append((begin, time.time()))
+
+    def by_day(self) -> list[float]:
+        """The ends of all slots in which something failed outside of them."""
+        failed = self.load.failed_at()
+        return [at for at in failed if not any(begin < at < end for begin, end in self.spans)]
+
+
+@pytest.mark.once
 async def test_scaled_to_0_and_back(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
 ) -> None:
-    """At rest, in mid-run and while a failed version is held."""
+    """At rest, in mid-run and while a failed version is held.
+
+    Clients lose what comes while there is nobody, and nothing before and after; and whoever met
+    another version than stable met it in its step.
+    """
     shop = app()
     daemon, own = await shipped(gate, lab, space)
     await shop.start(annotations=LONG, replicas=2)
     await daemon.start()
     await shop.adopted(daemon.log)
-    await scaled(shop, 0)
-    await scaled(shop, 2)
+    load = await lab.load(shop)
+    nights = Nights(shop=shop, load=load)
+    async with nights.fallen():
+        assert await shop.pods() == []
     assert await shop.ready() == {"v1": 2}
 
-    load = await lab.load(shop)
     await shop.deploy("v2")
     await records.reached(lab.api, own.system, "Judging", log=daemon.log)
-    await scaled(shop, 0)
 
     async def empty() -> bool:
         return await shop.pods() == [] and await untouched(shop)
 
-    await until(empty, 60.0, f"the canary has followed: {daemon.log()}")
-    await scaled(shop, 2)
+    async with nights.fallen():
+        await until(empty, 60.0, lambda: f"the canary has followed: {daemon.log()}")
     assert (await shop.ready())["v1"] == 2
-    assert "v2" not in load.direct()
     bad = {"metadata": {"annotations": {PREFIX + "steps": "50@3s"}}}
     assert (await shop.patch("deployments", bad)).status == 200
     await shop.deploy("v3", {"ERROR_RATE": "0.6"})
@@ -141,12 +175,19 @@ async def test_scaled_to_0_and_back(
         return len(await records.runs(lab.api, own.system)) == 2
 
     await until(overtaken, 60.0, daemon.log)
-    state = await records.ended(lab.api, own.system, "rolled-back", daemon.log)
-    assert state["phase"] == "Held"
-    await scaled(shop, 0)
-    await scaled(shop, 2)
+    await records.tripped_in(lab.api, own.system, "Judging", daemon.log, most_bp=5_000)
+    async with nights.fallen():
+        assert await shop.pods() == []
     assert await shop.ready() == {"v1": 2}
     assert (await shop.read("deployments"))["spec"]["paused"] is True
+    held, back = nights.spans[-1]
+    await load.until_answered(100)
+    assert nights.by_day() == [], load.failures
+    assert load.direct().keys() == {"v1"}
+    assert load.answers("v1").bad == load.answers("v2").bad == 0
+    assert load.answers("v1", since=back).total >= 100
+    assert load.answers("v3").bad > 0
+    assert load.answers("v3", since=held + 1.0).total == 0, "it is held"
     await records.journal(lab.api, own.system)
 
 
@@ -204,7 +245,7 @@ async def test_a_budget_that_allows_nothing_does_not_hinder_a_run(
     await shop.adopted(daemon.log)
     load = await lab.load(shop)
     await shop.deploy("v2", {"ERROR_RATE": "0.6"})
-    await records.ended(lab.api, own.system, "rolled-back", daemon.log)
+    await records.tripped_in(lab.api, own.system, "Judging", daemon.log, most_bp=500)
     assert await shop.ready() == {"v1": 2}
     assert await untouched(shop)
     with pytest.raises(Refusal, match="disruption budget"):

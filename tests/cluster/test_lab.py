@@ -17,8 +17,8 @@ from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import App, deployment, until
 from tests.cluster.lab.kubelet.nodes import NODES
 from tests.cluster.lab.worker import Cluster
-from tests.contract.worlds import REAL, World
 from tests.support.realtime import ROOT
+from tests.support.world import REAL, World
 
 SERIES = {
     "traefik": 'traefik_service_requests_total{{service=~".*{}-checkout.*"}} > 50',

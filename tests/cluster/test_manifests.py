@@ -3,6 +3,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from tests.cluster import sockets
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import SYSTEM, Installed, installed, monitored, specs
 from tests.cluster.lab import records
@@ -24,6 +27,11 @@ pytestmark = pytest.mark.timeout(600)
 Object = dict[str, Any]
 POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
 
+FOLDERS = (
+    *("base", "admission", "monitoring"),
+    *("overlays/central", "overlays/before-1.36", "overlays/sidecar"),
+)
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def central(cluster: Cluster) -> AsyncIterator[Installed]:
@@ -34,15 +42,16 @@ async def central(cluster: Cluster) -> AsyncIterator[Installed]:
         yield found
 
 
+@pytest.mark.usefixtures("operator")
 async def test_everything_is_valid_by_a_server_side_dry_run(cluster: Cluster) -> None:
-    """Each object of each folder, but for those of kinds that not every cluster has."""
+    """Each object of each folder, where the kinds of the Prometheus Operator are known."""
     spaces = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         for name in (SYSTEM, "shop")
     ]
     cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(spaces))
     try:
-        for folder in ("overlays/central", "overlays/sidecar"):
+        for folder in FOLDERS:
             objects = kustomized(folder)
             text = yaml.safe_dump_all(objects)
             apply = ("apply", "--server-side", "--dry-run=server", "-f", "-")
@@ -98,7 +107,40 @@ async def test_a_run_from_the_manifests_and_its_maker(
     journal = await records.journal(lab.api, SYSTEM)
     assert [record["actor"] for record in journal if record["kind"] == "begun"] == ["alice"]
     assert await shop.annotation("hold") is None
+    assert set(restarts(lab.cluster).values()) == {0}, "no probe has given one up"
     assert central.controller.exists()
+
+
+@pytest.mark.deep
+async def test_a_replica_that_hangs_is_started_again(central: Installed, cluster: Cluster) -> None:
+    """The probes that are shipped find nothing until then; the other replica leads meanwhile."""
+    await available(cluster)
+    assert set(restarts(cluster).values()) == {0}
+    hung = leader(cluster)
+    for pid, name in sockets.of_pods("SWITCHGEAR_POD_NAME").items():
+        if name == hung:
+            os.kill(pid, signal.SIGSTOP)
+
+    async def other() -> bool:
+        return leader(cluster) not in {"", hung}
+
+    async def again() -> bool:
+        return restarts(cluster)[hung] == 1
+
+    await until(other, 15.0, f"the other replica leads: {log(cluster)}")
+    # Three periods of the probe, and the grace of the pod, which does not hear SIGTERM.
+    await until(again, 90.0, lambda: f"{restarts(cluster)}")
+    await available(cluster)
+    assert sorted(restarts(cluster).values()) == [0, 1]
+    assert central.controller.exists()
+
+
+def restarts(cluster: Cluster) -> dict[str, int]:
+    """How often the only container of each of our pods was started again."""
+    return {
+        pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"]
+        for pod in pods(cluster)
+    }
 
 
 async def test_the_leader_is_replaced(central: Installed, cluster: Cluster) -> None:

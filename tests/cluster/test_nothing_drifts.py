@@ -252,4 +252,4 @@ async def _held(lab: Lab, own: Space, log: Callable[[], str]) -> None:
         return len(await records.runs(lab.api, own.system)) > 1
 
     await until(second, 60.0, log)
-    await records.ended(lab.api, own.system, "rolled-back", log)
+    await records.tripped_in(lab.api, own.system, "Judging", log)

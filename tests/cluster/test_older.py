@@ -21,8 +21,7 @@ from tests.cluster.lab import network, records, worker
 from tests.cluster.lab.application import UNHURRIED, App, new_version
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.people import Desk, P, enter
-from tests.cluster.pipelines import Way, applying, without_route
-from tests.cluster.test_gitops import rounds
+from tests.cluster.pipelines import Way, applying, rounds, without_route
 from tests.manifests.rendered import key, kustomized
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
@@ -112,7 +111,7 @@ async def test_a_good_version_is_promoted_and_a_bad_one_goes_back(
     assert await shop.ready() == {"v2": 4}
     await shop.deploy("v3", {**UNHURRIED, "ERROR_RATE": "0.5"})
     await scene.reached("Judging")
-    await scene.ended("rolled-back")
+    await scene.tripped_in("Judging", most_bp=2_500)
     assert await shop.ready() == {"v2": 4}
     assert load.answers("v3").bad > 0
     assert load.answers("v1").bad + load.answers("v2").bad == 0

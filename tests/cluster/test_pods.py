@@ -3,13 +3,14 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab.api import MERGE
-from tests.cluster.lab.application import App, deployment, is_ready, service, until
+from tests.cluster.lab.application import App, Object, deployment, is_ready, service, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -163,6 +164,68 @@ async def test_a_probe_that_fails_takes_a_pod_out_of_service(app: Callable[..., 
     assert not any(is_ready(pod) for pod in await shop.pods())
     await shop.complete()
     assert all(is_ready(pod) for pod in await shop.pods())
+
+
+def probed(name: str, env: dict[str, str], **probes: Any) -> Object:
+    """A pod of the application that no readiness probe keeps back."""
+    container = deployment(name, env=env)["spec"]["template"]["spec"]["containers"][0]
+    del container["readinessProbe"]
+    spec = {"containers": [{**container, **probes}], "terminationGracePeriodSeconds": 60}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+async def test_a_container_that_does_not_live_is_started_again(app: Callable[..., App]) -> None:
+    """After as many failures as are too many, with the grace that is written, in the same pod."""
+    shop = app()
+    often = {"periodSeconds": 1, "failureThreshold": 3}
+    health = {"httpGet": {"path": "/healthz", "port": "http"}, **often}
+    ill = {"UNREADY_SECONDS": "2"}
+    # It goes on for longer than anybody waits for it: the probe's grace goes before the pod's.
+    stays = {**ill, "DRAIN_SECONDS": "120"}
+    late = {"READY_SECONDS": "120"}
+    soon = {**health, "terminationGracePeriodSeconds": 1}
+    pods = {
+        "well": probed("well", {}, livenessProbe=health),
+        "goes": probed("goes", ill, livenessProbe=health),
+        "stays": probed("stays", stays, livenessProbe=soon),
+        "late": probed("late", late, livenessProbe=health, startupProbe=health),
+        "never": probed("never", ill, livenessProbe=health),
+    }
+    pods["never"]["spec"]["restartPolicy"] = "Never"
+    made = {name: await shop.create("pods", pod) for name, pod in pods.items()}
+    seen: dict[str, Object] = {}
+
+    async def again() -> bool:
+        found = {name: await shop.read("pods", name) for name in pods}
+        statuses = {name: pod["status"].get("containerStatuses") for name, pod in found.items()}
+        seen.update({name: (each or [{}])[0] for name, each in statuses.items()})
+        ended = found["never"]["status"].get("phase") == "Failed"
+        return ended and all(
+            seen[name].get("restartCount") and "running" in seen[name]["state"]
+            for name in ("goes", "stays", "late")
+        )
+
+    await until(again, 40.0, lambda: f"{seen}", every=0.1)
+    assert {n: (await shop.read("pods", n))["metadata"]["uid"] for n in pods} == {
+        name: pod["metadata"]["uid"] for name, pod in made.items()
+    }
+    lives = {name: status["lastState"].get("terminated") for name, status in seen.items()}
+    assert lives["well"] is None
+    assert seen["well"]["restartCount"] == seen["never"]["restartCount"] == 0
+    lives["never"] = seen["never"]["state"]["terminated"]
+    codes = {name: (life["exitCode"], life["reason"]) for name, life in lives.items() if life}
+    by_term, by_kill = (143, "Error"), (137, "Error")
+    assert codes == {"goes": by_term, "stays": by_kill, "late": by_term, "never": by_term}
+    lasted = {name: _seconds(life) for name, life in lives.items() if life}
+    # Three failures at its start, or after two good seconds; times are written in whole ones.
+    assert lasted.pop("late") >= 2.0
+    assert min(lasted.values()) >= 3.0, lasted
+
+
+def _seconds(terminated: Object) -> float:
+    """How long that life of a container was."""
+    begin, end = (datetime.fromisoformat(terminated[at]) for at in ("startedAt", "finishedAt"))
+    return (end - begin).total_seconds()
 
 
 async def test_an_autoscaler_follows_the_load(lab: Lab, app: Callable[..., App]) -> None:

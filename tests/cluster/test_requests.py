@@ -50,11 +50,7 @@ async def test_a_bad_version_is_held_and_only_its_own_answers_were_bad(
     scene = await scenes.begun(gate, lab, space, app(gateway=plane), policy=POLICY)
     shop, load = scene.shop, scene.load
     await shop.deploy("v2", {"ERROR_RATE": "0.5"})
-    state = await scene.ended("rolled-back")
-    assert state["phase"] == "Held"
-    journal = await records.journal(lab.api, scene.space.system)
-    decided = [one["body"] for one in journal if one["kind"] == "decision"]
-    assert max(body["weight_bp"] for body in decided) == 500, "no share beyond the first step's"
+    await scene.tripped_in("Judging", most_bp=500)
     await load.until_answered(100)
     assert load.failures == {}
     # Nobody but those who were sent to the canary met an error.

@@ -38,7 +38,7 @@ async def native(lab: Lab, shop: App) -> int:
     await shop.deploy("v1a")
     await shop.complete(within=120.0)
     await load.until_answered(300)
-    await load.child.stop()
+    await load.stop()
     return load.failures.total()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.contract import samples
-from tests.contract.worlds import World
+from tests.support.world import World
 
 Object = dict[str, Any]
 HASH = "pod-template-hash"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.contract.worlds import World
+from tests.support.world import World
 
 SERVICE = "kubernetes.io/service-name"
 Object = dict[str, Any]

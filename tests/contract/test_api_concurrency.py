@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 
 from tests.contract.samples import config_map, deployment, lease, route, service
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 OBJECTS = {
     "configmaps": config_map("x"),

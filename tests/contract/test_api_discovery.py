@@ -8,7 +8,8 @@ from typing import Any
 
 from controller.sim.apiserver.resources import RESOURCES
 from tests.contract.openapi import SCHEMA_FILE, reduce, render
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 # TCPRoute is in the experimental channel of the Gateway API, which few clusters install.
 NOT_INSTALLED = "/apis/gateway.networking.k8s.io/v1alpha2"

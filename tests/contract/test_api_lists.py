@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.port import Answer
 from tests.contract.samples import config_map, labelled, route
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.api import Answer
+from tests.support.world import World
 
 MARK = "suite=lists"
 

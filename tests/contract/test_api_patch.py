@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.contract.samples import config_map, deployment, route, service
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 WEIGHT = "/spec/rules/0/backendRefs/0/weight"
 BACKEND = "/spec/rules/0/backendRefs/0/name"

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from tests.contract.samples import config_map, deployment, endpoint_slice, route, service
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 ACCEPTED = {
     "type": "Accepted",

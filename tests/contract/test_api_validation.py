@@ -15,7 +15,8 @@ from tests.contract.samples import (
     route,
     service,
 )
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 INVALID, REQUIRED, FORBIDDEN = "FieldValueInvalid", "FieldValueRequired", "FieldValueForbidden"
 

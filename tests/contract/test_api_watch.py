@@ -7,7 +7,8 @@ import asyncio
 from typing import Any
 
 from tests.contract.samples import config_map, labelled, route
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 MARK = "suite=watch"
 # The end of the beginning may take a second or two on a real server that has nothing else to do;

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from tests.contract import acts, samples
 from tests.contract.acts import DESIRED, HASH, HISTORY, MAXIMUM, REVISION
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 SURGE_ONLY = {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 UNAVAILABLE_ONLY = {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from tests.contract import acts, samples, slices
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 

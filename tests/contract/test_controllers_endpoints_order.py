@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.contract import acts, samples, slices
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 LINGER_SECONDS = 8
 """Longer than a busy controller is late."""

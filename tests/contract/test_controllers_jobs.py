@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.contract import acts, samples
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 JOB = "batch.kubernetes.io/job-name"
 HOLD = {"spec": {"suspend": True}}

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from tests.contract import acts, samples
-from tests.contract.worlds import World, contract
+from tests.contract.worlds import contract
+from tests.support.world import World
 
 PAUSE = {"spec": {"paused": True}}
 RESUME = {"spec": {"paused": False}}

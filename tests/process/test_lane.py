@@ -33,6 +33,30 @@ def test_fails_once() -> None:
     assert not first
 """
 
+UNTOLD = """
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import Lab
+
+
+class Trail:
+    async def holds(self) -> None:
+        seen = Path(__file__).with_name("seen")
+        first = not seen.exists()
+        seen.touch()
+        assert not first
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab(cluster=None, api=None, folder=Path(), stack=None, trails=[Trail()])
+
+
+def test_leaves_no_record_once(lab: Lab) -> None:
+    assert lab.trails
+"""
 
 REFUSED = """
 import ctypes, os, sys
@@ -138,12 +162,16 @@ async def test_without_a_lab_the_bench_has_not_measured(tmp_path: Path) -> None:
     assert "not measured for want of a lab" in said
 
 
-@pytest.mark.parametrize(("mark", "status"), [("@pytest.mark.once", 1), ("", 0)])
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [(FLAKY.format(mark="@pytest.mark.once"), 1), (FLAKY.format(mark=""), 0), (UNTOLD, 1)],
+    ids=["once", "mended", "trail"],
+)
 async def test_a_second_try_mends_nothing_that_was_lost(
-    mark: str, status: int, tmp_path: Path
+    text: str, status: int, tmp_path: Path
 ) -> None:
     """Also where it passes; what is not about losses is mended by it."""
-    (tmp_path / "test_flaky.py").write_text(FLAKY.format(mark=mark))
+    (tmp_path / "test_flaky.py").write_text(text)
     (tmp_path / "pytest.ini").touch()
     run = ("pytest", "-n", "1", "-p", "tests.conftest", "-p", "tests.cluster.conftest", "-rap")
     first, said = await _python(*run, "--cache-clear", folder=tmp_path)

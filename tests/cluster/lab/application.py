@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tests.cluster.lab.api import STRATEGIC
 from tests.cluster.lab.manifests import GATEWAY_GROUP, SYSTEM
-from tests.contract.port import Answer, Port
+from tests.support.api import Answer, Port
 
 Object = dict[str, Any]
 
@@ -41,8 +42,6 @@ PATHS: Final = {
     "leases": "apis/coordination.k8s.io/v1",
     "events": "api/v1",
 }
-
-STRATEGIC: Final = "application/strategic-merge-patch+json"
 
 
 def container(version: str, env: Mapping[str, str]) -> Object:

@@ -9,8 +9,8 @@ from typing import Final
 
 from controller.core.values import MANAGED_BY, MANAGED_BY_LABEL
 from tests.cluster.lab.application import until
-from tests.contract.port import Port
-from tests.contract.worlds import REAL, World
+from tests.support.api import Port
+from tests.support.world import REAL, World
 
 KINDS: Final = ("leases", "configmaps")
 OURS: Final = {"labelSelector": f"{MANAGED_BY_LABEL}={MANAGED_BY}"}

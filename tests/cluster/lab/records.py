@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from controller.core.journal import chain
+from controller.core.values import WHOLE_BP
 from controller.engine.ledger import read_head
 from tests.cluster.lab.application import until
-from tests.contract.port import Port
+from tests.support.api import Port
 
 Object = dict[str, Any]
 
@@ -74,6 +75,22 @@ async def ended(
 
     await until(look, within, lambda: f"{outcome}: {log()}", every=0.2)
     return found[-1]
+
+
+async def tripped_in(
+    api: Port, namespace: str, phase: str, log: Callable[[], str] = str, *, most_bp: int = WHOLE_BP
+) -> None:
+    """The newest run was ended by the breaker, in this phase, and held.
+
+    It never had more than `most_bp` of the requests, in hundredths of a percent.
+    """
+    state = await ended(api, namespace, "rolled-back", log)
+    assert (state["phase"], state["tripped"]) == ("Held", True), state
+    decided = await decisions(api, namespace)
+    failed = [body["from"] for body in decided if body.get("verdict", {}).get("outcome") == "fail"]
+    assert failed == [phase], failed
+    most = max(body["weight_bp"] for body in decided)
+    assert most <= most_bp, most
 
 
 async def reached(

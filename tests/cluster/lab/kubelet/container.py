@@ -7,9 +7,10 @@ import ctypes
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.lab.api import Object
 from tests.cluster.lab.kubelet import environment, probes, programs, sandbox
@@ -38,6 +39,9 @@ class Container:
     always: bool
     """Whether it is started again after any end, as sidecars are."""
     on_failure: bool
+    grace: float
+    """Seconds between SIGTERM and SIGKILL for one that a probe has given up, if the probe does not
+    say it."""
     prepare: Callable[[bool], Awaitable[Prepared]]
     """Environment and, if it is asked for files, its mounts; raises environment.NotThere."""
     log: Path
@@ -52,11 +56,13 @@ class Container:
     stopping: bool = False
     killed: bool = False
     """Whether it was us who sent SIGKILL; otherwise it was out of memory."""
+    given_up: bool = False
+    """Whether a probe says that it does not live, or has not started."""
     process: asyncio.subprocess.Process | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it has started for the first time; a startup probe has then passed."""
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
-    _probing: asyncio.Future[None] | None = None
+    _probing: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def exit_code(self) -> int | None:
@@ -91,7 +97,8 @@ class Container:
                 await asyncio.sleep(BACKOFF_SECONDS)
                 continue
             code = await self._once(command, env)
-            again = not self.stopping and (self.always or (self.on_failure and code != 0))
+            failed = code != 0 or self.given_up
+            again = not self.stopping and (self.always or (self.on_failure and failed))
             if not again:
                 self.ended = True
                 self.changed()
@@ -106,12 +113,20 @@ class Container:
         """Not ready any more, whatever a probe says."""
         self.stopping = True
         self.ready = False
-        if self._probing is not None:
-            self._probing.cancel()
+        self._no_probes()
+
+    async def pre_stop(self, deadline: float) -> None:
+        """The hook before SIGTERM; until `deadline` on the loop's clock at most."""
+        hook = (self.spec.get("lifecycle") or {}).get("preStop") or {}
+        if "sleep" in hook and "running" in self.state:
+            await asyncio.sleep(min(float(hook["sleep"]["seconds"]), left(deadline)))
 
     async def stop(self, grace: float) -> None:
-        """SIGTERM, and SIGKILL after `grace` seconds."""
+        """SIGTERM, and SIGKILL after `grace` seconds, for good."""
         self.stopping = True
+        await self._end(grace)
+
+    async def _end(self, grace: float) -> None:
         self._asked.set()
         process = self.process
         if process is None or process.returncode is not None:
@@ -139,17 +154,18 @@ class Container:
 
     async def _once(self, command: list[str], env: dict[str, str]) -> int:
         """One life of the container; returns its exit code."""
-        begun, self.killed = now(), False
+        begun, self.killed, self.given_up = now(), False, False
+        if not self.stopping:
+            self._asked.clear()
         self.state = {"running": {"startedAt": begun}}
         if command:
             await self._spawn(command, env)
         self.changed()
-        probing = asyncio.ensure_future(self._probe(env))
-        self._probing = probing
+        self._also(self._probe(env))
         try:
             code = await (self.process.wait() if self.process else self._idle(env))
         finally:
-            probing.cancel()
+            self._no_probes()
         self.process = None
         self.ready = self.started = False
         reason = "Completed" if code == 0 else "Error"
@@ -181,13 +197,42 @@ class Container:
         await self._asked.wait()
         return 0
 
+    def _also(self, looking: Coroutine[Any, Any, None]) -> None:
+        """Probe beside what is probed already, until the end of this life."""
+        task = asyncio.ensure_future(looking)
+        self._probing.add(task)
+        task.add_done_callback(self._probing.discard)
+
+    def _no_probes(self) -> None:
+        for task in tuple(self._probing):
+            task.cancel()
+
     async def _probe(self, env: dict[str, str]) -> None:
-        async for started, ready in probes.follow(self.spec, self.address):
-            self.started = started
-            if started:
-                self.begun.set()
-            self.ready = ready and env.get("NEVER_READY") != "1"
-            self.changed()
+        try:
+            async for started, ready in probes.follow(self.spec, self.address):
+                if started and not self.started and "livenessProbe" in self.spec:
+                    self._also(self._watch())
+                self.started = started
+                if started:
+                    self.begun.set()
+                self.ready = ready and env.get("NEVER_READY") != "1"
+                self.changed()
+        except probes.Failed:
+            await self._give_up(self.spec["startupProbe"])
+
+    async def _watch(self) -> None:
+        wanted = self.spec["livenessProbe"]
+        await probes.until_dead(wanted, self.spec, self.address)
+        await self._give_up(wanted)
+
+    async def _give_up(self, wanted: Object) -> None:
+        """End this life as a deletion would; the next one begins as the pod's policy says."""
+        self.given_up = True
+        deadline = asyncio.get_running_loop().time() + float(
+            wanted.get("terminationGracePeriodSeconds", self.grace)
+        )
+        await self.pre_stop(deadline)
+        await self._end(left(deadline))
 
     async def _unpullable(self, image: str) -> None:
         """As kubelets do: an error, then a pause that is told as well."""
@@ -199,6 +244,11 @@ class Container:
     def _waits(self, reason: str, message: str) -> None:
         self.state = {"waiting": {"reason": reason, "message": message}}
         self.changed()
+
+
+def left(deadline: float) -> float:
+    """Seconds until then on the loop's clock."""
+    return max(deadline - asyncio.get_running_loop().time(), 0.0)
 
 
 def _die_with_parent() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import aiohttp
 
-from tests.cluster.lab.api import MERGE, Api, Object
+from tests.cluster.lab.api import STRATEGIC, Api, Object
 from tests.cluster.lab.kubelet import environment, status
-from tests.cluster.lab.kubelet.container import Container, Prepared
+from tests.cluster.lab.kubelet.container import Container, Prepared, left
 from tests.cluster.lab.kubelet.volumes import Volumes
 
 PLACE_SECONDS = 0.2
@@ -62,6 +62,8 @@ class Pod:
     def see(self, seen: Object) -> None:
         """Take a newer version of the object; a deletion begins the end."""
         self.seen = seen
+        if seen["spec"].get("readinessGates"):
+            self._changed.set()  # Somebody may have opened one.
         if "deletionTimestamp" in seen["metadata"] and self._stopping is None:
             self._stopping = self._spawn(self._stop())
 
@@ -144,6 +146,7 @@ class Pod:
             address=self.address,
             always=always,
             on_failure=on_failure,
+            grace=float(self.seen["spec"].get("terminationGracePeriodSeconds", 30)),
             prepare=prepare,
             log=self.folder / f"{spec['name']}.log",
             changed=self._changed.set,
@@ -202,7 +205,7 @@ class Pod:
         body = {"metadata": {"uid": self.uid}, "status": found}
         for _ in range(STATUS_ATTEMPTS):
             try:
-                reply = await self._api.call("PATCH", f"{self._path}/status", body, mime=MERGE)
+                reply = await self._api.call("PATCH", f"{self._path}/status", body, mime=STRATEGIC)
             except (OSError, aiohttp.ClientError) as error:
                 log.warning("status of %s: %r", self.name, error)
             else:
@@ -222,25 +225,15 @@ class Pod:
         for container in self.containers:
             container.retire()
         self._changed.set()
-        await asyncio.gather(*(_pre_stop(container, deadline) for container in self.mains))
-        await asyncio.gather(*(c.stop(_left(deadline)) for c in (*self.inits, *self.mains)))
+        await asyncio.gather(*(container.pre_stop(deadline) for container in self.mains))
+        await asyncio.gather(*(c.stop(left(deadline)) for c in (*self.inits, *self.mains)))
         # Sidecars go last, in the opposite order, and get whatever time is left.
         for sidecar in reversed(self.sidecars):
-            await _pre_stop(sidecar, deadline)
-            await sidecar.stop(max(_left(deadline), 1.0))
+            await sidecar.pre_stop(deadline)
+            await sidecar.stop(max(left(deadline), 1.0))
         await asyncio.sleep(TEARDOWN_SECONDS)
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
         await self._api.call("DELETE", self._path, body)
-
-
-def _left(deadline: float) -> float:
-    return max(deadline - asyncio.get_running_loop().time(), 0.0)
-
-
-async def _pre_stop(container: Container, deadline: float) -> None:
-    hook = (container.spec.get("lifecycle") or {}).get("preStop") or {}
-    if "sleep" in hook and "running" in container.state:
-        await asyncio.sleep(min(float(hook["sleep"]["seconds"]), _left(deadline)))
 
 
 async def _told(coroutine: Coroutine[Any, Any, None], name: str) -> None:

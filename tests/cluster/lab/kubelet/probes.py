@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Startup and readiness probes, really made: HTTP or TCP, with period, limits and deadlines."""
+"""Startup, liveness and readiness probes, really made: HTTP or TCP, with period and limits."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,11 +7,19 @@ from collections.abc import AsyncIterator
 from tests.cluster.lab.api import Object
 
 EAGER_SECONDS = 0.1
-"""Before its first success a probe is made this often, whatever its period: pods start quickly."""
+"""Before its first success a probe is made this often, whatever its period: pods start quickly.
+Liveness is looked at as often as is written: there it is failures that count."""
+
+
+class Failed(Exception):
+    """A container that has not started in time."""
 
 
 async def follow(container: Object, address: str) -> AsyncIterator[tuple[bool, bool]]:
-    """Whether it has started and whether it is ready, each time that this changes."""
+    """Whether it has started and whether it is ready, each time that this changes.
+
+    Raises Failed where it has not started in time.
+    """
     startup, readiness = container.get("startupProbe"), container.get("readinessProbe")
     if startup:
         yield False, False
@@ -25,11 +33,11 @@ async def follow(container: Object, address: str) -> AsyncIterator[tuple[bool, b
     while True:
         passed = await probe(readiness, container, address)
         met = met + 1 if passed is not ready else 0
-        needed = readiness.get("failureThreshold", 3) if ready else _successes(readiness)
+        needed = _failures(readiness) if ready else _successes(readiness)
         if met >= needed:
             ready, met, seen = not ready, 0, True
             yield True, ready
-        period = float(readiness.get("periodSeconds", 10))
+        period = _period(readiness)
         await asyncio.sleep(period if seen else min(period, EAGER_SECONDS))
 
 
@@ -37,11 +45,36 @@ def _successes(wanted: Object) -> int:
     return int(wanted.get("successThreshold", 1))
 
 
+def _failures(wanted: Object) -> int:
+    return int(wanted.get("failureThreshold", 3))
+
+
+def _period(wanted: Object) -> float:
+    return float(wanted.get("periodSeconds", 10))
+
+
 async def _until_passed(wanted: Object, container: Object, address: str) -> None:
+    """Failures are not counted, being made eagerly: as many as are allowed take so long."""
+    loop = asyncio.get_running_loop()
+    patience = wanted.get("initialDelaySeconds", 0) + _failures(wanted) * _period(wanted)
+    deadline = loop.time() + patience
     while True:
         if await probe(wanted, container, address):
             return
+        if loop.time() > deadline:
+            raise Failed
         await asyncio.sleep(EAGER_SECONDS)
+
+
+async def until_dead(wanted: Object, container: Object, address: str) -> None:
+    """Wait for as many failures of a liveness probe, one after another, as are too many."""
+    await asyncio.sleep(wanted.get("initialDelaySeconds", 0))
+    failed = 0
+    while True:
+        failed = 0 if await probe(wanted, container, address) else failed + 1
+        if failed >= _failures(wanted):
+            return
+        await asyncio.sleep(_period(wanted))
 
 
 async def probe(wanted: Object, container: Object, address: str) -> bool:

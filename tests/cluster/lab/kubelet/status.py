@@ -7,8 +7,6 @@ from tests.cluster.lab.api import Object
 from tests.cluster.lab.kubelet.container import Container
 from tests.cluster.lab.kubelet.times import now
 
-OURS = ("PodScheduled", "Initialized", "ContainersReady", "Ready", "PodReadyToStartContainers")
-
 UNSCHEDULABLE: Object = {
     "type": "PodScheduled",
     "status": "False",
@@ -77,8 +75,8 @@ def _conditions(pod: Object, *, initialized: bool, ready: bool) -> list[Object]:
         "ContainersReady": ready,
         "Ready": ready and open_gates,
     }
-    # Conditions of others, such as that of an eviction, stay.
-    return [c for name, c in before.items() if name not in OURS] + [
+    # Conditions of others, such as that of an eviction, stay: the patch names none of them.
+    return [
         _condition(name, "True" if value else "False", before.get(name))
         for name, value in values.items()
     ]
