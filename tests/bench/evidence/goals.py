@@ -5,10 +5,10 @@ A share keeps its goal where even the upper end of its interval does. A mean, a 
 keeps it by its figure, which is told with its standard error.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from tests.bench.evidence.table import Mean, Share, rows
 
@@ -52,6 +52,10 @@ class Goal:
     reach: str
     measured: str
     verdict: Verdict
+
+
+Found: TypeAlias = Iterator[str | Goal]
+"""What a part of the evidence yields: text, to be shown as soon as it is there, and goals."""
 
 
 def within(share: Share, most: float) -> Verdict:

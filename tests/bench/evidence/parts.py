@@ -5,7 +5,7 @@ A part computes its figures once. What it yields is text, to be shown as soon as
 goal, to be shown with those of the other parts.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, TypeAlias
 
@@ -14,107 +14,18 @@ from tests.bench.evidence import (
     cold,
     cost,
     detection,
-    false_rollbacks,
     goals,
     harm,
     healthy,
     latencies,
-    noise,
     promotions,
-    stalls,
+    rollbacks,
 )
 from tests.bench.evidence.cost import Cost
-from tests.bench.evidence.goals import Goal, Verdict
+from tests.bench.evidence.goals import Found, Goal, Verdict
 from tests.bench.evidence.harm import Harm
 from tests.bench.evidence.peers import ARGO_TIGHT, DOCUMENTED, PEERS
-from tests.bench.evidence.table import Mean, Share, median, rows
-
-Found: TypeAlias = Iterator[str | Goal]
-Cells: TypeAlias = list[tuple[str, Share]]
-"""(place, share) of each."""
-
-
-def _healthy(runs: int) -> Found:
-    found: dict[str, Cells] = {}
-    for name in false_rollbacks.CONFIGURATIONS:
-        found[f"errors alone, {name}"] = [
-            (f"{rate:.2%} errors, {volume:g} requests/s", share)
-            for rate, volume, share in false_rollbacks.cells(name, runs)
-        ]
-    for name in healthy.CONFIGURATIONS:
-        found[name] = [
-            (f"{volume:g} requests/s", share) for volume, share in healthy.cells(name, runs)
-        ]
-    lines = [_summed(name, cells) for name, cells in found.items()]
-    yield rows(("asked for", "rolled back", "worst cell", "at most, 95 % sure"), lines)
-    yield healthy.told()
-    yield goals.each("healthy versions rolled back", goals.PROMISED, _placed(found))
-
-
-def _placed(found: Mapping[str, Cells]) -> Cells:
-    """All cells, each with the name of its configuration."""
-    return [
-        (f"{name}, {place}" if place else name, share)
-        for name, cells in found.items()
-        for place, share in cells
-    ]
-
-
-def _summed(name: str, cells: Sequence[tuple[str, Share]]) -> tuple[str, ...]:
-    """One line for all cells of a configuration, the worst one with what it may really be."""
-    place, worst = max(cells, key=lambda cell: cell[1].value)
-    whole = Share(sum(share.hits for _, share in cells), sum(share.of for _, share in cells))
-    where = f", {place}" if worst.hits and place else ""
-    return (
-        name,
-        f"{whole.hits} of {whole.of:,}, {whole}",
-        f"{worst}{where}",
-        f"{100 * worst.upper:.2f} %",
-    )
-
-
-def _noisy(runs: int) -> Found:
-    lines, cells = [], Cells()
-    for name in noise.SCENARIOS:
-        share, phi = noise.false_rollbacks(name, runs)
-        cells.append((name, share))
-        lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %"))
-    yield rows(("scenario", "phi from history", "rolled back", "at most, 95 % sure"), lines)
-    yield goals.each("healthy versions rolled back, errors not independent", goals.NOISY, cells)
-
-
-def _gateways(runs: int) -> Found:
-    lines, cells = [], Cells()
-    for name in noise.SCENARIOS:
-        share, phi = noise.false_rollbacks(name, runs, alone=True)
-        found = [
-            str(noise.found_after(name, bad, 8, alone=alone))
-            for bad in (0.05, 0.5)
-            for alone in (True, False)
-        ]
-        cells.append((name, share))
-        lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %", *found))
-    found_by = ("5 % found after", "by pods", "50 % found after", "by pods")
-    yield rows(("scenario", "phi", "rolled back", "at most, 95 % sure", *found_by), lines)
-    yield goals.each("healthy versions rolled back, behind a gateway", goals.NOISY, cells)
-
-
-def _stalled(runs: int) -> Found:
-    lines, cells = [], []
-    for name in stalls.SCENARIOS:
-        told = []
-        for by in ("pods", "a gateway"):
-            one = stalls.false_rollbacks(name, runs, alone=by == "a gateway")
-            upper = f"{100 * one.share.upper:.2f} %"
-            told += [str(one.phi), str(one.far), str(one.share), upper]
-            cells.append((f"{name}, by {by}", one.share))
-        found = [str(stalls.found_after(name, slower, 8)) for slower in stalls.REGRESSIONS]
-        lines.append((name, *told, *found))
-    by_pods = ("phi", "far out", "rolled back", "at most, 95 % sure")
-    alone = ("by a gateway: phi", *by_pods[1:])
-    after = [f"{slower} found after" for slower in stalls.REGRESSIONS]
-    yield rows(("scenario", *by_pods, *alone, *after), lines)
-    yield goals.each("healthy versions rolled back, slow answers in bunches", goals.NOISY, cells)
+from tests.bench.evidence.table import Cells, Mean, Share, median, placed, rows, summed
 
 
 def _delays(runs: int) -> Found:
@@ -207,10 +118,10 @@ def _promoted(runs: int) -> Found:
         slow.append((place, promotions.proven_timely(per_second, allowed, 1.0, runs)))
         half += promotions.proven_timely(per_second, allowed, 0.5, runs).hits
     found["more slow answers"] = slow
-    lines = [_summed(name, cells) for name, cells in found.items()]
+    lines = [summed(name, cells) for name, cells in found.items()]
     yield rows(("worse by the margin", "promoted", "worst cell", "at most, 95 % sure"), lines)
     yield f"With half as many slow answers {half:,} of {len(slow) * runs:,} keep the limit, proven."
-    yield goals.each("versions worse by the margin promoted", goals.WORSE, _placed(found))
+    yield goals.each("versions worse by the margin promoted", goals.WORSE, placed(found))
 
 
 def _ladders(runs: int) -> Found:
@@ -360,10 +271,10 @@ def _affordable(dearest: Cost) -> Iterator[Goal]:
 
 
 PARTS: Final[dict[str, Callable[[int], Found]]] = {
-    "healthy": _healthy,
-    "noise": _noisy,
-    "gateways": _gateways,
-    "stalls": _stalled,
+    "healthy": rollbacks.healthy_versions,
+    "noise": rollbacks.noisy,
+    "gateways": rollbacks.behind_gateways,
+    "stalls": rollbacks.stalled,
     "delay": _delays,
     "burst": _bursty,
     "latency": _slower,

@@ -3,8 +3,9 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 CONFIDENT = 1.645
 """One-sided 95 % of the normal distribution."""
@@ -48,6 +49,10 @@ class Share:
     def __str__(self) -> str:
         """In percent, with the error."""
         return f"{100 * self.value:.2f} ± {100 * self.error:.2f} %"
+
+
+Cells: TypeAlias = list[tuple[str, Share]]
+"""(place, share) of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +109,25 @@ def rows(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     body = [f"| {' | '.join(line)} |" for line in lines]
     rule = "|" + "---|" * len(head)
     return "\n".join((f"| {' | '.join(head)} |", rule, *body))
+
+
+def placed(found: Mapping[str, Cells]) -> Cells:
+    """All cells, each with the name of its configuration."""
+    return [
+        (f"{name}, {place}" if place else name, share)
+        for name, cells in found.items()
+        for place, share in cells
+    ]
+
+
+def summed(name: str, cells: Sequence[tuple[str, Share]]) -> tuple[str, ...]:
+    """One line for all cells of a configuration, the worst one with what it may really be."""
+    place, worst = max(cells, key=lambda cell: cell[1].value)
+    whole = Share(sum(share.hits for _, share in cells), sum(share.of for _, share in cells))
+    where = f", {place}" if worst.hits and place else ""
+    return (
+        name,
+        f"{whole.hits} of {whole.of:,}, {whole}",
+        f"{worst}{where}",
+        f"{100 * worst.upper:.2f} %",
+    )

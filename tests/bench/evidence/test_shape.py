@@ -56,18 +56,18 @@ def test_and_each_part_of_everything_could_roll_them_back(canary: Version) -> No
 
 @pytest.mark.parametrize("name", noise.SCENARIOS)
 def test_noise_that_history_shows_is_no_reason_for_a_rollback(name: str) -> None:
-    share, phi = noise.false_rollbacks(name, 24, histories=2)
-    assert phi.value >= 1
-    assert not share.beyond(NOISY), str(share)
+    found = noise.false_rollbacks(name, 24, histories=2)
+    assert found.phi.value >= 1
+    assert not found.share.beyond(NOISY), str(found.share)
 
 
-@pytest.mark.parametrize("name", noise.SCENARIOS)
+@pytest.mark.parametrize("name", [name for name in noise.SCENARIOS if name != noise.BAD_ANYWHERE])
 def test_nor_is_noise_that_a_gateway_sees_as_a_whole(name: str) -> None:
-    share, _ = noise.false_rollbacks(name, 16, histories=2, alone=True)
+    share = noise.false_rollbacks(name, 16, histories=2, alone=True).share
     assert not share.beyond(NOISY), str(share)
 
 
-@pytest.mark.parametrize("name", stalls.SCENARIOS)
+@pytest.mark.parametrize("name", [name for name in stalls.SCENARIOS if name != stalls.SLOW_ANYWHERE])
 def test_nor_are_slow_answers_that_come_together(name: str) -> None:
     found = stalls.false_rollbacks(name, 60, histories=6, alone=True)
     assert found.far.value >= found.phi.value >= 1
