@@ -19,7 +19,12 @@ OURS: Final = "Switchgear"
 SETTINGS: Final = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True)
 SCRAPE: Final = 15.0
 SCRAPES: Final = 240
-PLACES: Final = ((100.0, 0.05), (100.0, 0.10), (1000.0, 0.05), (1000.0, 0.10))
+PLACES: Final = tuple((volume, share) for volume in (100.0, 1000.0) for share in (0.05, 0.10))
+"""(requests/s, share of the canary) that the goals are about."""
+
+BESIDE: Final = ((10.0, 0.05), (10.0, 0.10))
+"""Told as well: little traffic, where there is less to save."""
+
 RATES: Final = (0.01, 0.05, 0.5)
 
 
@@ -75,5 +80,10 @@ def _tell(
     intervals: Sequence[Interval],
 ) -> None:
     end = SCRAPES * SCRAPE if after is None else after
-    served = sum(interval.canary.errors for interval in intervals if interval.at <= end)
+    # A scrape interval in which it ends counts as far as it had come.
+    served = sum(
+        interval.canary.errors * min((end - interval.at) / SCRAPE + 1, 1.0)
+        for interval in intervals
+        if interval.at < end + SCRAPE
+    )
     seen.setdefault(name, []).append((served, end, after is not None))

@@ -172,7 +172,7 @@ def _peers(runs: int) -> Found:
     found: dict[_Place, dict[str, Harm]] = {
         (rate, per_second, share): harm.compared(per_second, share, rate, runs)
         for rate in harm.RATES
-        for per_second, share in harm.PLACES
+        for per_second, share in (*harm.BESIDE, *harm.PLACES)
     }
     lines = []
     for (rate, per_second, share), judges in found.items():
@@ -183,9 +183,12 @@ def _peers(runs: int) -> Found:
     names = [peer.name for peer in PEERS]
     yield rows(("errors", "requests/s", "share", harm.OURS, *names), lines)
     for rate, fewer in goals.FEWER.items():
-        yield _fewer(
-            rate, fewer, {place: judges for place, judges in found.items() if place[0] == rate}
-        )
+        counted = {
+            place: judges
+            for place, judges in found.items()
+            if place[0] == rate and place[1:] in harm.PLACES
+        }
+        yield _fewer(rate, fewer, counted)
 
 
 def _times(theirs: Harm) -> str:
@@ -205,7 +208,10 @@ def _fewer(rate: float, fewer: float, found: Mapping[_Place, Mapping[str, Harm]]
         (judges[ARGO_TIGHT.name] for judges in found.values()), key=lambda one: one.times.value
     )
     return Goal(
-        what=f"bad answers by the peers' documented configurations against ours, {rate:.0%} errors",
+        what=(
+            f"bad answers by the peers' documented configurations against ours, {rate:.0%} errors, "
+            "100 and 1,000 requests/s of which the canary has 5 and 10 %"
+        ),
         reach=f">= {fewer:g}x",
         measured=(
             f"{_times(least)} ({place}); not counted, since no peer documents it: {_times(tight)} "
