@@ -21,6 +21,12 @@ from tests.core.evidence.traffic import around, binomial, certified, noticed, te
 
 Count = tuple[int, int]
 
+RUNS_EACH: Final = 25
+"""Of one past; each of them is replayed, which costs as much as so many runs."""
+
+GATEWAY_RUNS_EACH: Final = 4
+"""Of one past of a gateway's, which is not replayed."""
+
 HISTORY_SECONDS: Final = 6 * 3600
 RUN_SECONDS: Final = 3600
 DAY_SECONDS: Final = 86_400
@@ -249,22 +255,24 @@ class Found:
     struck: Share | None
 
 
-def false_rollbacks(name: str, runs: int, *, histories: int = 4, alone: bool = False) -> Found:
-    """The share of healthy runs that are rolled back; by its own seed."""
+def false_rollbacks(name: str, runs: int, *, each: int = RUNS_EACH, alone: bool = False) -> Found:
+    """The share of healthy runs that are rolled back, `each` by one past; by its own seed."""
     noise, fleet = SCENARIOS[name]
-    lost: list[tuple[bool, bool]] = []
-    phis = []
-    for number in range(histories):
+    hits, struck, phis = [], [], []
+    for number in range(max(runs // each, 1)):
         source = random.Random(f"{name} {number}")
         found = history(source, noise, fleet, alone=alone)
         phis.append(found.phi)
         settings = found.applied(Settings(limits=LIMITS))
-        for _ in range(max(runs // histories, 1)):
+        lost = []
+        for _ in range(each):
             world = _World(source, noise, fleet)
-            lost.append((_lost(settings, world, name), world.struck))
-    struck = [one for one, hit in lost if hit]
+            lost.append(_lost(settings, world, name))
+            if world.struck:
+                struck.append(lost[-1])
+        hits.append(sum(lost))
     return Found(
-        share=Share(sum(one for one, _ in lost), len(lost)),
+        share=Share.of_groups(hits, each),
         phi=Mean.of(phis),
         struck=Share(sum(struck), len(struck)) if struck else None,
     )

@@ -41,7 +41,7 @@ def behind_gateways(runs: int) -> Found:
     """The same by a gateway's counters, which know no pods."""
     lines, cells, struck = [], Cells(), None
     for name in noise.SCENARIOS:
-        whole = noise.false_rollbacks(name, runs, alone=True)
+        whole = noise.false_rollbacks(name, runs, each=noise.GATEWAY_RUNS_EACH, alone=True)
         found = [
             str(noise.found_after(name, bad, 8, alone=alone))
             for bad in (0.05, 0.5)
@@ -64,7 +64,9 @@ def stalled(runs: int) -> Found:
     for name in stalls.SCENARIOS:
         told = []
         for by in ("pods", "a gateway"):
-            one = stalls.false_rollbacks(name, runs, alone=by == "a gateway")
+            alone = by == "a gateway"
+            each = noise.GATEWAY_RUNS_EACH if alone else stalls.RUNS_EACH
+            one = stalls.false_rollbacks(name, runs, each=each, alone=alone)
             told += [str(one.phi), str(one.far), str(one.share), _upper(one.share)]
             if by == "pods" or name != stalls.SLOW_ANYWHERE:
                 cells.append((f"{name}, by {by}", one.share))
@@ -72,16 +74,16 @@ def stalled(runs: int) -> Found:
         found = [str(stalls.found_after(name, slower, 8)) for slower in stalls.REGRESSIONS]
         lines.append((name, *told, *found))
     by_pods = ("phi", "far out", "rolled back", "at most, 95 % sure")
-    alone = ("by a gateway: phi", *by_pods[1:])
+    by_gateway = ("by a gateway: phi", *by_pods[1:])
     after = [f"{slower} found after" for slower in stalls.REGRESSIONS]
-    yield rows(("scenario", *by_pods, *alone, *after), lines)
+    yield rows(("scenario", *by_pods, *by_gateway, *after), lines)
     for by, share in struck.items():
         unseen = stalls.unseen(UNSEEN, alone=by == "a gateway")
         yield f"By {by}: {_bad_canaries(share, unseen, 'slow')}"
     yield goals.each("healthy versions rolled back, slow answers in bunches", goals.NOISY, cells)
 
 
-UNSEEN = 40
+UNSEEN = 20
 """Runs whose canary has the bad pod, and whose past had none."""
 
 

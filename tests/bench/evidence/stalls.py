@@ -33,6 +33,9 @@ SCRAPE: Final = 15.0
 EACH: Final = PER_SECOND * SCRAPE / PODS
 """Requests of a pod in a scrape interval."""
 
+RUNS_EACH: Final = 10
+"""Of one past; each of them is replayed, which costs more than so many runs."""
+
 COUNTED_SECONDS: Final = 6 * 3600
 TIMED_SECONDS: Final = 3600
 RUN_SECONDS: Final = 3600
@@ -259,23 +262,25 @@ class Found:
     struck: Share | None
 
 
-def false_rollbacks(name: str, runs: int, *, histories: int = 8, alone: bool = False) -> Found:
-    """The share of healthy runs that are rolled back; by its own seed."""
+def false_rollbacks(name: str, runs: int, *, each: int = RUNS_EACH, alone: bool = False) -> Found:
+    """The share of healthy runs that are rolled back, `each` by one past; by its own seed."""
     slow = SCENARIOS[name]
-    lost: list[tuple[bool, bool]] = []
-    pasts = []
-    for number in range(histories):
+    hits, struck, pasts = [], [], []
+    for number in range(max(runs // each, 1)):
         source = random.Random(f"{name} {number}")
         limits = LIMITED if number % 2 else UNLIMITED
         found = history(source, slow, limits, alone=alone)
         pasts.append(found)
         settings = found.applied(Settings(limits=limits))
-        for _ in range(runs // histories):
+        lost = []
+        for _ in range(each):
             world = _World(source, slow, CANARY)
-            lost.append((noticed(settings, _run(world, source)) is not None, world.struck))
-    struck = [one for one, hit in lost if hit]
+            lost.append(noticed(settings, _run(world, source)) is not None)
+            if world.struck:
+                struck.append(lost[-1])
+        hits.append(sum(lost))
     return Found(
-        share=Share(sum(one for one, _ in lost), len(lost)),
+        share=Share.of_groups(hits, each),
         phi=Mean.of([found.latency_phi for found in pasts]),
         far=Mean.of([max(found.latency_phi, found.far_phi) for found in pasts]),
         struck=Share(sum(struck), len(struck)) if struck else None,

@@ -21,9 +21,7 @@ def test_failed_checks_add_up_over_the_whole_run() -> None:
     assert FLAGGER.rolled_back(counts, SCRAPE) == len(counts) * SCRAPE
 
 
-@pytest.mark.parametrize(
-    ("peer", "seconds"), [(FLAGGER, 300.0), (ARGO, 920.0), (ARGO_TIGHT, 20.0)]
-)
+@pytest.mark.parametrize(("peer", "seconds"), [(FLAGGER, 300.0), (ARGO, 920.0), (ARGO_TIGHT, 20.0)])
 @pytest.mark.parametrize("counts", [BAD, NONE], ids=["half of all", "no traffic"])
 def test_nothing_is_quicker_than_its_intervals_and_no_traffic_fails(
     peer: Peer, seconds: float, counts: tuple[int, int]
@@ -60,6 +58,17 @@ def test_a_share_tells_how_sure_it_is() -> None:
     assert str(Share(10, 1000)) == "1.00 ± 0.31 %"
     assert str(Share(0, 200)) == "0.00 ± 0.50 %"
     assert str(Share(200, 200)) == "100.00 ± 0.50 %"
+
+
+def test_runs_that_have_a_past_in_common_tell_less() -> None:
+    apart, alike = Share.of_groups([1, 1, 0, 0], 10), Share.of_groups([2, 0, 0, 0], 10)
+    assert apart == Share(2, 40)
+    assert (alike.hits, alike.of) == (2, 40)
+    # One past in which all were rolled back, and three in which none was: no more than three runs.
+    assert Share.of_groups([10, 0, 0, 0], 10).alike == pytest.approx(40 / 3)
+    assert Share(2, 40).upper < alike.upper < Share.of_groups([10, 0, 0, 0], 10).upper
+    assert Share.pooled([Share(1, 30), Share(2, 10, 5.0)]) == Share(3, 40, 2.0)
+    assert Share.of_groups([0, 0], 10) == Share(0, 20)
 
 
 def test_so_does_a_mean() -> None:

@@ -56,27 +56,29 @@ def test_and_each_part_of_everything_could_roll_them_back(canary: Version) -> No
 
 @pytest.mark.parametrize("name", noise.SCENARIOS)
 def test_noise_that_history_shows_is_no_reason_for_a_rollback(name: str) -> None:
-    found = noise.false_rollbacks(name, 24, histories=2)
+    found = noise.false_rollbacks(name, 24, each=12)
     assert found.phi.value >= 1
     assert not found.share.beyond(NOISY), str(found.share)
 
 
 @pytest.mark.parametrize("name", [name for name in noise.SCENARIOS if name != noise.BAD_ANYWHERE])
 def test_nor_is_noise_that_a_gateway_sees_as_a_whole(name: str) -> None:
-    share = noise.false_rollbacks(name, 16, histories=2, alone=True).share
+    share = noise.false_rollbacks(name, 16, each=2, alone=True).share
     assert not share.beyond(NOISY), str(share)
 
 
-@pytest.mark.parametrize("name", [name for name in stalls.SCENARIOS if name != stalls.SLOW_ANYWHERE])
+@pytest.mark.parametrize(
+    "name", [name for name in stalls.SCENARIOS if name != stalls.SLOW_ANYWHERE]
+)
 def test_nor_are_slow_answers_that_come_together(name: str) -> None:
-    found = stalls.false_rollbacks(name, 60, histories=6, alone=True)
+    found = stalls.false_rollbacks(name, 60, each=10, alone=True)
     assert found.far.value >= found.phi.value >= 1
     assert not found.share.beyond(NOISY), str(found.share)
 
 
 def test_nor_time_outs_in_bunches_that_pods_count() -> None:
     name = "0.05 % time out, in bunches of 20"
-    found = stalls.false_rollbacks(name, 60, histories=2)
+    found = stalls.false_rollbacks(name, 60, each=30)
     assert found.phi.value < 2
     assert found.far.value > 10
     assert not found.share.beyond(NOISY), str(found.share)
