@@ -4,6 +4,7 @@
 from tests.bench.evidence import false_rollbacks, goals, healthy, noise, stalls
 from tests.bench.evidence.goals import Found
 from tests.bench.evidence.table import Cells, Share, placed, rows, summed
+from tests.core.evidence.traffic import LADDER
 
 
 def healthy_versions(runs: int) -> Found:
@@ -14,6 +15,12 @@ def healthy_versions(runs: int) -> Found:
             (f"{rate:.2%} errors, {volume:g} requests/s", share)
             for rate, volume, share in false_rollbacks.cells(name, runs)
         ]
+    for name in false_rollbacks.FIXED:
+        for share in LADDER:
+            found[f"errors alone, {name}, {share:.0%} all along"] = [
+                (f"{rate:.2%} errors, {volume:g} requests/s", one)
+                for rate, volume, one in false_rollbacks.fixed(name, share, runs)
+            ]
     for name in healthy.CONFIGURATIONS:
         found[name] = [
             (f"{volume:g} requests/s", share) for volume, share in healthy.cells(name, runs)
