@@ -6,7 +6,7 @@ goal, to be shown with those of the other parts.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from tests.bench.evidence import (
@@ -276,17 +276,30 @@ def _affordable(dearest: Cost) -> Iterator[Goal]:
     )
 
 
-PARTS: Final[dict[str, Callable[[int], Found]]] = {
-    "healthy": rollbacks.healthy_versions,
-    "noise": rollbacks.noisy,
-    "gateways": rollbacks.behind_gateways,
-    "stalls": rollbacks.stalled,
-    "delay": _delays,
-    "burst": _bursty,
-    "latency": _slower,
-    "promotion": _promoted,
-    "ladder": _ladders,
-    "cold": _cold,
-    "peers": _peers,
-    "cost": _cost,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part, and of how many runs `docs/evidence.md` has each of its cells."""
+
+    runs: int
+    found: Callable[[int], Found]
+
+
+PARTS: Final[dict[str, Part]] = {
+    "healthy": Part(runs=2000, found=rollbacks.healthy_versions),
+    "noise": Part(runs=1000, found=rollbacks.noisy),
+    "gateways": Part(runs=400, found=rollbacks.behind_gateways),
+    "stalls": Part(runs=400, found=rollbacks.stalled),
+    "delay": Part(runs=1000, found=_delays),
+    "burst": Part(runs=1000, found=_bursty),
+    "latency": Part(runs=1000, found=_slower),
+    "promotion": Part(runs=4000, found=_promoted),
+    "ladder": Part(runs=1000, found=_ladders),
+    "cold": Part(runs=1000, found=_cold),
+    "peers": Part(runs=1000, found=_peers),
+    "cost": Part(runs=1, found=_cost),
 }
+
+
+def command(name: str, runs: int) -> str:
+    """What a person types for a part, so many runs of each cell."""
+    return f'make bench-evidence ARGS="{name} --runs {runs}"'
