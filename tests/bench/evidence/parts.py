@@ -182,6 +182,12 @@ def _peers(runs: int) -> Found:
         lines.append((f"{rate:.0%}", f"{per_second:g}", f"{share:.0%}", *told))
     names = [peer.name for peer in PEERS]
     yield rows(("errors", "requests/s", "share", harm.OURS, *names), lines)
+    lines = []
+    for bad, per_second, share in harm.HEALTHY:
+        by = harm.rolled_back(per_second, share, bad, runs)
+        shares = [str(one) for one in by.values()]
+        lines.append((f"{bad:.1%}", f"{per_second:g}", f"{share:.0%}", *shares))
+    yield rows(("healthy, errors", "requests/s", "share", harm.OURS, *names), lines)
     for rate, fewer in goals.FEWER.items():
         counted = {
             place: judges
