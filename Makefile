@@ -43,7 +43,7 @@ help:
 	@echo "make format    put the code into the house's format"
 	@echo "make coverage  branch coverage of core/, at least 95 %, in some three minutes"
 	@echo "make bench     figures: reaction times, memory, requests (two hours; ARGS=--short: a quarter of one)"
-	@echo "make bench-evidence  the judge's promises as tables, by simulation (five to ten minutes)"
+	@echo "make bench-evidence  the judge's promises as tables, by simulation (one to two hours; ARGS='peers --runs 50': a part, soon)"
 	@echo "make venv      the environment in $(VENV)"
 	@echo "make lock      resolve requirements.lock anew"
 

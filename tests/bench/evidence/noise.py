@@ -21,6 +21,12 @@ from tests.core.evidence.traffic import around, binomial, certified, noticed, te
 
 Count = tuple[int, int]
 
+RUNS_EACH: Final = 25
+"""Of one past; each of them is replayed, which costs as much as so many runs."""
+
+GATEWAY_RUNS_EACH: Final = 4
+"""Of one past of a gateway's, which is not replayed."""
+
 HISTORY_SECONDS: Final = 6 * 3600
 RUN_SECONDS: Final = 3600
 DAY_SECONDS: Final = 86_400
@@ -49,7 +55,8 @@ class Noise:
         memory: Of that, in seconds.
         spread: The same, drawn once for each pod and kept.
         drift: How far the rate of all pods moves up and down in a day.
-        bad_pod: Factor of one stable pod.
+        bad_pod: Factor of one pod, drawn for the past and for each run anew.
+        anywhere: Whether each pod of the fleet may be that one; else only stable's.
         incident: Errors that come and go.
         skew: Seconds by which the canary's scrapes lag.
         cold: Factor of the canary's pods in the first minute of a run, in which they are warmed up.
@@ -62,6 +69,7 @@ class Noise:
     spread: float = 0.0
     drift: float = 0.0
     bad_pod: float = 1.0
+    anywhere: bool = False
     incident: Incident | None = None
     skew: float = 0.0
     cold: float = 1.0
@@ -85,6 +93,7 @@ class Fleet:
         return self.canary + self.stable
 
 
+BAD_ANYWHERE: Final = "one bad pod of many, any of them"
 COMMON: Final = Incident(every=1200, seconds=180, factor=20, common=True)
 BEYOND_LIMIT: Final = Incident(every=1200, seconds=180, factor=60, common=True)
 SCENARIOS: Final[dict[str, tuple[Noise, Fleet]]] = {
@@ -94,7 +103,8 @@ SCENARIOS: Final[dict[str, tuple[Noise, Fleet]]] = {
     "gamma rates, CV 1 at each scrape": (Noise(gamma=1), Fleet()),
     "wandering rates, 2 min memory": (Noise(wander=0.7), Fleet()),
     "unequal pods": (Noise(spread=0.2), Fleet()),
-    "one bad pod of many": (Noise(bad_pod=5), Fleet()),
+    BAD_ANYWHERE: (Noise(bad_pod=5, anywhere=True), Fleet()),
+    "one bad pod of many, one of stable's": (Noise(bad_pod=5), Fleet()),
     "common incidents, 20x for 3 min": (Noise(incident=COMMON), Fleet()),
     "common incidents beyond the limit, 60x for 3 min": (Noise(incident=BEYOND_LIMIT), Fleet()),
     "daily drift": (Noise(drift=0.8), Fleet()),
@@ -123,8 +133,12 @@ class _World:
         self._fleet = fleet
         pods = range(fleet.pods)
         self._kept = [math.exp(source.gauss(0, noise.spread)) for _ in pods]
-        # The last pod is a stable one.
-        self._kept[-1] *= noise.bad_pod
+        # Each with equal chance. The canary's pods are the first, and new in each run.
+        first = 0 if noise.anywhere else fleet.canary
+        bad = None if noise.bad_pod == 1 else source.randrange(first, fleet.pods)
+        if bad is not None:
+            self._kept[bad] *= noise.bad_pod
+        self.struck = bad is not None and bad < fleet.canary
         self._walk = [source.gauss(0, noise.wander) for _ in pods]
         self._until = [0.0 for _ in pods]
         self._at = self._began = source.random() * DAY_SECONDS
@@ -200,10 +214,13 @@ def _stable(fleet: Fleet) -> float:
 
 def intervals(source: random.Random, noise: Noise, fleet: Fleet) -> Iterator[Interval]:
     """One run."""
-    world = _World(source, noise, fleet)
+    return _run(_World(source, noise, fleet), fleet, noise.skew)
+
+
+def _run(world: _World, fleet: Fleet, skew: float) -> Iterator[Interval]:
     # A scrape that lags is one of finer steps.
-    parts = round(fleet.scrape / 5) if noise.skew else 1
-    lag = round(noise.skew / 5) if noise.skew else 0
+    parts = round(fleet.scrape / 5) if skew else 1
+    lag = round(skew / 5) if skew else 0
     steps = [
         world.step(fleet.scrape / parts)
         for _ in range(int(RUN_SECONDS / fleet.scrape) * parts + lag)
@@ -223,22 +240,63 @@ def _sum(steps: Sequence[Sequence[Count]], pods: range) -> Tally:
     return Tally(requests=sum(c[0] for c in counts), errors=sum(c[1] for c in counts))
 
 
-def false_rollbacks(
-    name: str, runs: int, *, histories: int = 4, alone: bool = False
-) -> tuple[Share, Mean]:
-    """The share of healthy runs that are rolled back, and the mean phi; by its own seed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What became of healthy runs.
+
+    Attributes:
+        share: Of those rolled back.
+        phi: What their pasts showed, on average.
+        struck: Of those rolled back whose canary had the bad pod; None: no run's had.
+    """
+
+    share: Share
+    phi: Mean
+    struck: Share | None
+
+
+def false_rollbacks(name: str, runs: int, *, each: int = RUNS_EACH, alone: bool = False) -> Found:
+    """The share of healthy runs that are rolled back, `each` by one past; by its own seed."""
     noise, fleet = SCENARIOS[name]
-    hits, phis, each = 0, [], max(runs // histories, 1)
-    for number in range(histories):
+    hits, struck, phis = [], [], []
+    for number in range(max(runs // each, 1)):
         source = random.Random(f"{name} {number}")
         found = history(source, noise, fleet, alone=alone)
         phis.append(found.phi)
         settings = found.applied(Settings(limits=LIMITS))
-        found_runs = (intervals(source, noise, fleet) for _ in range(each))
-        hits += sum(
-            noticed(settings, run, warm_up_seconds=COLD_SECONDS) is not None for run in found_runs
+        lost = []
+        for _ in range(each):
+            world = _World(source, noise, fleet)
+            lost.append(_lost(settings, world, name))
+            if world.struck:
+                struck.append(lost[-1])
+        hits.append(sum(lost))
+    return Found(
+        share=Share.of_groups(hits, each),
+        phi=Mean.of(phis),
+        struck=Share(sum(struck), len(struck)) if struck else None,
+    )
+
+
+def unseen(runs: int, *, alone: bool) -> Share:
+    """The share of runs rolled back whose canary has the bad pod, and whose past had none."""
+    noise, fleet = SCENARIOS[BAD_ANYWHERE]
+    hits = 0
+    for number in range(runs):
+        source = random.Random(f"unseen {number}")
+        settings = history(source, replace(noise, bad_pod=1.0), fleet, alone=alone).applied(
+            Settings(limits=LIMITS)
         )
-    return Share(hits, each * histories), Mean.of(phis)
+        while not (world := _World(source, noise, fleet)).struck:
+            pass
+        hits += _lost(settings, world, BAD_ANYWHERE)
+    return Share(hits, runs)
+
+
+def _lost(settings: Settings, world: _World, name: str) -> bool:
+    noise, fleet = SCENARIOS[name]
+    run = _run(world, fleet, noise.skew)
+    return noticed(settings, run, warm_up_seconds=COLD_SECONDS) is not None
 
 
 def found_after(name: str, bad: float, runs: int, *, alone: bool) -> Mean:

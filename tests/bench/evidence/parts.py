@@ -5,8 +5,8 @@ A part computes its figures once. What it yields is text, to be shown as soon as
 goal, to be shown with those of the other parts.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from tests.bench.evidence import (
@@ -14,107 +14,18 @@ from tests.bench.evidence import (
     cold,
     cost,
     detection,
-    false_rollbacks,
     goals,
     harm,
     healthy,
     latencies,
-    noise,
     promotions,
-    stalls,
+    rollbacks,
 )
 from tests.bench.evidence.cost import Cost
-from tests.bench.evidence.goals import Goal, Verdict
+from tests.bench.evidence.goals import Found, Goal, Verdict
 from tests.bench.evidence.harm import Harm
 from tests.bench.evidence.peers import ARGO_TIGHT, DOCUMENTED, PEERS
-from tests.bench.evidence.table import Mean, Share, median, rows
-
-Found: TypeAlias = Iterator[str | Goal]
-Cells: TypeAlias = list[tuple[str, Share]]
-"""(place, share) of each."""
-
-
-def _healthy(runs: int) -> Found:
-    found: dict[str, Cells] = {}
-    for name in false_rollbacks.CONFIGURATIONS:
-        found[f"errors alone, {name}"] = [
-            (f"{rate:.2%} errors, {volume:g} requests/s", share)
-            for rate, volume, share in false_rollbacks.cells(name, runs)
-        ]
-    for name in healthy.CONFIGURATIONS:
-        found[name] = [
-            (f"{volume:g} requests/s", share) for volume, share in healthy.cells(name, runs)
-        ]
-    lines = [_summed(name, cells) for name, cells in found.items()]
-    yield rows(("asked for", "rolled back", "worst cell", "at most, 95 % sure"), lines)
-    yield healthy.told()
-    yield goals.each("healthy versions rolled back", goals.PROMISED, _placed(found))
-
-
-def _placed(found: Mapping[str, Cells]) -> Cells:
-    """All cells, each with the name of its configuration."""
-    return [
-        (f"{name}, {place}" if place else name, share)
-        for name, cells in found.items()
-        for place, share in cells
-    ]
-
-
-def _summed(name: str, cells: Sequence[tuple[str, Share]]) -> tuple[str, ...]:
-    """One line for all cells of a configuration, the worst one with what it may really be."""
-    place, worst = max(cells, key=lambda cell: cell[1].value)
-    whole = Share(sum(share.hits for _, share in cells), sum(share.of for _, share in cells))
-    where = f", {place}" if worst.hits and place else ""
-    return (
-        name,
-        f"{whole.hits} of {whole.of:,}, {whole}",
-        f"{worst}{where}",
-        f"{100 * worst.upper:.2f} %",
-    )
-
-
-def _noisy(runs: int) -> Found:
-    lines, cells = [], Cells()
-    for name in noise.SCENARIOS:
-        share, phi = noise.false_rollbacks(name, runs)
-        cells.append((name, share))
-        lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %"))
-    yield rows(("scenario", "phi from history", "rolled back", "at most, 95 % sure"), lines)
-    yield goals.each("healthy versions rolled back, errors not independent", goals.NOISY, cells)
-
-
-def _gateways(runs: int) -> Found:
-    lines, cells = [], Cells()
-    for name in noise.SCENARIOS:
-        share, phi = noise.false_rollbacks(name, runs, alone=True)
-        found = [
-            str(noise.found_after(name, bad, 8, alone=alone))
-            for bad in (0.05, 0.5)
-            for alone in (True, False)
-        ]
-        cells.append((name, share))
-        lines.append((name, str(phi), str(share), f"{100 * share.upper:.2f} %", *found))
-    found_by = ("5 % found after", "by pods", "50 % found after", "by pods")
-    yield rows(("scenario", "phi", "rolled back", "at most, 95 % sure", *found_by), lines)
-    yield goals.each("healthy versions rolled back, behind a gateway", goals.NOISY, cells)
-
-
-def _stalled(runs: int) -> Found:
-    lines, cells = [], []
-    for name in stalls.SCENARIOS:
-        told = []
-        for by in ("pods", "a gateway"):
-            one = stalls.false_rollbacks(name, runs, alone=by == "a gateway")
-            upper = f"{100 * one.share.upper:.2f} %"
-            told += [str(one.phi), str(one.far), str(one.share), upper]
-            cells.append((f"{name}, by {by}", one.share))
-        found = [str(stalls.found_after(name, slower, 8)) for slower in stalls.REGRESSIONS]
-        lines.append((name, *told, *found))
-    by_pods = ("phi", "far out", "rolled back", "at most, 95 % sure")
-    alone = ("by a gateway: phi", *by_pods[1:])
-    after = [f"{slower} found after" for slower in stalls.REGRESSIONS]
-    yield rows(("scenario", *by_pods, *alone, *after), lines)
-    yield goals.each("healthy versions rolled back, slow answers in bunches", goals.NOISY, cells)
+from tests.bench.evidence.table import Cells, Mean, Share, median, placed, rows, summed
 
 
 def _delays(runs: int) -> Found:
@@ -207,10 +118,10 @@ def _promoted(runs: int) -> Found:
         slow.append((place, promotions.proven_timely(per_second, allowed, 1.0, runs)))
         half += promotions.proven_timely(per_second, allowed, 0.5, runs).hits
     found["more slow answers"] = slow
-    lines = [_summed(name, cells) for name, cells in found.items()]
+    lines = [summed(name, cells) for name, cells in found.items()]
     yield rows(("worse by the margin", "promoted", "worst cell", "at most, 95 % sure"), lines)
     yield f"With half as many slow answers {half:,} of {len(slow) * runs:,} keep the limit, proven."
-    yield goals.each("versions worse by the margin promoted", goals.WORSE, _placed(found))
+    yield goals.each("versions worse by the margin promoted", goals.WORSE, placed(found))
 
 
 def _ladders(runs: int) -> Found:
@@ -261,7 +172,7 @@ def _peers(runs: int) -> Found:
     found: dict[_Place, dict[str, Harm]] = {
         (rate, per_second, share): harm.compared(per_second, share, rate, runs)
         for rate in harm.RATES
-        for per_second, share in harm.PLACES
+        for per_second, share in (*harm.BESIDE, *harm.PLACES)
     }
     lines = []
     for (rate, per_second, share), judges in found.items():
@@ -271,10 +182,19 @@ def _peers(runs: int) -> Found:
         lines.append((f"{rate:.0%}", f"{per_second:g}", f"{share:.0%}", *told))
     names = [peer.name for peer in PEERS]
     yield rows(("errors", "requests/s", "share", harm.OURS, *names), lines)
+    lines = []
+    for bad, per_second, share in harm.HEALTHY:
+        by = harm.rolled_back(per_second, share, bad, runs)
+        shares = [str(one) for one in by.values()]
+        lines.append((f"{bad:.1%}", f"{per_second:g}", f"{share:.0%}", *shares))
+    yield rows(("healthy, errors", "requests/s", "share", harm.OURS, *names), lines)
     for rate, fewer in goals.FEWER.items():
-        yield _fewer(
-            rate, fewer, {place: judges for place, judges in found.items() if place[0] == rate}
-        )
+        counted = {
+            place: judges
+            for place, judges in found.items()
+            if place[0] == rate and place[1:] in harm.PLACES
+        }
+        yield _fewer(rate, fewer, counted)
 
 
 def _times(theirs: Harm) -> str:
@@ -294,7 +214,10 @@ def _fewer(rate: float, fewer: float, found: Mapping[_Place, Mapping[str, Harm]]
         (judges[ARGO_TIGHT.name] for judges in found.values()), key=lambda one: one.times.value
     )
     return Goal(
-        what=f"bad answers by the peers' documented configurations against ours, {rate:.0%} errors",
+        what=(
+            f"bad answers by the peers' documented configurations against ours, {rate:.0%} errors, "
+            "100 and 1,000 requests/s of which the canary has 5 and 10 %"
+        ),
         reach=f">= {fewer:g}x",
         measured=(
             f"{_times(least)} ({place}); not counted, since no peer documents it: {_times(tight)} "
@@ -359,17 +282,30 @@ def _affordable(dearest: Cost) -> Iterator[Goal]:
     )
 
 
-PARTS: Final[dict[str, Callable[[int], Found]]] = {
-    "healthy": _healthy,
-    "noise": _noisy,
-    "gateways": _gateways,
-    "stalls": _stalled,
-    "delay": _delays,
-    "burst": _bursty,
-    "latency": _slower,
-    "promotion": _promoted,
-    "ladder": _ladders,
-    "cold": _cold,
-    "peers": _peers,
-    "cost": _cost,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part, and of how many runs `docs/evidence.md` has each of its cells."""
+
+    runs: int
+    found: Callable[[int], Found]
+
+
+PARTS: Final[dict[str, Part]] = {
+    "healthy": Part(runs=2000, found=rollbacks.healthy_versions),
+    "noise": Part(runs=1000, found=rollbacks.noisy),
+    "gateways": Part(runs=400, found=rollbacks.behind_gateways),
+    "stalls": Part(runs=400, found=rollbacks.stalled),
+    "delay": Part(runs=1000, found=_delays),
+    "burst": Part(runs=1000, found=_bursty),
+    "latency": Part(runs=1000, found=_slower),
+    "promotion": Part(runs=4000, found=_promoted),
+    "ladder": Part(runs=1000, found=_ladders),
+    "cold": Part(runs=1000, found=_cold),
+    "peers": Part(runs=1000, found=_peers),
+    "cost": Part(runs=1, found=_cost),
 }
+
+
+def command(name: str, runs: int) -> str:
+    """What a person types for a part, so many runs of each cell."""
+    return f'make bench-evidence ARGS="{name} --runs {runs}"'

@@ -13,7 +13,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.evidence import calibration, past
@@ -30,6 +30,12 @@ PODS: Final = CANARY + STABLE
 PER_SECOND: Final = 200.0
 BAD: Final = 0.002
 SCRAPE: Final = 15.0
+EACH: Final = PER_SECOND * SCRAPE / PODS
+"""Requests of a pod in a scrape interval."""
+
+RUNS_EACH: Final = 10
+"""Of one past; each of them is replayed, which costs more than so many runs."""
+
 COUNTED_SECONDS: Final = 6 * 3600
 TIMED_SECONDS: Final = 3600
 RUN_SECONDS: Final = 3600
@@ -55,7 +61,9 @@ class Slow:
         bunch_seconds: How long its answers take.
         every: Seconds between two stalls of a pod, on average; 0: none stalls.
         stall_seconds: How long one lasts. Whatever comes meanwhile waits for its end.
-        factor: Times as long as usual the answers of one stable pod take.
+        factor: Times as long as usual the answers of one pod take, drawn for the past and for each
+            run anew.
+        anywhere: Whether each pod of the fleet may be that one; else only stable's.
         wander: Standard deviation of the logarithm of each pod's times, which have a memory.
         memory: Of that, in seconds.
         spread: The same, drawn once for each pod and kept.
@@ -70,6 +78,7 @@ class Slow:
     every: float = 0.0
     stall_seconds: float = 5.0
     factor: float = 1.0
+    anywhere: bool = False
     wander: float = 0.0
     memory: float = 120.0
     spread: float = 0.0
@@ -78,6 +87,7 @@ class Slow:
     common_factor: float = 1.0
 
 
+SLOW_ANYWHERE: Final = "one slow pod of many, x3, any of them"
 SCENARIOS: Final[dict[str, Slow]] = {
     "independent": Slow(),
     "0.02 % time out, in bunches of 20": Slow(bunched=0.0002),
@@ -87,7 +97,8 @@ SCENARIOS: Final[dict[str, Slow]] = {
     "pods stall, 5 s every 20 min": Slow(every=1200),
     "pods stall, 30 s every 2 h": Slow(every=7200, stall_seconds=30),
     "pods stall, 1 s every 5 min": Slow(every=300, stall_seconds=1),
-    "one slow pod of many, x3": Slow(factor=3),
+    SLOW_ANYWHERE: Slow(factor=3, anywhere=True),
+    "one slow pod of many, x3, one of stable's": Slow(factor=3),
     "wandering times, 2 min memory": Slow(wander=0.1),
     "unequal pods": Slow(spread=0.03),
     "common slow incidents, x5 for 3 min": Slow(common_every=1200, common_factor=5),
@@ -95,16 +106,18 @@ SCENARIOS: Final[dict[str, Slow]] = {
 
 
 class _World:
-    """The answers of all pods, step by step."""
+    """The answers of all pods, step by step. The canary's, new in each run, are the first."""
 
-    def __init__(self, source: random.Random, slow: Slow, per_second: float, pods: int) -> None:
+    def __init__(self, source: random.Random, slow: Slow, canary: int) -> None:
+        pods = canary + STABLE
         self._source = source
         self._slow = slow
-        self._pods = pods
-        self._each = per_second * SCRAPE / pods
         self._kept = [source.gauss(0, slow.spread) for _ in range(pods)]
-        # The last pod is a stable one.
-        self._kept[-1] += math.log(slow.factor)
+        # Each with equal chance.
+        bad = None if slow.factor == 1 else source.randrange(0 if slow.anywhere else canary, pods)
+        if bad is not None:
+            self._kept[bad] += math.log(slow.factor)
+        self.struck = bad is not None and bad < canary
         self._walk = [source.gauss(0, slow.wander) for _ in range(pods)]
         self._until = -math.inf
         self._at = 0.0
@@ -142,9 +155,9 @@ class _World:
             if own == 1.0:
                 ordinary += 1
             else:
-                self._add(found, version(own), self._each)
+                self._add(found, version(own), EACH)
         if ordinary:
-            self._add(found, version(1.0), self._each * ordinary)
+            self._add(found, version(1.0), EACH * ordinary)
         self._bunches(found, len(pods))
         self._stalls(found, len(pods))
         return found
@@ -160,7 +173,7 @@ class _World:
             return
         stop = math.log1p(-1 / slow.bunch)
         place = _cell(slow.bunch_seconds)
-        for _ in range(around(source, self._each * pods * slow.bunched / slow.bunch)):
+        for _ in range(around(source, EACH * pods * slow.bunched / slow.bunch)):
             found[place] += 1 + int(math.log(1 - source.random()) / stop)
 
     def _stalls(self, found: Cells, pods: int) -> None:
@@ -169,7 +182,7 @@ class _World:
         if not slow.every:
             return
         for _ in range(around(source, pods * SCRAPE / slow.every)):
-            for _ in range(around(source, self._each * slow.stall_seconds / SCRAPE)):
+            for _ in range(around(source, EACH * slow.stall_seconds / SCRAPE)):
                 found[_cell(slow.stall_seconds * source.random() + 0.06)] += 1
 
 
@@ -190,14 +203,14 @@ def history(
     source: random.Random, slow: Slow, limits: Limits, *, alone: bool
 ) -> calibration.Calibration:
     """What the product would make of the stable pods' past, or `alone` of their sum."""
-    world = _World(source, slow, PER_SECOND * STABLE / PODS, STABLE)
+    world = _World(source, slow, 0)
     groups = [range(STABLE)] if alone else [range(pod, pod + 1) for pod in range(STABLE)]
     versions = [scaled] * len(groups)
     timed: dict[str, list[Tally]] = {str(number): [] for number in range(len(groups))}
     for _ in range(int(TIMED_SECONDS / SCRAPE)):
         for row, cells in zip(timed.values(), world.step(groups, versions), strict=True):
             row.append(_tally(source, cells))
-    each = PER_SECOND * SCRAPE / PODS * STABLE / len(groups)
+    each = EACH * STABLE / len(groups)
     rows = {pod: [*_counted(source, each, len(timed[pod])), *map(_count, timed[pod])]
             for pod in timed}  # fmt: skip
     known = past.with_times(Past(rows=rows, gap=SCRAPE), timed, SCRAPE)
@@ -220,7 +233,10 @@ def _count(tally: Tally) -> tuple[int, int]:
 
 def intervals(source: random.Random, slow: Slow, canary: Version = scaled) -> Iterator[Interval]:
     """One run."""
-    world = _World(source, slow, PER_SECOND, PODS)
+    return _run(_World(source, slow, CANARY), source, canary)
+
+
+def _run(world: _World, source: random.Random, canary: Version = scaled) -> Iterator[Interval]:
     groups = [range(CANARY), range(CANARY, PODS)]
     for number in range(int(RUN_SECONDS / SCRAPE)):
         tallies = [_tally(source, cells) for cells in world.step(groups, (canary, scaled))]
@@ -231,30 +247,58 @@ def intervals(source: random.Random, slow: Slow, canary: Version = scaled) -> It
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What became of healthy runs, and the mean phi of slow answers and of those far out."""
+    """What became of healthy runs.
+
+    Attributes:
+        share: Of those rolled back.
+        phi: That of slow answers which their pasts showed, on average.
+        far: The same of those far out.
+        struck: Of those rolled back whose canary had the slow pod; None: no run's had.
+    """
 
     share: Share
     phi: Mean
     far: Mean
+    struck: Share | None
 
 
-def false_rollbacks(name: str, runs: int, *, histories: int = 8, alone: bool = False) -> Found:
-    """The share of healthy runs that are rolled back; by its own seed."""
+def false_rollbacks(name: str, runs: int, *, each: int = RUNS_EACH, alone: bool = False) -> Found:
+    """The share of healthy runs that are rolled back, `each` by one past; by its own seed."""
     slow = SCENARIOS[name]
-    hits, pasts = 0, []
-    for number in range(histories):
+    hits, struck, pasts = [], [], []
+    for number in range(max(runs // each, 1)):
         source = random.Random(f"{name} {number}")
         limits = LIMITED if number % 2 else UNLIMITED
         found = history(source, slow, limits, alone=alone)
         pasts.append(found)
         settings = found.applied(Settings(limits=limits))
-        each = runs // histories
-        hits += sum(noticed(settings, intervals(source, slow)) is not None for _ in range(each))
+        lost = []
+        for _ in range(each):
+            world = _World(source, slow, CANARY)
+            lost.append(noticed(settings, _run(world, source)) is not None)
+            if world.struck:
+                struck.append(lost[-1])
+        hits.append(sum(lost))
     return Found(
-        share=Share(hits, runs // histories * histories),
+        share=Share.of_groups(hits, each),
         phi=Mean.of([found.latency_phi for found in pasts]),
         far=Mean.of([max(found.latency_phi, found.far_phi) for found in pasts]),
+        struck=Share(sum(struck), len(struck)) if struck else None,
     )
+
+
+def unseen(runs: int, *, alone: bool) -> Share:
+    """The share of runs rolled back whose canary has the slow pod, and whose past had none."""
+    slow = SCENARIOS[SLOW_ANYWHERE]
+    hits = 0
+    for number in range(runs):
+        source = random.Random(f"unseen {number}")
+        found = history(source, replace(slow, factor=1.0), UNLIMITED, alone=alone)
+        settings = found.applied(Settings(limits=UNLIMITED))
+        while not (world := _World(source, slow, CANARY)).struck:
+            pass
+        hits += noticed(settings, _run(world, source)) is not None
+    return Share(hits, runs)
 
 
 REGRESSIONS: Final[dict[str, Version]] = {

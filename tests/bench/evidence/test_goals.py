@@ -37,6 +37,8 @@ def test_a_mean_keeps_it_by_its_figure_if_that_says_something() -> None:
     assert goals.at_least(Mean(8.4, 0.1), 8.0) is Verdict.KEPT
     assert goals.at_least(Mean(7.9, 0.1), 8.0) is Verdict.MISSED
     assert goals.at_least(Mean(9.0, math.inf), 8.0) is Verdict.FEW
+    assert goals.at_least(Mean(7.0, 1.0), 8.0) is Verdict.FEW
+    assert goals.at_least(Mean(3.0, 1.0), 8.0) is Verdict.MISSED
 
 
 def test_the_cell_that_may_be_furthest_stands_for_all() -> None:

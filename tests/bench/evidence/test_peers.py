@@ -21,11 +21,9 @@ def test_failed_checks_add_up_over_the_whole_run() -> None:
     assert FLAGGER.rolled_back(counts, SCRAPE) == len(counts) * SCRAPE
 
 
-@pytest.mark.parametrize(
-    ("peer", "seconds"), [(FLAGGER, 300.0), (ARGO, 1200.0), (ARGO_TIGHT, 60.0)]
-)
+@pytest.mark.parametrize(("peer", "seconds"), [(FLAGGER, 300.0), (ARGO, 920.0), (ARGO_TIGHT, 20.0)])
 @pytest.mark.parametrize("counts", [BAD, NONE], ids=["half of all", "no traffic"])
-def test_nothing_is_quicker_than_its_intervals_and_no_data_fails(
+def test_nothing_is_quicker_than_its_intervals_and_no_traffic_fails(
     peer: Peer, seconds: float, counts: tuple[int, int]
 ) -> None:
     assert peer.rolled_back([counts] * 200, SCRAPE) == seconds
@@ -34,7 +32,22 @@ def test_nothing_is_quicker_than_its_intervals_and_no_data_fails(
 def test_what_is_below_the_threshold_passes_for_ever() -> None:
     assert FLAGGER.rolled_back([(1000, 10)] * 400, SCRAPE) is None
     assert ARGO.rolled_back([(1000, 50)] * 400, SCRAPE) is None
-    assert ARGO.rolled_back([(1000, 51)] * 400, SCRAPE) == 1200.0
+    assert ARGO.rolled_back([(1000, 51)] * 400, SCRAPE) == 920.0
+
+
+def test_a_silent_store_fails_the_checks_of_the_one_and_ends_the_run_of_the_other() -> None:
+    silent = [None] * 40
+    assert FLAGGER.rolled_back(silent, SCRAPE) == 300.0
+    # At once, and four times more, ten seconds apart.
+    assert ARGO.rolled_back(silent, SCRAPE) == 40.0
+    assert ARGO_TIGHT.rolled_back(silent, SCRAPE) == 40.0
+
+
+def test_errors_in_a_row_are_forgotten_by_the_next_measurement() -> None:
+    """Of the first measurement two tries find nothing, and of the next one four."""
+    quiet = [GOOD] * 20 + [None] * 3 + [GOOD] * 100
+    assert ARGO.rolled_back(quiet, SCRAPE) is None
+    assert ARGO.rolled_back([GOOD] * 20 + [None] * 4 + [GOOD] * 100, SCRAPE) == 360.0
 
 
 def test_a_share_tells_how_sure_it_is() -> None:
@@ -45,6 +58,17 @@ def test_a_share_tells_how_sure_it_is() -> None:
     assert str(Share(10, 1000)) == "1.00 ± 0.31 %"
     assert str(Share(0, 200)) == "0.00 ± 0.50 %"
     assert str(Share(200, 200)) == "100.00 ± 0.50 %"
+
+
+def test_runs_that_have_a_past_in_common_tell_less() -> None:
+    apart, alike = Share.of_groups([1, 1, 0, 0], 10), Share.of_groups([2, 0, 0, 0], 10)
+    assert apart == Share(2, 40)
+    assert (alike.hits, alike.of) == (2, 40)
+    # One past in which all were rolled back, and three in which none was: no more than three runs.
+    assert Share.of_groups([10, 0, 0, 0], 10).alike == pytest.approx(40 / 3)
+    assert Share(2, 40).upper < alike.upper < Share.of_groups([10, 0, 0, 0], 10).upper
+    assert Share.pooled([Share(1, 30), Share(2, 10, 5.0)]) == Share(3, 40, 2.0)
+    assert Share.of_groups([0, 0], 10) == Share(0, 20)
 
 
 def test_so_does_a_mean() -> None:

@@ -3,7 +3,7 @@
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from controller.core.evidence import replay
@@ -125,10 +125,16 @@ def noticed(
     return None
 
 
-def healthy_run(source: random.Random, settings: Settings, traffic: Traffic, looks: int) -> bool:
+def healthy_run(
+    source: random.Random,
+    settings: Settings,
+    traffic: Traffic,
+    looks: int,
+    ladder: Sequence[float] = LADDER,
+) -> bool:
     """Whether a whole ladder with so many looks on each step is rolled back."""
     evidence, at = start(settings), 0.0
-    for share in LADDER:
+    for share in ladder:
         evidence = weight_changed(evidence, at)
         step = replace(traffic, share=share)
         for interval in step.intervals(source, looks, at):

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command that prints the tables, and the document that has them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench.evidence import goals
+from tests.bench.evidence.__main__ import main
+from tests.bench.evidence.goals import Goal, Verdict
+from tests.bench.evidence.parts import PARTS, command
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "evidence.md"
+
+
+def test_the_document_has_each_part_by_the_command_that_makes_it() -> None:
+    told = DOCUMENT.read_text(encoding="utf-8")
+    places = [told.index(f"\n`{command(name, part.runs)}`\n\n|") for name, part in PARTS.items()]
+    assert places == sorted(places)
+
+
+def test_and_no_goal_of_its_table_is_missed() -> None:
+    told = DOCUMENT.read_text(encoding="utf-8")
+    table = told.split("| goal | reach | measured | kept? |\n")[1].split("\n\n")[0]
+    verdicts = [line.split(" | ")[-1].removesuffix(" |") for line in table.splitlines()[1:]]
+    assert verdicts
+    assert set(verdicts) == {Verdict.KEPT.value}
+
+
+def test_a_part_is_printed_with_its_goals(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["peers", "burst", "--runs", "2"]) == 0
+    told = capsys.readouterr().out
+    for name in ("peers", "burst"):
+        assert f"`{command(name, 2)}`\n\n|" in told
+    assert "\n| goal | reach | measured | kept? |\n" in told
+    assert "\ntook " in told
+
+
+def test_what_is_no_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["noises"])
+    assert ended.value.code == 2
+    assert "no part noises" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "missed"),
+    [
+        ([], False),
+        ([Verdict.KEPT, Verdict.FEW], False),
+        ([Verdict.KEPT, Verdict.MISSED, Verdict.FEW], True),
+    ],
+)
+def test_only_a_goal_that_is_missed_is_a_failure(verdicts: list[Verdict], missed: bool) -> None:
+    held = [Goal(what="a", reach="b", measured="c", verdict=verdict) for verdict in verdicts]
+    assert goals.missed(held) is missed
