@@ -85,12 +85,22 @@ class Fleet:
     bad: float = 0.002
     canary_bad: float | None = None
     """Where the canary is no equal version."""
+    share: float | None = None
+    """Of the requests that the canary's pods get; None: each pod gets the same."""
     scrape: float = 15.0
 
     @property
     def pods(self) -> int:
-        """All of them; each gets the same."""
+        """All of them."""
         return self.canary + self.stable
+
+    @property
+    def each(self) -> list[float]:
+        """Requests per second of each pod, the canary's first."""
+        if self.share is None:
+            return [self.per_second / self.pods] * self.pods
+        tracks = ((self.canary, self.share), (self.stable, 1 - self.share))
+        return [self.per_second * part / pods for pods, part in tracks for _ in range(pods)]
 
 
 BAD_ANYWHERE: Final = "one bad pod of many, any of them"
@@ -149,12 +159,11 @@ class _World:
         self._strike(seconds)
         noise, fleet = self._noise, self._fleet
         shared = 1 + noise.drift * math.sin(2 * math.pi * self._at / DAY_SECONDS)
-        each = fleet.per_second * seconds / fleet.pods
         worse = fleet.bad if fleet.canary_bad is None else fleet.canary_bad
         bad = [worse if pod < fleet.canary else fleet.bad for pod in range(fleet.pods)]
         return [
             self._served(around(self._source, each), bad[pod] * shared * self._own(pod, seconds))
-            for pod in range(fleet.pods)
+            for pod, each in enumerate(rate * seconds for rate in fleet.each)
         ]
 
     def _strike(self, seconds: float) -> None:
@@ -198,7 +207,8 @@ def history(
     source: random.Random, noise: Noise, fleet: Fleet, *, alone: bool = False
 ) -> calibration.Calibration:
     """What the product would make of the stable pods' past, or `alone` of their sum."""
-    world = _World(source, noise, replace(fleet, canary=0, per_second=_stable(fleet)))
+    before = replace(fleet, canary=0, share=None, per_second=_stable(fleet))
+    world = _World(source, noise, before)
     steps = [world.step(fleet.scrape) for _ in range(int(HISTORY_SECONDS / fleet.scrape))]
     rows = {str(pod): [step[pod] for step in steps] for pod in range(fleet.stable)}
     if alone:
@@ -208,8 +218,10 @@ def history(
 
 
 def _stable(fleet: Fleet) -> float:
-    """Before a run stable gets what its pods get in one; the rest would only be less noise."""
-    return fleet.per_second * fleet.stable / fleet.pods
+    """Before a run stable gets what its pods get in one; the rest would only be less noise. Where
+    the canary's pods are as many it is everything.
+    """
+    return fleet.per_second * (fleet.stable / fleet.pods if fleet.share is None else 1.0)
 
 
 def intervals(source: random.Random, noise: Noise, fleet: Fleet) -> Iterator[Interval]:

@@ -104,14 +104,13 @@ def _slower(runs: int) -> Found:
 
 def _promoted(runs: int) -> Found:
     found: dict[str, Cells] = {"more errors": []}
-    for per_second, base, margin in promotions.EDGES:
-        place = f"{per_second:g} requests/s, {base:.2%} errors, margin {margin:.1%}"
-        share = promotions.worse(per_second, base, margin, runs)
-        found["more errors"].append((place, share))
-    for margin in (0.005, 0.025):
-        share, phi = promotions.worse_in_bursts(margin, runs)
-        name = f"more errors in bursts of 5, phi {phi:.1f}, margin {margin:.1%}"
-        found[name] = [("", share)]
+    for edge in promotions.EDGES:
+        found["more errors"].append((_edge(edge), promotions.worse(*edge, runs)))
+    for name in promotions.NOISES:
+        found[f"more errors, {name}"] = [
+            (_edge(edge), promotions.worse_in_noise(name, edge, runs // 4))
+            for edge in promotions.NOISY_EDGES
+        ]
     slow, half = Cells(), 0
     for per_second, allowed in promotions.SLOW_EDGES:
         place = f"{per_second:g} requests/s, {allowed:.1%} may be slow"
@@ -122,6 +121,11 @@ def _promoted(runs: int) -> Found:
     yield rows(("worse by the margin", "promoted", "worst cell", "at most, 95 % sure"), lines)
     yield f"With half as many slow answers {half:,} of {len(slow) * runs:,} keep the limit, proven."
     yield goals.each("versions worse by the margin promoted", goals.WORSE, placed(found))
+
+
+def _edge(edge: promotions.Edge) -> str:
+    per_second, base, margin = edge
+    return f"{per_second:g} requests/s, {base:.2%} errors, margin {margin:.1%}"
 
 
 def _ladders(runs: int) -> Found:

@@ -5,11 +5,12 @@ The judge alone, without a cluster: a weight is in force 2.5 s after it was writ
 5 s to start, so that times are those of a run whose pods are quick.
 """
 
+import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from controller.core.evidence.judge import (
     Evidence,
@@ -50,7 +51,10 @@ VOLUMES: Final = (10.0, 100.0, 1000.0, 10_000.0)
 WARM_UP: Final = PRESETS[Preset.FAST].warm_up_seconds
 CALM: Final = Settings(dispersion=1.0, cap_scrapes=2, dispersion_known=True, min_requests=1)
 
-EDGES: Final = tuple(
+Edge: TypeAlias = tuple[float, float, float]
+"""Requests per second, share of errors of stable, and the margin."""
+
+EDGES: Final[tuple[Edge, ...]] = tuple(
     (per_second, base, margin)
     for per_second in (10.0, 100.0, 1000.0)
     for base in (0.0001, 0.001, 0.01)
@@ -73,6 +77,24 @@ class Climb:
     bad: float
 
 
+NOISES: Final = (
+    "bursts of 5",
+    "bursts of 20",
+    "gamma rates, CV 1 at each scrape",
+    "wandering rates, 2 min memory",
+    "unequal pods",
+    "common incidents, 20x for 3 min",
+    "incidents of single pods, 50x for 30 s",
+)
+NOISY_EDGES: Final[tuple[Edge, ...]] = (
+    (200.0, 0.002, 0.005),
+    (200.0, 0.002, 0.025),
+    (1000.0, 0.0001, 0.005),
+)
+BAKE_PODS: Final = 20
+"""Of each version."""
+
+
 def worse(per_second: float, base: float, margin: float, runs: int) -> Share:
     """How often a version that is worse by exactly the margin is promoted: never is the goal.
 
@@ -87,27 +109,32 @@ def worse(per_second: float, base: float, margin: float, runs: int) -> Share:
         scrape=15.0,
     )
     settings = replace(CALM, safe_margin=margin)
-    promoted = sum(_passes(source, settings, traffic) for _ in range(runs))
+    looks = int(DEADLINE_SECONDS / traffic.scrape)
+    promoted = sum(_passes(settings, traffic.intervals(source, looks)) for _ in range(runs))
     return Share(promoted, runs)
 
 
-def worse_in_bursts(margin: float, runs: int) -> tuple[Share, float]:
-    """The same where errors come five at a time; with the phi that history shows."""
-    scenario, fleet = noise.SCENARIOS["bursts of 5"]
-    source = random.Random(f"bursts {margin}")
-    found = noise.history(source, scenario, fleet)
-    settings = replace(found.applied(CALM), safe_margin=margin)
-    bad = fleet.bad + margin
-    traffic = Traffic(
-        per_second=fleet.per_second,
+def worse_in_noise(name: str, edge: Edge, runs: int) -> Share:
+    """The same where errors are not independent, with what their past says of them."""
+    per_second, base, margin = edge
+    scenario, fleet = noise.SCENARIOS[name]
+    fleet = replace(
+        fleet,
+        canary=BAKE_PODS,
+        stable=BAKE_PODS,
+        per_second=per_second,
+        bad=base,
+        canary_bad=base + margin,
         share=BAKE_SHARE,
-        canary_bad=bad,
-        stable_bad=fleet.bad,
-        scrape=15.0,
-        burst=5,
     )
-    promoted = sum(_passes(source, settings, traffic) for _ in range(runs))
-    return Share(promoted, runs), found.phi
+    promoted = []
+    for number in range(max(runs // noise.RUNS_EACH, 1)):
+        source = random.Random(f"{name} {edge} {number}")
+        found = noise.history(source, scenario, fleet)
+        settings = replace(found.applied(CALM), limits=noise.LIMITS, safe_margin=margin)
+        baked = (noise.intervals(source, scenario, fleet) for _ in range(noise.RUNS_EACH))
+        promoted.append(sum(_passes(settings, run) for run in baked))
+    return Share.of_groups(promoted, noise.RUNS_EACH)
 
 
 SLOW_EDGES: Final = tuple(
@@ -147,10 +174,10 @@ def _timely(
     return False
 
 
-def _passes(source: random.Random, settings: Settings, traffic: Traffic) -> bool:
+def _passes(settings: Settings, intervals: Iterable[Interval]) -> bool:
     evidence = weight_changed(start(settings), 0.0)
     gate = Gate(dwell_seconds=BAKE_SECONDS, proven=True)
-    for interval in traffic.intervals(source, int(DEADLINE_SECONDS / traffic.scrape)):
+    for interval in itertools.takewhile(lambda one: one.at <= DEADLINE_SECONDS, intervals):
         evidence = observe(evidence, settings, interval)
         found = judge(evidence, settings, interval.at, gate=gate)
         if found.outcome is not Outcome.HOLD:

@@ -173,9 +173,9 @@ def test_nor_one_that_is_slower_than_must_be_ruled_out() -> None:
         assert promotions.proven_timely(*edge, 0.4, 12).hits == 12
 
 
-def test_nor_where_errors_come_in_bursts() -> None:
-    share, _ = promotions.worse_in_bursts(0.005, 24)
-    assert not share.beyond(WORSE)
+def test_nor_where_errors_are_not_independent() -> None:
+    edge = promotions.NOISY_EDGES[0]
+    kept([(name, promotions.worse_in_noise(name, edge, 25)) for name in promotions.NOISES], WORSE)
 
 
 @pytest.mark.parametrize("per_second", promotions.VOLUMES[1:])
