@@ -15,11 +15,11 @@ from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.table import SERVED, Phase
 from controller.core.observation import Pod
 from controller.core.policy import caps
+from controller.core.policy.parse import policy_of
 from controller.core.values import TargetRef
 from controller.engine.desk import Card
 from controller.engine.feed import Feed
 from controller.engine.measurer import Measurer
-from controller.engine.observe import policy_of
 from controller.ports.clock import Clock
 from controller.ports.cluster import Cluster
 

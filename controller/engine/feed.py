@@ -68,6 +68,8 @@ class Reading:
 
     intervals: tuple[Interval, ...] = ()
     scraped_at: float | None = None
+    counted_from: float | None = None
+    """When the counting began anew, since the tail was gone."""
     age_seconds: float | None = None
     scrape_seconds: float = USUAL_SECONDS
     """To a tenth: two scrapes are never exactly as far apart, and what follows from it is the same
@@ -148,6 +150,7 @@ class Feed:
         return Reading(
             intervals=fresh,
             scraped_at=follower.scraped_at,
+            counted_from=follower.counted_from,
             age_seconds=age,
             scrape_seconds=max(round(follower.scrape_seconds, 1), SOONEST_SECONDS),
             clock=self._store_clock(),
@@ -267,7 +270,7 @@ class Feed:
         self._evaluated, self._answered = batch.evaluated_at, self._clock.monotonic()
         self._tell(batch)
         for follower in asked:
-            follower.answered = self._answered
+            follower.heard(batch, self._answered)
             if follower.take(batch, window):
                 self._wake(follower.target)
         return True

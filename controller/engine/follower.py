@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from controller.core.evidence.grid import NEIGHBOUR
 from controller.core.evidence.samples import LONG_GAP, Look, difference
 from controller.core.evidence.scraped import Jobs
 from controller.core.evidence.series import Cursor, TrackKey, TrackSeries
@@ -61,13 +62,15 @@ class Follower:
     intervals: list[Interval] = field(default_factory=list)
     lost: float | None = None
     """Where a tail began that was gone: which counters were counted until then is not known."""
+    counted_from: float | None = None
+    """When the counting began anew behind it, by the store's clock."""
     scraped_at: float | None = None
     scrape_seconds: float = USUAL_SECONDS
     """Between two of its own scrapes: neighbours may be scraped once a minute."""
     measured: bool = False
     """Whether its own samples have said so."""
-    slower: bool = False
-    """Whether they seemed to come far more seldom at the last look."""
+    slower: float | None = None
+    """The newest scrape when they began to seem to come far more seldom."""
     answered: float | None = None
     """When the store last answered about it, or was asked in vain for the first time; monotonic."""
     seen_at: float | None = None
@@ -100,6 +103,14 @@ class Follower:
         missed = 0.0 if self.seen_at is None else now - self.seen_at
         return min(max(LEAST_WINDOW, 4 * self.scrape_seconds) + missed, MOST_WINDOW)
 
+    def heard(self, batch: Batch, at: float) -> None:
+        """Note an answer, by our own clock. One without any sample says nothing of a run that had
+        some before this process began.
+        """
+        judged = self.tail is not None and self.tail.judged
+        if not judged or any(key in batch.series for key in self.keys) or self.answered is None:
+            self.answered = at
+
     def take(self, batch: Batch, window: float) -> bool:
         """Count what is new in an answer about `window` seconds; returns whether anything was."""
         canary = joined(batch, self.tracks.canary)
@@ -118,7 +129,7 @@ class Follower:
             since = batch.evaluated_at - window
             if since > self.tail.at - self.reach and window < MOST_WINDOW:
                 return False  # The store's clock was not known; now it is.
-            self._resume(self.tail, canary, stable, since)
+            self._resume(self.tail, canary, stable, since, batch.evaluated_at)
         self.opened, self.tail, self.seen_at = True, None, batch.evaluated_at
         newborn = self.tracks.newborn
         if newborn:  # A gateway's jobs say nothing of pods.
@@ -129,7 +140,7 @@ class Follower:
         found = difference(self.cursor, canary, stable, newborn=newborn, look=look)
         self.cursor = found.cursor
         self.intervals.extend(found.intervals)
-        self._paced(found.gap)
+        self._paced(found.gap, newest)
         for problem in found.problems:
             log.info("odd samples", target=str(self.target), problem=problem)
         if newest is None or same:
@@ -137,18 +148,26 @@ class Follower:
         self.scraped_at = newest
         return True
 
-    def _paced(self, gap: float) -> None:
+    def _paced(self, gap: float, newest: float | None) -> None:
         """Learn the scrape interval. One that is many times as long as before is believed when it
-        is seen again: after an outage the first scrape seems to come as seldom as it lasted, and
-        data as old as that would be good enough.
+        has gone by once more: after an outage the first scrape seems to come as seldom as it
+        lasted, and data as old as that would be good enough.
         """
-        if self.measured and gap > LONG_GAP * self.scrape_seconds and not self.slower:
-            self.slower = True
-        elif gap:
-            self.measured, self.slower, self.scrape_seconds = True, False, gap
+        if not gap:
+            return
+        if self.measured and gap > LONG_GAP * self.scrape_seconds and newest is not None:
+            self.slower = newest if self.slower is None else self.slower
+            if newest - self.slower < NEIGHBOUR * gap:
+                return
+        self.measured, self.slower, self.scrape_seconds = True, None, gap
 
     def _resume(
-        self, tail: Tail, canary: TrackSeries | None, stable: TrackSeries | None, since: float
+        self,
+        tail: Tail,
+        canary: TrackSeries | None,
+        stable: TrackSeries | None,
+        since: float,
+        now: float,
     ) -> None:
         """Go on behind the checkpoint; `since` is how far back the samples reach."""
         found = tail.resumed(canary, stable, since)
@@ -157,7 +176,7 @@ class Follower:
             return
         # Of what cannot be told whether it was counted nothing is, neither of the tail nor, as the
         # difference to it or for newborn, later on.
-        self.lost = tail.at
+        self.lost, self.counted_from = tail.at, now
         log.warning("the samples since the checkpoint are gone", target=str(self.target))
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One `Situation` for one tick, from caches and what was asked before."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,9 +11,8 @@ from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Request, Situation
 from controller.core.lifecycle.table import UNTOUCHED, Phase
 from controller.core.observation import Preflight, View
-from controller.core.policy import caps, keys, parse
-from controller.core.policy.model import Policy, Problem
-from controller.core.values import PREFIX
+from controller.core.policy import caps
+from controller.core.policy.parse import policy_of
 from controller.engine.feed import Feed
 from controller.engine.measurer import Measurer
 from controller.ports.clock import Clock
@@ -45,16 +43,6 @@ class Bounds:
         return caps.Ceilings(
             namespace_bp=self.namespace_caps_bp.get(namespace), cluster_bp=self.cluster_cap_bp
         )
-
-
-def policy_of(annotations: Mapping[str, str]) -> Policy | tuple[Problem, ...]:
-    """The policy in annotations of ours whose prefix was cut off."""
-    return _policy(frozenset((k, v) for k, v in annotations.items() if k not in keys.STATUS_KEYS))
-
-
-@functools.lru_cache(maxsize=2048)  # Every look of a run asks for it; what a team wrote stays.
-def _policy(annotations: frozenset[tuple[str, str]]) -> Policy | tuple[Problem, ...]:
-    return parse.parse({PREFIX + key: text for key, text in annotations})
 
 
 class Observer:
@@ -114,6 +102,7 @@ class Observer:
             readings=self._measurer.readings(memory.run if memory else None),
             scraped=self._measurer.scraped(memory.run if memory else None, reading.jobs),
             scraped_at=reading.scraped_at,
+            counted_from=reading.counted_from,
             too_large=reading.too_large,
             metrics_age=reading.age_seconds,
             scrape_seconds=reading.scrape_seconds,

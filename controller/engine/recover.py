@@ -17,11 +17,11 @@ from controller.core.journal import chain
 from controller.core.lifecycle import memory as memories
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.table import RESTING, UNTOUCHED, Phase
+from controller.core.policy.parse import policy_of
 from controller.core.values import TargetRef
 from controller.engine import claims
 from controller.engine.desk import Card, Desk
 from controller.engine.ledger import STATE, Ledger, read_head
-from controller.engine.observe import policy_of
 from controller.ports.clock import Clock
 from controller.ports.cluster import ObjectRef
 from controller.ports.documents import Document, Documents

@@ -24,7 +24,7 @@ from controller.core.evidence.series import (
     TrackKey,
     TrackSeries,
 )
-from controller.core.lifecycle import trial
+from controller.core.lifecycle import coverage, trial
 from controller.core.lifecycle.memory import Lane, Memory, Moments, Run, encode, recalled
 from controller.core.lifecycle.situation import Situation
 from controller.core.lifecycle.table import Event, Phase
@@ -240,6 +240,8 @@ class Told:
     restarts: int = 0
     tails: int = 0
     """Intervals that were judged again by another process."""
+    silences: dict[float, float] = field(default_factory=dict)
+    """For how many seconds one of the two, or both, were not heard of, by the time of the look."""
     undurable: float = 0.0
     """Seconds of scrapes that a death after a look would have left to the tail, at most."""
 
@@ -260,6 +262,7 @@ class Daemon:
             stable_hash=STABLE_PODS.hash, stable_digest="d", digest="e", replicas=4,
             ladder=tuple((step.weight_bp, step.dwell_seconds) for step in policy.steps),
             traffic=Traffic.REPLICAS if pods else Traffic.GATEWAY, lanes=() if pods else (lane,),
+            weight_bp=policy.steps[0].weight_bp,
         )  # fmt: skip
         memory = Memory(run=run, moments=Moments(entered=0.0))
         self.told = Told(memory=trial.watched(self._situation(), memory))
@@ -291,10 +294,12 @@ class Daemon:
             self._situation(), intervals=reading.intervals, clock=reading.clock,
             scrape_seconds=reading.scrape_seconds, metrics_age=reading.age_seconds,
             scraped_at=reading.scraped_at, scraped=Scraped(at=reading.clock),
-            too_large=reading.too_large,
+            counted_from=reading.counted_from, too_large=reading.too_large,
         )  # fmt: skip
         self._taken(reading.intervals)
         self.told.memory = trial.fed(situation, self.told.memory)
+        silence = coverage.silence(situation, self.told.memory).seconds
+        self.told.silences[self.store.now()] = silence
         if event is not None:
             self._moved(situation, event)
         self.told.undurable = max(self.told.undurable, self._undurable())

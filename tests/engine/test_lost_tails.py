@@ -98,6 +98,8 @@ def test_a_tail_that_is_gone_holds_and_counts_nothing_twice(name: str, pods: boo
         assert at >= until or verdict.outcome is Outcome.HOLD
         counted = sum(one.seconds for one in found.intervals if one.at <= BEGIN + at)
         assert verdict.evidence_seconds <= counted
+    # Nobody was silent: whoever is followed again is counted from then on.
+    assert max(silent for at, silent in found.silences.items() if at >= back) <= 3 * EVERY
     # What was seen before a short hole still counts; behind a long one the step begins anew.
     window = found.verdicts[max(found.verdicts)].window_at
     assert window is not None
@@ -109,6 +111,20 @@ def test_a_tail_that_is_gone_holds_and_counts_nothing_twice(name: str, pods: boo
     )
     assert seen >= DWELL
     assert passed <= back + DWELL + 4 * EVERY
+
+
+@pytest.mark.parametrize("away", [math.inf, 80.0], ids=["one process", "another one"])
+def test_a_run_of_which_the_store_has_nothing_any_more_is_not_heard_of(away: float) -> None:
+    """Both versions' jobs were renamed: the store answers, and says nothing of either."""
+
+    async def main() -> Told:
+        store = Store(GATEWAY, 300.0)
+        store.gone.append((40.0, -math.inf, math.inf))
+        daemon = Daemon(store, pods=False)
+        return await judged(daemon, 300.0, events=OPENS, away=(away, away + 10.0))
+
+    silences = clock.run(main(), limit=600.0).silences
+    assert silences[max(silences)] >= 300.0 - max(40.0, 90.0 if away < math.inf else 0.0) - EVERY
 
 
 def test_a_pod_that_is_scraped_again_after_the_store_was_emptied_is_not_newborn() -> None:

@@ -160,12 +160,35 @@ def test_of_one_pod_among_many_a_scrape_that_is_shown_late_may_be_lost_but_never
     assert lost == ([0, 0, 0, 0] if counts else [*scrape, 0, 0])
 
 
-def test_the_first_scrape_after_an_outage_makes_no_old_data_young() -> None:
-    """The canary is scraped first; scrapes seem to be as far apart then as nothing came for."""
-    hole = ((60, 100),)
-    told = gateway(replace(PLAIN, phase=3.3, lost=hole), replace(PLAIN, lost=hole)).told().verdicts
+HOLE = ((60.0, 100.0),)
+
+
+@pytest.mark.parametrize(
+    ("until", "stream"),
+    [
+        (107.0, gateway(replace(PLAIN, phase=3.3, lost=HOLE), replace(PLAIN, lost=HOLE))),
+        (
+            103.0,
+            Stream(
+                targets=(
+                    Target(key=CANARY_PODS, name="new-a", born=-20, phase=2.3, lost=HOLE),
+                    Target(key=CANARY_PODS, name="new-b", born=-20, phase=3.3, lost=HOLE),
+                    Target(key=STABLE_PODS, name="old-a", rate=60, phase=0.3, lost=HOLE),
+                    Target(key=STABLE_PODS, name="old-b", rate=60, phase=1.3, lost=HOLE),
+                ),
+                pods=True,
+            ),
+        ),
+    ],
+    ids=["gateway", "pods"],
+)
+def test_the_first_scrape_after_an_outage_makes_no_old_data_young(
+    until: float, stream: Stream
+) -> None:
+    """One is scraped before the others; scrapes seem as far apart then as nothing came for."""
+    told = stream.told().verdicts
     assert told[58 + LOOKED].outcome is Outcome.PASS
-    seen = {at: verdict.outcome for at, verdict in told.items() if 80 < at < 107}
+    seen = {at: verdict.outcome for at, verdict in told.items() if 80 < at < until}
     assert seen
     assert set(seen.values()) == {Outcome.HOLD}, seen
     assert told[112 + LOOKED].outcome is Outcome.PASS

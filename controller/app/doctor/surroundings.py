@@ -20,8 +20,8 @@ from controller.core.lifecycle.table import RESTING
 from controller.core.observation import Deployment, Latches, Preflight, View
 from controller.core.policy import keys
 from controller.core.policy.model import Preset, Traffic
+from controller.core.policy.parse import policy_of
 from controller.core.values import PREFIX, TargetRef
-from controller.engine.observe import policy_of
 from controller.engine.records import Records
 
 NEEDED: Final = frozenset({"deployments", "replicasets", "services", "httproutes", "grpcroutes"})

@@ -189,7 +189,9 @@ class Check:
             # It was not scraped, or will serve again: what this interval had is not held against
             # the canary alone.
             _, until_now = self.figures(window.canary) or NOBODY
-            missed = not interval.stable.reported or served
+            # Nor is one there whose answers are counted and not timed.
+            untimed = self.timed and interval.stable.requests > 0
+            missed = untimed or not interval.stable.reported or served
             waits = missed or until_now + canary[1] < NONE_BESIDE
             alone = interval.alone or not waits
             return eprocess.absolute(self.floor, *canary) if alone else None

@@ -7,8 +7,9 @@ look. Where one scrape brings both tracks, as at a gateway, they are aligned exa
 phases of their own, as pods have, are as much as one scrape interval apart.
 
 A target that is overdue is not waited for. One whose scrapes are shown later than those of others,
-as where each node sends its own on, is not overdue before that time: else its answers would be held
-against those of another time, and an incident that befalls both would speak against one of them.
+as where each node sends its own on, is waited for as long as they usually are: else its answers
+would be held against those of another time, and an incident that befalls both would speak against
+one of them.
 """
 
 import itertools
@@ -89,8 +90,11 @@ def _patience(cursor: Cursor, target: Name, gap: float) -> float:
     What shows later than data may be old is no news of anything, and not waited for.
     """
     known = cursor.shown.get(target)
-    late = 0.0 if known is None else known.late
-    return max(OVERDUE * gap, min(gap + late, oldest(gap)))
+    if known is None or known.late is None:
+        return OVERDUE * gap
+    # What all are late by is the store's own delay, or its clock's, and nobody waits for it.
+    usual = min(one.late for one in cursor.shown.values() if one.late is not None)
+    return max(OVERDUE * gap, min(gap + known.late - usual, oldest(gap)))
 
 
 class Look(NamedTuple):
@@ -117,9 +121,9 @@ def shown(cursor: Cursor, rows: Rows, look: Look | None) -> Mapping[Name, Shown]
         known = found.get(target)
         if known is None or look is None:
             # It may have been there for long when it was looked for the first time.
-            found[target] = Shown(at, 0.0 if known is None else known.late)
+            found[target] = Shown(at, None if known is None else known.late)
         elif at > known.at:
             # It is late only if there was a look in which it might have been shown.
             late = look.at - at if look.before > at else 0.0
-            found[target] = Shown(at, max(late, FADING * known.late))
+            found[target] = Shown(at, max(late, FADING * (known.late or 0.0)))
     return found

@@ -62,10 +62,10 @@ def observe(evidence: Evidence, settings: Settings, interval: Interval) -> Evide
         canary_at=interval.at if interval.canary.reported else known.canary_at,
         stable_at=interval.at if interval.stable.reported else known.stable_at,
         canary_timed_at=timing.until(
-            known, known.canary_timed_at, interval, interval.canary, usable=usable[0]
+            known, known.canary_timed_at, interval, interval.canary, whole=usable[0]
         ),
         stable_timed_at=timing.until(
-            known, known.stable_timed_at, interval, interval.stable, usable=usable[1]
+            known, known.stable_timed_at, interval, interval.stable, whole=usable[1]
         ),
     )
     held = capped(grown, settings, settings.log_cap)

@@ -250,12 +250,9 @@ class _Scrapes:
             for start, end in zip(starts, ends, strict=True)
         ]
         scraped = [number for number, found in enumerate(within) if found]
-        last = max(scraped, default=0)
-        counts = [
-            next((later for later in scraped if later >= number), last)
-            for number in range(len(ends))
-        ]
-        return cls(ends, within, counts)
+        places = [bisect.bisect_left(scraped, number) for number in range(len(ends))]
+        counts = [scraped[min(place, len(scraped) - 1)] for place in places] if scraped else []
+        return cls(ends, within, counts or [0] * len(ends))
 
     def place(self, at: float) -> int:
         """The interval that a sample counts in."""

@@ -143,11 +143,12 @@ class Shown(NamedTuple):
 
     Attributes:
         at: Its time stamp.
-        late: Seconds after their stamps at which the target's scrapes are seen first, at most.
+        late: Seconds after their stamps at which the target's scrapes are seen first, at most;
+            None: not known yet.
     """
 
     at: float
-    late: float
+    late: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ def usable(evidence: Evidence, seen: Tally) -> bool:
 
 
 def until(
-    evidence: Evidence, known: float, interval: Interval, seen: Tally, *, usable: bool
+    evidence: Evidence, known: float, interval: Interval, seen: Tally, *, whole: bool
 ) -> float:
     """Until when none of a track's answers were without a time, after this interval.
 
@@ -39,9 +39,9 @@ def until(
         known: Until when it was so then.
         interval: The new one.
         seen: What it counted of the track.
-        usable: Whether its histogram is.
+        whole: Whether its histogram is usable.
     """
-    if seen.timed and usable:
+    if seen.timed and whole:
         return interval.at
     if not math.isfinite(known):
         known = interval.begins

@@ -13,7 +13,7 @@ from controller.core.lifecycle import trial
 from controller.core.lifecycle.memory import Run
 from controller.core.policy import parse
 from controller.core.policy.model import Policy
-from controller.core.values import PREFIX, percent
+from controller.core.values import percent
 
 
 def records(lines: Sequence[str]) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ def _decided(lines: Sequence[str], key: str) -> dict[str, Any]:
 
 def policy_of(run: Run) -> Policy | None:
     """The policy that the run was begun with, if it was valid."""
-    found = parse.parse({PREFIX + key: text for key, text in run.annotations})
+    found = parse.policy_of(dict(run.annotations))
     return found if isinstance(found, Policy) else None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the counts that judge a run are those of all its pods.
+"""Whether the counts that judge a run are there, and are those of all its pods.
 
 A pod that has just started is not scraped yet, which is nothing to tell of. So it is told when it
 lasts; but nothing passes meanwhile.
@@ -12,9 +12,10 @@ from controller.core.evidence.reasons import UNKNOWN, Code, Reason, seconds
 from controller.core.evidence.saturation import WINDOW_SECONDS
 from controller.core.evidence.scraped import LATE_SECONDS, lacking
 from controller.core.evidence.settings import OLD_SCRAPES, oldest
+from controller.core.lifecycle import exposure
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
-from controller.core.lifecycle.table import ALL_IN, ARMED, Phase
+from controller.core.lifecycle.table import ALL_IN, ARMED, EXPOSED, Phase
 from controller.core.lifecycle.tracks import by_pods
 
 FIRST_SCRAPE_SECONDS: Final = 30.0
@@ -76,21 +77,35 @@ def silence(situation: Situation, memory: Memory) -> Silence:
     return max(Silence(store, words, why), _unseen(situation, memory), key=lambda one: one.seconds)
 
 
+def at_stake(situation: Situation, memory: Memory) -> bool:
+    """Whether the version has requests that silence would have to take away."""
+    if memory.phase in ARMED:
+        return True
+    return memory.phase in EXPOSED and any(exposure.exposures(situation, memory.run))
+
+
 def _unseen(situation: Situation, memory: Memory) -> Silence:
     """The version that was counted before and is not any more; nobody may be blind for one of them.
 
     Stable is asked for as long as it has requests. Where scrapes are far apart one that was just
-    missed is not silent; and after a restart nothing is told before the tail has been read.
+    missed is not silent. Time in which nobody could have been counted is none of it: before the
+    present weight was in force, where the run had gone back to none, and, after a restart, until
+    the tail has been read or is known to be gone.
     """
     found, nobody = memory.evidence, Silence(0.0, "")
     if found is None or not situation.clock or situation.scraped_at is None:
+        return nobody
+    if memory.phase in EXPOSED and memory.run.weight_bp == 0:
         return nobody
     tracks = {"the canary": found.canary_at}
     if memory.phase not in ALL_IN:
         tracks["stable"] = found.stable_at
     track, at = min(tracks.items(), key=lambda one: one[1])
-    age = situation.clock - at
-    if not oldest(situation.scrape_seconds) < age < math.inf:
+    if not math.isfinite(at):
+        return nobody
+    begins = (found.window.at, situation.counted_from)
+    age = situation.clock - max([at, *(begin for begin in begins if begin is not None)])
+    if age <= oldest(situation.scrape_seconds):
         return nobody
     return Silence(age, f"{track} was counted before and is missing in all scrapes")
 

@@ -220,10 +220,7 @@ def _tripped(situation: Situation, memory: Memory) -> Decision | None:
 
 def _silent(situation: Situation, memory: Memory) -> Decision | None:
     """Nothing is heard of the run, or of one of its versions: in the end exposure goes to 0."""
-    exposed = memory.phase in EXPOSED and any(exposure.exposures(situation, memory.run))
-    if not exposed and memory.phase not in ARMED:
-        return None
-    if isinstance(situation.policy, tuple):
+    if not coverage.at_stake(situation, memory) or isinstance(situation.policy, tuple):
         return None
     limit = situation.policy.metrics_deadline_seconds
     silent = coverage.silence(situation, memory)

@@ -12,6 +12,7 @@ ReplicaSets down instead would work only while stable still has pods, and with a
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from controller.core import effects
 from controller.core.effects import Effect
@@ -27,6 +28,9 @@ from controller.core.values import HASH_LABEL, WHOLE_BP
 STOPPED_SECONDS = 5.0
 """For the Deployment's controller to see the pause: one that still rolls makes the ReplicaSet anew
 that is taken from it. One that says nothing for so long is not waited for."""
+
+ASKED_SECONDS = 1.0
+"""So often the rolled pods are asked for while they bake."""
 
 STUCK_SECONDS = 30.0
 """Stable pods that have not come by then may lack the room that orphans take (quota, nodes)."""
@@ -105,7 +109,9 @@ def bake(situation: Situation, memory: Memory) -> Decision:
         most = seconds(situation.ready_seconds - waited)
         why = f"{ready} of {deployment.replicas} rolled pods are ready, {most} at most; {why}"
         return Decision(memory=memory, why=why, verdict=found)
-    return trial.waiting(situation, memory, found, limit)
+    held = trial.waiting(situation, memory, found, limit)
+    # Nothing tells of the rolled pods: who asks for them sees that they crash.
+    return replace(held, wait_seconds=min(held.wait_seconds, ASKED_SECONDS))
 
 
 def _failed(situation: Situation, memory: Memory, code: str, reason: str) -> Decision:

@@ -72,6 +72,8 @@ class Situation:
     """Which pods of the run are scraped, as last read; None: not known."""
     scraped_at: float | None = None
     """Scrape time of the newest sample of either track; None before the first."""
+    counted_from: float | None = None
+    """When the counting began anew, by the metrics store's time, since the tail was gone."""
     too_large: str = ""
     """Why the metrics store's answer about this run cannot be taken in; empty if it can."""
     metrics_age: float | None = None

@@ -359,14 +359,14 @@ def waiting(situation: Situation, memory: Memory, found: Verdict, most: float) -
     """
     told = "; ".join(reason.told for reason in found.reasons)
     ends = [] if situation.paused else [most - (situation.now - memory.moments.entered)]
-    silent = coverage.silence(situation, memory)
-    if silent.seconds > found.settings.max_age_seconds:
-        ends.append(situation.plan.metrics_deadline_seconds - silent.seconds)
-    left = min(ends, default=math.inf)
-    ending = f"the deadline ends the run in {seconds(left)}"
-    return Decision(
-        memory=memory,
-        why=f"{told}; {ending if ends else 'paused, so that no deadline runs'}",
-        verdict=found,
-        wait_seconds=max(min(left, WATCH_SECONDS), 0.0),
-    )
+    silent = coverage.silence(situation, memory).seconds
+    hears = math.inf
+    if coverage.at_stake(situation, memory):
+        hears = situation.plan.metrics_deadline_seconds - silent
+    if silent > found.settings.max_age_seconds and hears < math.inf:
+        ends.append(hears)
+    ending = "paused, so that no deadline runs"
+    if ends:
+        ending = f"the deadline ends the run in {seconds(min(ends))}"
+    due = [left for left in (*ends, hears, WATCH_SECONDS) if left > 0]
+    return Decision(memory=memory, why=f"{told}; {ending}", verdict=found, wait_seconds=min(due))

@@ -7,6 +7,7 @@ because a misspelt cap that is silently ignored lets through what the team wante
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
@@ -34,6 +35,10 @@ from controller.core.values import PREFIX
 LONGEST_WARM_UP: Final = 600.0
 """Seconds. While pods are cold nobody compares how quick they are."""
 
+MOST_REMEMBERED: Final = 16_384
+"""Characters of a Deployment's annotations whose policy is remembered. That of more is read each
+time, or whoever may annotate one could fill the memory."""
+
 MAX_PROBLEMS: Final = 50
 """So many are told, which fits an Event and a screen; the rest is counted."""
 
@@ -41,6 +46,22 @@ MAX_PROBLEMS: Final = 50
 def is_target(annotations: Mapping[str, str]) -> bool:
     """Whether these annotations ask for canaries at all, well or badly written."""
     return PREFIX + "policy" in annotations
+
+
+def policy_of(annotations: Mapping[str, str]) -> Policy | tuple[Problem, ...]:
+    """The same of annotations of ours whose prefix was cut off. What was asked for before is
+    remembered, since every look of a run asks.
+    """
+    asked = frozenset((k, v) for k, v in annotations.items() if k not in keys.STATUS_KEYS)
+    small = sum(len(text) for pair in asked for text in pair) <= MOST_REMEMBERED
+    return (_remembered if small else _whole)(asked)
+
+
+def _whole(asked: frozenset[tuple[str, str]]) -> Policy | tuple[Problem, ...]:
+    return parse({PREFIX + key: text for key, text in asked})
+
+
+_remembered = functools.lru_cache(maxsize=2048)(_whole)
 
 
 def parse(annotations: Mapping[str, str]) -> Policy | tuple[Problem, ...]:

@@ -135,6 +135,20 @@ def test_who_always_shows_late_is_compared_with_what_others_were_then(
         assert one.stable.requests == one.stable.timed == pytest.approx(5 * RATE, abs=1)
 
 
+@pytest.mark.parametrize("gap", [5.0, 15.0])
+def test_where_all_show_late_a_pod_that_is_gone_is_waited_for_no_longer(gap: float) -> None:
+    """The store itself is late, or its clock ahead."""
+
+    def longest(late: float) -> float:
+        gone = Pod(name="s-2", phase=2.5, late=late, missed=frozenset(range(int(200 / gap), 999)))
+        stable = [Pod(name="s-1", phase=1.5, late=late), gone]
+        canary = [Pod(name="c", phase=1.0, late=late)]
+        intervals, _ = watched(canary, stable, gap=gap, until=400.0, window=120.0)
+        return max(one.seconds for one in intervals[2:])
+
+    assert longest(10.0) <= longest(0.0) < 2 * gap
+
+
 def test_what_shows_late_once_is_counted_with_the_next_scrape_and_timed() -> None:
     """The track has none of its own in the interval that ended meanwhile."""
     pods = [Pod(name="s", phase=1.2)]

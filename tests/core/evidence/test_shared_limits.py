@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.judge import Interval, Limits, Settings, Tally
+from controller.core.evidence.state import Window
 from tests.core.evidence.traffic import around, binomial, noticed
 
 SCRAPE = 5.0
@@ -117,6 +119,17 @@ def test_who_has_all_requests_is_held_against_the_limit_though_stable_is_there()
     """Whatever leads them there: stable would have had some of so many."""
     found = ended(ERRORS, [(0.3, 0.3)] * 60, per_second=10.0, share=1.0)
     assert all(at is not None and at <= 200 / (10.0 * SCRAPE) + 3 for at in found), found
+
+
+def test_who_serves_and_is_not_timed_is_there() -> None:
+    """A slowness behind both may hide in the scrape that lost stable's histogram."""
+    canary = Tally(requests=250, buckets=((0.3, 200), (math.inf, 250)))
+    limit = Check(kind=Kind.LATENCY_LIMIT, weight=0.1, bound=0.3, limit=0.01)
+    untimed = Interval(at=5.0, seconds=5.0, canary=canary, stable=Tally(requests=1000))
+    idle = Interval(at=5.0, seconds=5.0, canary=canary, stable=Tally())
+    for seen, says in ((untimed, False), (idle, True)):
+        found = limit.scores(seen, LATENCY, 1.0, Window(at=0.0), 1.0)
+        assert (found is not None) is says
 
 
 def test_a_limit_is_broken_within_the_tolerance_of_a_stable_that_keeps_it() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
+from controller.core.evidence import judge
 from controller.core.evidence.reasons import Code
 from controller.core.evidence.saturation import WINDOW_SECONDS
 from controller.core.lifecycle import coverage, trial
@@ -83,7 +84,7 @@ def judging(**run: object) -> tuple[Situation, Memory]:
     """A step of a run by the number of pods, with one of two canary pods not scraped."""
     made = paper(canary=NEW, canary_uid="c1", canary_pods=2, unscraped={NEW: 1})
     found = begun(made)
-    known = {"phase": Phase.JUDGING, "traffic": Traffic.REPLICAS, **run}
+    known = {"phase": Phase.JUDGING, "traffic": Traffic.REPLICAS, "weight_bp": 500, **run}
     memory = replace(found, run=replace(found.run, **known))  # type: ignore[arg-type]
     return made.situation(memory), memory
 
@@ -138,13 +139,47 @@ def test_who_was_counted_before_and_is_no_more_is_silent_for_so_long() -> None:
     never = replace(
         memory, evidence=structs.replace(evidence, canary_at=now - 3, stable_at=-math.inf)
     )
+    # What nobody could have counted is no silence: back at weight 0, or in the pods' start.
+    back = replace(memory, run=replace(memory.run, weight_bp=0))
     for seen, about in (
         (seldom, memory),
         (unread, memory),
         (situation, all_in),
         (situation, never),
+        (situation, back),
     ):
         assert coverage.silence(seen, about).seconds == 1.0
+    assert memory.evidence is not None
+    again = replace(memory, evidence=judge.weight_changed(memory.evidence, now - 60))
+    assert coverage.silence(situation, again).seconds == 60.0
+    anew = replace(situation, counted_from=now - 40)
+    assert coverage.silence(anew, again).seconds == 40.0
+
+
+def test_a_run_that_waits_is_looked_at_when_a_deadline_ends_it_and_never_all_the_time() -> None:
+    situation, memory = judging()
+    now = 1_000_000.0
+    situation = replace(situation, clock=now, scraped_at=now)
+    limit = situation.plan.metrics_deadline_seconds
+    verdict = trial.verdict(situation, memory)
+
+    baking = replace(memory, run=replace(memory.run, phase=Phase.BAKING))
+
+    def wait(about: Memory, most: float, age: float) -> float:
+        seen = replace(situation, metrics_age=age)
+        return trial.waiting(seen, about, verdict, most).wait_seconds
+
+    assert not coverage.at_stake(situation, memory)
+    assert coverage.at_stake(situation, baking)
+    waited = situation.now - memory.moments.entered
+    for about in (memory, baking):
+        assert wait(about, 600.0, 1.0) == trial.WATCH_SECONDS
+        assert wait(about, waited + 2.5, 1.0) == 2.5
+        # What is over is not waited for.
+        assert wait(about, waited - 10.0, limit + 10.0) == trial.WATCH_SECONDS
+    # Silence ends nothing where nothing is exposed.
+    assert wait(memory, 600.0, limit - 1.5) == trial.WATCH_SECONDS
+    assert wait(baking, 600.0, limit - 1.5) == 1.5
 
 
 def test_a_restart_lets_nothing_pass_before_the_first_reading() -> None:

@@ -18,7 +18,7 @@ from controller.core.policy.model import (
     RouteName,
     Step,
 )
-from controller.core.policy.parse import MAX_PROBLEMS, is_target, parse
+from controller.core.policy.parse import MAX_PROBLEMS, is_target, parse, policy_of
 from controller.core.policy.promql import MAX_CHECKS
 from controller.core.values import PREFIX, RouteKind
 
@@ -375,3 +375,12 @@ def test_what_does_not_go_with_it(annotations: dict[str, str], key: str) -> None
     problem = only_problem(**annotations)
     assert (problem.key, problem.code) == (key, "Contradiction")
     assert problem.hint
+
+
+def test_a_policy_is_remembered_unless_it_is_large() -> None:
+    """Whoever may annotate a Deployment must not fill the memory."""
+    told = {"policy": "fast", "deadline": "17m"}
+    assert policy_of({**told, "status": "one"}) is policy_of({**told, "status": "two"})
+    large = {**told, "note": "x" * 20_000}
+    assert policy_of(large) == policy_of(large)
+    assert policy_of(large) is not policy_of(large)
