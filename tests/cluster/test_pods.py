@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import Lab, Space
-from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import App, Object, deployment, is_ready, service, until
+from tests.support.dialects import MERGE
 
 pytestmark = pytest.mark.timeout(180)
 
