@@ -3,6 +3,7 @@
 
 import asyncio
 import itertools
+import re
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,10 @@ from controller.sim import clock
 from controller.sim.world import World
 from tests.cli.practice import Practice, facts, findings, practice, quiet_world
 from tests.engine.house import POLICY, house
+
+LATE_SECONDS = 15.0
+"""A store that stands still grows older while the command waits for its turn on a busy machine. The
+clocks of these tests differ by far more."""
 
 
 def shown(found: Practice, track: str) -> tuple[str, list[str]]:
@@ -80,12 +85,14 @@ def test_clocks_that_differ_are_told_and_the_stores_own_time_is_gone_by(
         (clocks,) = (
             one for one in findings(told, "metrics") if "clock_difference_seconds" in one["facts"]
         )
-        # An answer tells whole seconds.
+        # An answer tells whole seconds, and is read when this machine gets to it.
         seconds = clocks["facts"]["clock_difference_seconds"]
-        assert ahead - 2 <= seconds <= ahead + 1
+        assert ahead - LATE_SECONDS <= seconds <= ahead + 1
         assert clocks["level"] == "warning"
-        assert clocks["message"].endswith(f" {abs(seconds):.0f} s {words} this machine's")
+        said = re.search(rf" (\d+) s {words} this machine's$", clocks["message"])
+        assert said is not None, clocks["message"]
+        assert abs(int(said[1]) - abs(seconds)) <= 1
         assert "NTP" in clocks["advice"]
         known = facts(told)
-        assert -1.5 <= known["newest_sample_seconds"] < 5
+        assert -1.5 <= known["newest_sample_seconds"] < LATE_SECONDS
         assert known["requests_per_minute"] == pytest.approx(2400, rel=0.05)

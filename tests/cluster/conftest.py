@@ -34,7 +34,8 @@ STARTED = pytest.StashKey[list[float]]()
 
 LOST = "cluster/lost"
 """Where pytest's cache keeps the names of failed tests, over both tries, whose second try mends
-nothing: what is marked `once`, and whatever failed by the trail of its daemons."""
+nothing: what is marked `once`, also where it failed at its end alone, when what its clients sent is
+counted; and whatever failed by the trail of its daemons."""
 
 TRAIL = "trail"
 """A property of the report of a test that failed so."""
@@ -109,8 +110,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         config.workeroutput["labs"] = config.stash[STARTED]
         return
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    failed = reporter.stats.get("failed", []) if reporter else []
-    lost = {report.nodeid for report in failed if _lost(report)}
+    stats = reporter.stats if reporter else {}
+    at_end = [report for report in stats.get("error", []) if report.when == "teardown"]
+    lost = {report.nodeid for report in (*stats.get("failed", []), *at_end) if _lost(report)}
     if not config.pluginmanager.has_plugin("cacheprovider"):
         return
     if config.getoption("lf"):

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.cluster.lab.api import STRATEGIC
 from tests.cluster.lab.application import PREFIX, App, Object
 from tests.cluster.scenes import followed
+from tests.support.dialects import STRATEGIC
 
 GATE: Final = "gates.example/open"
 """A type of condition of pods; whose template names it among its `readinessGates` has one."""

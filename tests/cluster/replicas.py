@@ -54,14 +54,14 @@ def leader(cluster: Cluster) -> str:
     return str(holder).rpartition("_")[0]
 
 
-async def available(cluster: Cluster, replicas: int = 2) -> None:
+async def available(cluster: Cluster, replicas: int = 2, within: float = READY_SECONDS) -> None:
     """Wait until so many replicas of the controller are available."""
 
     async def look() -> bool:
         told = cluster.kubectl("get", "deployment", "switchgear", "-n", SYSTEM, "-o", "json")
         return bool(json.loads(told)["status"].get("availableReplicas") == replicas)
 
-    await until(look, READY_SECONDS, lambda: f"{replicas} replicas are available: {log(cluster)}")
+    await until(look, within, lambda: f"{replicas} replicas are available: {log(cluster)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

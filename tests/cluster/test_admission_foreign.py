@@ -12,10 +12,10 @@ import pytest
 
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed
-from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import App, Object, deployment, of_git, route, service
 from tests.cluster.people import P
 from tests.cluster.scenes import shipped
+from tests.support.dialects import MERGE
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -23,7 +23,7 @@ from tests.cluster.lab import records
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster
 from tests.cluster.pipelines import helm
-from tests.cluster.replicas import READY_SECONDS, available, leader, log, pods
+from tests.cluster.replicas import available, leader, log, pods
 from tests.manifests.reach import Flow, Party, chosen, narrowed, passes
 from tests.manifests.rendered import MANIFESTS, Json, kustomized, of_kind
 from tests.support.realtime import plain
@@ -35,6 +35,9 @@ POLICY: Final = {"policy": "fast", "steps": "50@10m"}
 
 PROMETHEUS: Final = "prometheus.monitoring.svc"
 """What is shipped, with one part more: `installed` puts an address in place of what is shipped."""
+
+READY_SECONDS: Final = 90.0
+"""Each name that a replica asks for waits until the test has seen who asks."""
 
 PORT: Final = 8340
 TOKEN: Final = "t0ken"
@@ -203,7 +206,7 @@ async def _two(cluster: Cluster, *, not_led_by: str = "") -> None:
         return leader(cluster) not in {"", not_led_by}
 
     await until(led, READY_SECONDS, lambda: log(cluster))
-    await available(cluster)
+    await available(cluster, within=READY_SECONDS)
 
 
 def _policies(cluster: Cluster) -> dict[str, Json]:

@@ -21,6 +21,7 @@ from tests.cluster.installed import SYSTEM, installed, sidecar_objects
 from tests.cluster.lab.trail import now
 from tests.manifests.rendered import CONTROLLER
 from tests.support.api import OverHttp, real_client
+from tests.support.dialects import MERGE
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -260,7 +261,7 @@ async def _status(port: OverHttp, call: str) -> int:
     """The answer to one call; what is written is an empty object, which no kind accepts."""
     method, address = call.split()
     parts = urlsplit(address)
-    kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    kind = MERGE if method == "PATCH" else "application/json"
     body = b"" if method in {"GET", "DELETE"} else b"{}"
     query = dict(parse_qsl(parts.query))
     answer = await port.request(method, parts.path, query, {"Content-Type": kind}, body)

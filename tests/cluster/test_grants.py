@@ -9,10 +9,10 @@ import pytest
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed
 from tests.cluster.lab import records
-from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import App, Object, deployment, route, service, until
 from tests.cluster.lab.manifests import GATEWAY_GROUP
 from tests.cluster.scenes import shipped
+from tests.support.dialects import MERGE
 from tests.support.realtime import plain
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.once]

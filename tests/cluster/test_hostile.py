@@ -17,13 +17,13 @@ import pytest
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import SYSTEM, Installed
 from tests.cluster.lab import records
-from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.kubelet.nodes import NODES
 from tests.cluster.lab.traffic import Traffic
 from tests.cluster.lab.worker import Refusal
 from tests.cluster.people import killed_by
 from tests.cluster.scenes import shipped
+from tests.support.dialects import MERGE
 
 pytestmark = pytest.mark.timeout(600)
 

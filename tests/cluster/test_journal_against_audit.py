@@ -26,6 +26,12 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
 
+OTHERS = (
+    ("PinService", "/spec/selector", {"app": "good"}),
+    ("Roll", "/spec/paused", True),
+)
+"""JSON patches, each with what would be the opposite."""
+
 
 async def test_each_write_has_one_record_and_each_record_its_write(
     gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
@@ -65,7 +71,10 @@ async def test_each_write_has_one_record_and_each_record_its_write(
 
 
 async def _finds_what_a_record_does_not_say(trail: Trail, named: dict[str, list[Object]]) -> None:
-    """A raise of another weight, of another route, by another verb, or not at all."""
+    """A raise of another weight, of another route, by another verb, or not at all.
+
+    And of other kinds what changes nothing, or the opposite.
+    """
     told = await trail.told()
     raises = [name for name, one in told.items() if one.body["effect"] == "RaiseWeight"]
     assert len(raises) >= 4
@@ -84,6 +93,14 @@ async def _finds_what_a_record_does_not_say(trail: Trail, named: dict[str, list[
         other[3]["verb"] = "update"
         assert [bool(differing(record, [*rest, event])) for event in other] == [True] * 4
         assert differing(record, rest) != []
+    for effect, path, value in OTHERS:
+        name = next(name for name, one in told.items() if one.body["effect"] == effect)
+        record, events = told[name], named[name]
+        assert differing(record, events) == []
+        moved = next(event for event in events if not effects.claims(event))
+        tests = [op for op in moved["requestObject"] if op["op"] == "test"]
+        for said in (tests, [*tests, {"op": "add", "path": path, "value": value}]):
+            assert differing(record, [{**moved, "requestObject": said}]) != [], (effect, said)
 
 
 async def _finds_what_nobody_recorded(trail: Trail, shop: App, gate: Installed) -> None:

@@ -13,10 +13,10 @@ import pytest
 
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.lab import leftovers
-from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import App, deployment, until
 from tests.cluster.lab.kubelet.nodes import NODES
 from tests.cluster.lab.worker import Cluster
+from tests.support.dialects import MERGE
 from tests.support.realtime import ROOT
 from tests.support.world import REAL, World
 

@@ -20,17 +20,12 @@ from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.people import enter
 from tests.cluster.replicas import READY_SECONDS, available, leader, log, pods
-from tests.manifests.rendered import kustomized
+from tests.manifests.rendered import FOLDERS, kustomized
 
 pytestmark = pytest.mark.timeout(600)
 
 Object = dict[str, Any]
 POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
-
-FOLDERS = (
-    *("base", "admission", "monitoring"),
-    *("overlays/central", "overlays/before-1.36", "overlays/sidecar"),
-)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -8,9 +8,9 @@ import pytest
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import Installed
 from tests.cluster.lab import records
-from tests.cluster.lab.api import MERGE
 from tests.cluster.lab.application import App, Object, until
 from tests.cluster.scenes import shipped
+from tests.support.dialects import MERGE
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
 

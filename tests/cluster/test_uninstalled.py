@@ -37,7 +37,7 @@ WAITING = {**SHIFT, "steps": "50@10m"}
 ENV = {"DRAIN_SECONDS": "4"}
 """Under a native roll only pods that drain fail nothing, whoever is there or not."""
 
-IMAGE_2 = "registry.example/app:v2"
+IMAGE_3 = "registry.example/app:v3"
 BLOCK_SECONDS = 240.0
 
 Typist = Callable[..., Awaitable[None]]
@@ -217,7 +217,11 @@ async def test_pods_of_the_controller_are_uninstalled_as_it_is_printed(
 
 
 async def test_at_rest_the_team_keeps_its_objects_alone(lab: Lab, app: Callable[..., App]) -> None:
-    """After a promotion; whoever uninstalls has taken the policy away, as it is printed."""
+    """After a promotion; whoever uninstalls has taken the policy away, as it is printed.
+
+    From then on nothing is held, with the admission policies and the controller still there: so a
+    namespace is left as well that is to be watched no more.
+    """
     shop, cluster = app(), lab.cluster
     await shop.start(annotations=SHIFT, env=ENV, replicas=2)
     before = await shop.of_git()
@@ -229,18 +233,18 @@ async def test_at_rest_the_team_keeps_its_objects_alone(lab: Lab, app: Callable[
         away = ("annotate", "deployment", shop.name, "-n", shop.namespace, f"{PREFIX}policy-")
         await asyncio.to_thread(cluster.kubectl, *away)
         await until(lambda: _let_go(shop), 60.0, lambda: log(cluster))
+        await shop.deploy("v3", ENV)
+        await shop.complete()
+        assert await shop.ready() == {"v3": 2}
         await checkout.types("uninstall")
         assert pods(cluster) == []
         named = ("-A", "-l", "app.kubernetes.io/name=switchgear", "-o", "name")
         kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,namespaces"
         assert cluster.kubectl("get", kinds, *named, "--ignore-not-found") == ""
-        before["deployments"]["spec"]["template"]["spec"]["containers"][0]["image"] = IMAGE_2
+        before["deployments"]["spec"]["template"]["spec"]["containers"][0]["image"] = IMAGE_3
         del before["deployments"]["metadata"]["annotations"][PREFIX + "policy"]
         assert await shop.of_git() == before
         await unguarded(cluster)
-        # Nobody holds it any more.
-        await shop.deploy("v3", ENV)
-        await shop.complete()
         assert await shop.ready() == {"v3": 2}
         assert load.failures == {}
 

@@ -18,6 +18,14 @@ Right: TypeAlias = tuple[str, str, str, str]
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"
+FOLDERS = tuple(
+    sorted(
+        file.parent.relative_to(MANIFESTS).as_posix()
+        for file in MANIFESTS.rglob("kustomization.yaml")
+    )
+)
+"""Whatever can be rendered."""
+
 CONTROLLER = "system:serviceaccount:switchgear:switchgear"
 
 

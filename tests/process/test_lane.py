@@ -33,6 +33,27 @@ def test_fails_once() -> None:
     assert not first
 """
 
+LATE = """
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def load() -> Iterator[None]:
+    yield
+    seen = Path(__file__).with_name("seen")
+    first = not seen.exists()
+    seen.touch()
+    assert not first
+
+
+{mark}
+def test_sent_too_little_once(load: None) -> None:
+    assert load is None
+"""
+
 UNTOLD = """
 from pathlib import Path
 
@@ -164,8 +185,14 @@ async def test_without_a_lab_the_bench_has_not_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "status"),
-    [(FLAKY.format(mark="@pytest.mark.once"), 1), (FLAKY.format(mark=""), 0), (UNTOLD, 1)],
-    ids=["once", "mended", "trail"],
+    [
+        (FLAKY.format(mark="@pytest.mark.once"), 1),
+        (FLAKY.format(mark=""), 0),
+        (LATE.format(mark="@pytest.mark.once"), 1),
+        (LATE.format(mark=""), 0),
+        (UNTOLD, 1),
+    ],
+    ids=["once", "mended", "once-at-its-end", "mended-at-its-end", "trail"],
 )
 async def test_a_second_try_mends_nothing_that_was_lost(
     text: str, status: int, tmp_path: Path

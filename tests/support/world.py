@@ -11,18 +11,14 @@ from typing import Any
 
 from controller.sim.apiserver.resources import resource
 from tests.support.api import Answer, Port
+from tests.support.dialects import APPLY, JSON_PATCH, MERGE, STRATEGIC
 
 REAL = "real"
 WATCHED_SECONDS = "5"
 """So long a watch is kept open for frames that may be late on a busy machine."""
 ALL = 1_000
 
-DIALECTS = {
-    "json": "application/json-patch+json",
-    "merge": "application/merge-patch+json",
-    "strategic": "application/strategic-merge-patch+json",
-    "apply": "application/apply-patch+yaml",
-}
+DIALECTS = {"json": JSON_PATCH, "merge": MERGE, "strategic": STRATEGIC, "apply": APPLY}
 Object = dict[str, Any]
 
 

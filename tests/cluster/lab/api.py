@@ -22,8 +22,6 @@ CALL_SECONDS = 60.0
 CONNECTIONS = 64
 """Two hundred pods that change at once are served in a second by so many connections."""
 
-MERGE = "application/merge-patch+json"
-STRATEGIC = "application/strategic-merge-patch+json"
 _JSON = "application/json"
 
 

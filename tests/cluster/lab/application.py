@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.cluster.lab.api import STRATEGIC
 from tests.cluster.lab.manifests import GATEWAY_GROUP, SYSTEM
 from tests.support.api import Answer, Port
+from tests.support.dialects import STRATEGIC
 
 Object = dict[str, Any]
 

@@ -114,11 +114,11 @@ def write(event: Object) -> Write:
 # --- what stands in the bodies --------------------------------------------------------------------
 
 
-def amiss(body: Object, event: Object) -> str:
+def amiss(body: Object, event: Object, template: Object | None = None) -> str:
     """What an accepted write says that its effect does not; empty: nothing.
 
     The audit log keeps the bodies of what is written to Deployments, ReplicaSets, Services and
-    routes.
+    routes. `template` is the one of the ReplicaSet that a way back names, where that is known.
     """
     effect, (verb, resource, _, _) = body["effect"], write(event)
     if resource in {"configmaps", "pods"} or (verb == "delete" and resource != "replicasets"):
@@ -127,8 +127,13 @@ def amiss(body: Object, event: Object) -> str:
     if said is None:
         return "its body is not told"
     changed = changes(said)
-    if claims(event):
+    if not changed:
+        # Nobody writes to an object that is so already.
+        right = False
+    elif claims(event):
         right = effect in CLAIMING
+    elif effect == "Revert":
+        right = _reverts(changed, template)
     elif resource.endswith("routes"):
         right = _routes_right(body, said, changed)
     else:
@@ -182,6 +187,7 @@ def _selects(name: str) -> str:
 HOLD: Final = _note(f"{PREFIX}hold")
 PAUSED: Final = "/spec/paused"
 REPLICAS: Final = "/spec/replicas"
+TEMPLATE: Final = "/spec/template"
 
 CLAIMING: Final = {"StartCanary", "RaiseWeight", "Admit", "FollowCanary", "Roll", "Claim", "Kill"}
 """What puts an epoch on objects: what is toward risk, who takes a run over, and who stops it."""
@@ -201,7 +207,21 @@ def _widens(changed: Object, *keys: str) -> bool:
 
 
 def _unpauses(changed: Object) -> bool:
+    """As far as there is a pause, or a note of it."""
     return changed.keys() <= {PAUSED, HOLD} and not any(changed.values())
+
+
+def _reverts(changed: Object, template: Object | None) -> bool:
+    """A whole template is written, the one of the ReplicaSet but for its hash."""
+    written = {path: value for path, value in changed.items() if path.startswith(f"{TEMPLATE}/")}
+    rest = {path: value for path, value in changed.items() if path not in written}
+    if not _unpauses(rest) or not written:
+        return False
+    if template is None:
+        return f"{TEMPLATE}/spec/containers" in written
+    wanted = dict(_leaves(TEMPLATE, template))
+    wanted.pop(f"{TEMPLATE}/metadata/labels/{HASH_LABEL}", None)
+    return written == wanted
 
 
 def _confines(changed: Object) -> bool:
@@ -216,9 +236,6 @@ SAYS: Final[dict[str, Callable[[Object, Object], bool]]] = {
     "Pause": lambda body, changed: changed == {PAUSED: True, HOLD: body["why"]},
     "Resume": lambda _, changed: _unpauses(changed),
     "Roll": lambda _, changed: _unpauses(changed),
-    "Revert": lambda _, changed: _unpauses(
-        {path: value for path, value in changed.items() if not path.startswith("/spec/template/")}
-    ),
     "CreateCanary": lambda _, changed: changed[REPLICAS] == 0,
     "StartCanary": lambda body, changed: changed == {REPLICAS: body["replicas"]},
     "ShrinkCanary": lambda body, changed: changed == {REPLICAS: body["replicas"]},
@@ -239,7 +256,8 @@ SAYS: Final[dict[str, Callable[[Object, Object], bool]]] = {
     "Kill deployments": lambda _, _changed: False,
     "Claim": lambda _, _changed: False,
 }
-"""Whether a body is what the effect asks for, by what it changes. Routes: `_routes_right`."""
+"""Whether a body is what the effect asks for, by what it changes, which is something. Routes:
+`_routes_right`. The way back of a template: `_reverts`."""
 
 
 def _routes_right(body: Object, said: object, changed: Object) -> bool:

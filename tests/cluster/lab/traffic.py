@@ -91,12 +91,14 @@ class Traffic:
     async def quiet(self, seconds: float = 3.0, within: float = 30.0) -> None:
         """Wait until nothing has failed for so many seconds.
 
-        As when a gateway has forgotten the last pod of a roll that is over.
+        As when a gateway has forgotten the last pod of a roll that is over. Time is the clients':
+        what they have seen until now may be told late.
         """
+        asked = time.time()
 
         async def forgotten() -> bool:
-            failed = self.failed_at()
-            return not failed or time.time() - failed[-1] > seconds
+            told, failed = self.slots[-1].end if self.seen.slots else 0.0, self.failed_at()
+            return told >= asked and (not failed or told - failed[-1] > seconds)
 
         await until(forgotten, within, lambda: f"it costs nothing any more: {self.failures}")
 

@@ -46,8 +46,9 @@ NOTES: Final = {
 """Annotations that a target's Deployment is given so, and no other object. `managed` and whatever
 else we note on it has its record, in the journal or at rest in the log."""
 
-MOVES: Final = {"RaiseWeight", "StartCanary"}
-"""What cannot be done without a write: a compare-and-set is one, whatever stands there."""
+MOVES: Final = {"RaiseWeight", "StartCanary", "Pause", "Annotate", "Revert", "OwnCanary"}
+"""What is done by a write alone, whatever stands there. Others find their object so already, as
+they may a paused Deployment that somebody else unpaused, or gone."""
 
 ENDING: Final = "NamespaceTerminating"
 
@@ -68,6 +69,8 @@ class Told:
     """The effect."""
     writes: int = 0
     done: bool = False
+    template: Object | None = None
+    """Of the ReplicaSet that a way back names, while that is there."""
     may: set[effects.Write] = field(init=False)
     """What it may write."""
 
@@ -82,7 +85,7 @@ def differing(told: Told, events: Sequence[Object]) -> list[str]:
     for event in events:
         if effects.write(event) not in told.may:
             found.append(f"{_line(event)}: {told.body} is not about it")
-        elif text := effects.amiss(told.body, event):
+        elif text := effects.amiss(told.body, event, told.template):
             found.append(f"{_line(event)}: {text}")
     if told.body["effect"] in MOVES and told.done:
         missing = told.may - {effects.write(one) for one in events if not effects.claims(one)}
@@ -157,7 +160,18 @@ class Trail:
 
     async def told(self) -> dict[str, Told]:
         """What the journals and the daemons' logs say, by the names of writes."""
-        return {**await self._recorded(), **self._logged()}
+        found = {**await self._recorded(), **self._logged()}
+        back = [one for one in found.values() if one.body["effect"] == "Revert"]
+        templates = await self._templates() if back else {}
+        for one in back:
+            one.template = templates.get(one.body["replica_set"])
+        return found
+
+    async def _templates(self) -> dict[str, Object]:
+        """What the ReplicaSets of the targets make, by their names."""
+        get = ("get", "replicasets", "-n", self.targets, "-o", "json")
+        listed = json.loads(await asyncio.to_thread(self.cluster.kubectl, *get))
+        return {item["metadata"]["name"]: item["spec"]["template"] for item in listed["items"]}
 
     async def _recorded(self) -> dict[str, Told]:
         """What the journals claim for each name; no name stands in two records.

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from tests.cluster.lab.api import MERGE, Api, Object
+from tests.cluster.lab.api import Api, Object
 from tests.cluster.lab.kubelet.times import now
+from tests.support.dialects import MERGE
 
 NODES: Final = {"lab-1": "10.77.0.11", "lab-2": "10.77.0.12"}
 """Two, so that a drained node's pods have somewhere to go."""

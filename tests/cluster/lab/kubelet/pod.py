@@ -10,10 +10,11 @@ from typing import Any
 
 import aiohttp
 
-from tests.cluster.lab.api import STRATEGIC, Api, Object
+from tests.cluster.lab.api import Api, Object
 from tests.cluster.lab.kubelet import environment, status
 from tests.cluster.lab.kubelet.container import Container, Prepared, left
 from tests.cluster.lab.kubelet.volumes import Volumes
+from tests.support.dialects import STRATEGIC
 
 PLACE_SECONDS = 0.2
 """Between two attempts to find a node."""
