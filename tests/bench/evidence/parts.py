@@ -162,11 +162,11 @@ def _cold(runs: int) -> Found:
             found = cold.cell(ladder, traffic, runs)
             warm = cold.cell(ladder, replace(traffic, cold=1.0), runs)
             place = (ladder, f"{per_second:g}", f"{bad:.1%}")
-            upper = f"{100 * found.rolled_back.upper:.2f} %"
+            lost = found.rolled_back
             times = (str(found.promoted), str(found.seconds), str(warm.seconds))
-            lines.append((*place, str(found.rolled_back), upper, *times))
+            lines.append((*place, str(lost), lost.at_most, *times))
             where = f"{ladder}, {per_second:g} requests/s, {bad:.1%} errors"
-            cells.append((where, found.rolled_back))
+            cells.append((where, lost))
     told = ("rolled back", "at most, 95 % sure", "promoted", "seconds", "seconds if never cold")
     yield rows(("ladder", "requests/s", "errors", *told), lines)
     yield goals.each("healthy versions rolled back, pods start badly", goals.PROMISED, cells)
