@@ -5,6 +5,7 @@ A part computes its figures once. What it yields is text, to be shown as soon as
 goal, to be shown with those of the other parts.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
@@ -18,14 +19,21 @@ from tests.bench.evidence import (
     harm,
     healthy,
     latencies,
+    noise,
     promotions,
     rollbacks,
+    stalls,
 )
 from tests.bench.evidence.cost import Cost
 from tests.bench.evidence.goals import Found, Goal, Verdict
 from tests.bench.evidence.harm import Harm
+from tests.bench.evidence.pasts import GATEWAY_RUNS_EACH
 from tests.bench.evidence.peers import ARGO_TIGHT, DOCUMENTED, PEERS
 from tests.bench.evidence.table import Cells, Mean, Share, median, placed, rows, summed
+
+NOISY_PART: Final = 4
+"""Of versions at the edge of the margin so many times fewer runs are made where each past of theirs
+is replayed."""
 
 
 def _delays(runs: int) -> Found:
@@ -108,7 +116,7 @@ def _promoted(runs: int) -> Found:
         found["more errors"].append((_edge(edge), promotions.worse(*edge, runs)))
     for name in promotions.NOISES:
         found[f"more errors, {name}"] = [
-            (_edge(edge), promotions.worse_in_noise(name, edge, runs // 4))
+            (_edge(edge), promotions.worse_in_noise(name, edge, runs // NOISY_PART))
             for edge in promotions.NOISY_EDGES
         ]
     slow, half = Cells(), 0
@@ -288,21 +296,36 @@ def _affordable(dearest: Cost) -> Iterator[Goal]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A part, and of how many runs `docs/evidence.md` has each of its cells."""
+    """A part of the evidence.
+
+    Attributes:
+        runs: So many of each cell `docs/evidence.md` has.
+        found: What it yields with so many runs of each cell.
+        each: Runs come in groups of so many, since those of one past are played together.
+    """
 
     runs: int
     found: Callable[[int], Found]
+    each: int = 1
+
+    def whole(self, runs: int) -> int:
+        """So many, or the few more that make whole groups."""
+        return -(-runs // self.each) * self.each
 
 
 PARTS: Final[dict[str, Part]] = {
     "healthy": Part(runs=2000, found=rollbacks.healthy_versions),
-    "noise": Part(runs=1000, found=rollbacks.noisy),
-    "gateways": Part(runs=400, found=rollbacks.behind_gateways),
-    "stalls": Part(runs=400, found=rollbacks.stalled),
+    "noise": Part(runs=1000, found=rollbacks.noisy, each=noise.RUNS_EACH),
+    "gateways": Part(runs=400, found=rollbacks.behind_gateways, each=GATEWAY_RUNS_EACH),
+    "stalls": Part(
+        runs=400,
+        found=rollbacks.stalled,
+        each=math.lcm(GATEWAY_RUNS_EACH, stalls.RUNS_EACH),
+    ),
     "delay": Part(runs=1000, found=_delays),
     "burst": Part(runs=1000, found=_bursty),
     "latency": Part(runs=1000, found=_slower),
-    "promotion": Part(runs=4000, found=_promoted),
+    "promotion": Part(runs=4000, found=_promoted, each=NOISY_PART * noise.RUNS_EACH),
     "ladder": Part(runs=1000, found=_ladders),
     "cold": Part(runs=1000, found=_cold),
     "peers": Part(runs=1000, found=_peers),

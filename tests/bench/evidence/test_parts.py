@@ -36,6 +36,12 @@ def test_a_part_is_printed_with_its_goals(capsys: pytest.CaptureFixture[str]) ->
     assert "\ntook " in told
 
 
+def test_runs_that_have_a_past_in_common_are_made_together() -> None:
+    assert all(part.whole(part.runs) == part.runs for part in PARTS.values())
+    assert [PARTS["noise"].whole(runs) for runs in (1, 25, 26)] == [25, 25, 50]
+    assert {PARTS[name].whole(2) for name in ("burst", "peers")} == {2}
+
+
 def test_what_is_no_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["noises"])
