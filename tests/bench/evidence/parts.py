@@ -267,7 +267,7 @@ def _cost(_: int) -> Found:
         ],
     )
     yield healthy.told()
-    dearest = figures["everything"]
+    dearest = figures[cost.EVERYTHING]
     whole = dearest.whole
     share = 1000 / cost.SCRAPE_SECONDS * whole / 1e6
     yield (
