@@ -59,7 +59,10 @@ def _delays(runs: int) -> Found:
         f"takes {middle} times\nthe bound in the median, {worst} times in the worst cell."
     )
     yield Goal(
-        what="scrapes until more errors are found, strict, against the bound",
+        what=(
+            "scrapes until more errors are found, strict, against the bound, where that is at "
+            f"least {detection.LEAST_BOUND:g} ({len(told)} of {len(found)} cells)"
+        ),
         reach=f"<= {goals.NEAR:g}x in the median",
         measured=f"{middle}x",
         verdict=goals.at_most(middle, goals.NEAR),
