@@ -10,6 +10,7 @@ there were too few runs to tell does not.
 
 import argparse
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -17,6 +18,9 @@ from typing import Final
 from tests.bench.evidence import goals
 from tests.bench.evidence.goals import Goal
 from tests.bench.evidence.parts import PARTS, command
+
+WIDTH: Final = 128
+"""Characters of a line of the documents at most."""
 
 RUNS: Final = """runs of each cell, else as many as documented; some parts make a few more, since
 those of one past are played together: the command that is printed says how many"""
@@ -40,12 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if isinstance(found, Goal):
                 held.append(found)
                 continue
-            sys.stdout.write(f"{found}\n\n")
+            sys.stdout.write(f"{_in_lines(found)}\n\n")
             sys.stdout.flush()
     if held:
         sys.stdout.write(f"{goals.table(held)}\n\n")
     sys.stdout.write(f"took {time.monotonic() - began:.0f} s\n")
     return int(goals.missed(held))
+
+
+def _in_lines(text: str) -> str:
+    """A sentence in lines as the documents have them; a table as it is."""
+    return text if text.startswith("|") else textwrap.fill(text, WIDTH, break_on_hyphens=False)
 
 
 if __name__ == "__main__":

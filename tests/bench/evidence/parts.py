@@ -56,7 +56,7 @@ def _delays(runs: int) -> Found:
     middle, worst = median(told), max(told, key=lambda ratio: ratio.value)
     yield (
         f"Where the bound is at least {detection.LEAST_BOUND:g} scrapes ({len(told)} cells) strict "
-        f"takes {middle} times\nthe bound in the median, {worst} times in the worst cell."
+        f"takes {middle} times the bound in the median, {worst} times in the worst cell."
     )
     yield Goal(
         what=(
@@ -102,7 +102,7 @@ def _slower(runs: int) -> Found:
     most = max(beyond, default=0.0)
     yield (
         f"Strict takes {middle} times as long as the reference in the median. Slower are "
-        f"{len(beyond)} of {len(found)} cells,\nby {most:.1f} standard errors at most."
+        f"{len(beyond)} of {len(found)} cells, by {most:.1f} standard errors at most."
     )
     slower = sum(errors > latencies.CHANCE for errors in beyond)
     yield Goal(
@@ -275,7 +275,7 @@ def _cost(_: int) -> Found:
     share = 1000 / cost.SCRAPE_SECONDS * whole / 1e6
     yield (
         f"Everything in the bake, readings included, per {cost.SCRAPE_SECONDS:g} s scrape: "
-        f"{whole:.0f} us, {whole / cost.GOAL:.2f} times the goal of\n{cost.GOAL:g} us. "
+        f"{whole:.0f} us, {whole / cost.GOAL:.2f} times the goal of {cost.GOAL:g} us. "
         f"Judging a thousand such runs takes {share:.1%} of a core."
     )
     yield from _affordable(dearest)
