@@ -35,6 +35,7 @@ class Routes:
 
     raised: dict[str, float] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
+    """Of each canary now, in basis points."""
     zeroed: dict[str, float] = field(default_factory=dict)
 
     async def follow(self, api: Api, namespace: str) -> None:

@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from controller.core.values import WHOLE_BP
 from controller.demo.process import Child
 from tests.bench.figures import ARGO, FLAGGER, Line, per_minute, ratio, spread
 from tests.bench.lab_rig import Place, Routes, first_bad, place, start
@@ -67,13 +68,14 @@ class Counters:
         now = time.monotonic()
         due, self.at = RATE * (now - self.at), now
         for name in self.names:
-            weight = self.routes.weights.get(name, 0)
+            weight_bp = self.routes.weights.get(name, 0)
+            canary = due * weight_bp / WHOLE_BP
             twin = f"{name}-canary"
-            wrong = self._errors(due * weight / 100) if self.bad else 0
-            self._add(name, 200, due * (100 - weight) / 100)
-            if weight or (twin, 200) in self.counts:
+            wrong = self._errors(canary) if self.bad else 0
+            self._add(name, 200, due - canary)
+            if weight_bp or (twin, 200) in self.counts:
                 self._add(twin, 500, wrong)
-                self._add(twin, 200, due * weight / 100 - wrong)
+                self._add(twin, 200, canary - wrong)
         lines = [
             f'traefik_service_requests_total{{code="{code}",method="GET",protocol="http",'
             f'service="{self.namespace}-{service}-http-80@kubernetesgateway"}} {int(count)}'

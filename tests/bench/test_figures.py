@@ -2,6 +2,7 @@
 """The bench's arithmetic is right; what it measures is nobody's test."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from controller.sim.apiserver.errors import JsonObject
 from tests.bench import figures, rig
 from tests.bench.figures import Line
+from tests.bench.lab_rig import Routes
+from tests.bench.lab_scale import BAD_SHARE, Counters
 from tests.bench.scale import Cost
 
 
@@ -76,3 +79,29 @@ def test_the_canary_share_is_read_from_its_own_backend() -> None:
     assert rig.canary_weight(route(app=9000, app_canary=1000)) == 1000
     assert rig.canary_weight(route(app=10000, app_canary=0)) == 0
     assert rig.canary_weight(route(app=1)) == 0
+
+
+def test_scripted_counters_divide_the_requests_as_the_route_says() -> None:
+    """400 requests a second, of which a canary at 1000 basis points has 40."""
+    routes = Routes()
+    routes.note(route(app=9000, app_canary=1000))
+    since = time.monotonic() - 100.0
+    counters = Counters(namespace="shop", routes=routes, names=["app"], at=since)
+    counted = re.findall(r'service="shop-(\S+)-http-80@\S+ (\d+)', counters.text())
+    seconds = counters.at - since
+    # Each counter is a whole number.
+    assert {name: int(count) for name, count in counted if int(count)} == {
+        "app": pytest.approx(360 * seconds, abs=1),
+        "app-canary": pytest.approx(40 * seconds, abs=1),
+    }
+
+
+def test_half_of_what_a_bad_canary_is_sent_fails_in_them() -> None:
+    routes = Routes()
+    routes.note(route(app=9000, app_canary=1000))
+    since = time.monotonic() - 100.0
+    counters = Counters(namespace="shop", routes=routes, names=["app"], at=since, bad=True)
+    counted = re.findall(r'code="(\d+)".*service="shop-app-canary-.* (\d+)', counters.text())
+    counts = {code: int(count) for code, count in counted}
+    assert sum(counts.values()) == pytest.approx(40 * (counters.at - since), abs=2)
+    assert counts["500"] / sum(counts.values()) == pytest.approx(BAD_SHARE, abs=0.05)

@@ -37,7 +37,7 @@ class Gates:
         self._pods = pods
         for pod in pods:
             name = pod["metadata"]["name"]
-            if _shut(pod) and name not in self._asked and self._may(pod):
+            if _shut(pod) and name not in self._asked and self._admit(pod):
                 self._asked[name] = asyncio.ensure_future(self._open(name))
 
     def let(self, name: str, count: int) -> None:
@@ -49,7 +49,8 @@ class Gates:
         """Wait until all that was asked for is done; raises AssertionError."""
         await asyncio.gather(*self._asked.values())
 
-    def _may(self, pod: Object) -> bool:
+    def _admit(self, pod: Object) -> bool:
+        """Count it among those that may become ready, if there is room; whether there was."""
         labels = pod["metadata"]["labels"]
         if PREFIX + "track" in labels:
             return True

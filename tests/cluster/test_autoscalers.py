@@ -162,8 +162,9 @@ async def test_cpu_under_a_roll_has_no_more_than_the_roll_takes(
     await shop.complete()
     sys.stderr.write(f"sizes {sizes}, {most} pods at most\n")
     assert sizes == {4}
-    # Four, half as many beside them in the last step, and one more while they are rolled.
-    assert most == 4 + 2 + 1
+    # Four, half as many beside them in the last step, and one more while they are rolled; or two,
+    # where a new one is there before the old one's ReplicaSet has chosen who goes.
+    assert 4 + 2 + 1 <= most <= 4 + 2 + 2
     assert (await shop.ready()).keys() == {"v2"}
     assert load.failures == {}
 

@@ -256,7 +256,8 @@ async def test_a_stopped_leader_that_wakes_up_writes_nothing_toward_risk(
     await awake(lab, first, woken)
     codes = [event["responseStatus"]["code"] for event in raised(lab, first, woken)]
     sys.stderr.write(f"what it tried: {codes}\n")
-    assert [code for code in codes if code not in {409, 422}] == []
+    # A request of which only the head had arrived is given up by the API server itself (504).
+    assert [code for code in codes if code not in {409, 422, 504}] == []
 
 
 async def awake(lab: Lab, replica: Replica, woken: str) -> None:

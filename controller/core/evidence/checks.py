@@ -35,7 +35,7 @@ NOBODY = (0, 0)
 
 NONE_BESIDE = 200
 """Requests of the canary at one weight while stable had none: stable is not there then. At 95 % of
-the requests ten of stable would have come among them, and one at least in 99,995 of 100,000 cases.
+the requests ten of stable would have come among them, and one at least in 99,996 of 100,000 cases.
 """
 
 SHARED_TOLERANCE = 1.25

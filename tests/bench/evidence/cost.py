@@ -9,7 +9,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -49,6 +49,9 @@ SCRAPE_SECONDS: Final = 5.0
 
 BEGIN: Final = 1_790_000_000.123
 """A time of today: shorter ones would make the state smaller than it is."""
+
+EVERYTHING: Final = "everything"
+"""The name of what asks for the most."""
 
 Scrape = tuple[Interval, Sequence[Reading]]
 """What a scrape brings, and what is read beside it."""
@@ -93,8 +96,12 @@ def measure(settings: Settings, scrapes: Sequence[Scrape]) -> Cost:
         _least([run.taken for run in found], len(scrapes)) for found in zip(*runs, strict=True)
     )
     reading = _least([run.reading for found in runs for run in found], len(scrapes))
-    written = runs[0][0].evidence.to_json()
-    return Cost(observe, step, bake, reading, len(json.dumps(written, separators=(",", ":"))))
+    return Cost(observe, step, bake, reading, _size(runs[0][0].evidence))
+
+
+def _size(evidence: Evidence) -> int:
+    """Bytes of the state, as it is written."""
+    return len(json.dumps(evidence.to_json(), separators=(",", ":")))
 
 
 def _least(runs: Sequence[list[float]], scrapes: int) -> float:
@@ -133,8 +140,21 @@ def timed(tally: Tally, slow: float) -> Tally:
 
 def figures() -> dict[str, Cost]:
     """From errors alone to everything that a policy can ask for, read at every scrape."""
+    return {name: measure(settings, scrapes) for name, settings, scrapes in _asked()}
+
+
+def sizes() -> dict[str, int]:
+    """Bytes of the state of each, which are the same wherever they are computed."""
+    return {
+        name: _size(_run(settings, scrapes, None).evidence) for name, settings, scrapes in _asked()
+    }
+
+
+def _asked() -> Iterator[tuple[str, Settings, Sequence[Scrape]]]:
+    """What is asked for, by name, and what comes in."""
     source = random.Random(1)
     counted = list(Traffic().intervals(source, ROUNDS, BEGIN))
+    yield "errors", Settings(), [(one, ()) for one in counted]
     slower = [
         Interval(
             at=one.at,
@@ -145,16 +165,11 @@ def figures() -> dict[str, Cost]:
         for one in counted
     ]
     limits = Limits(max_error_rate=0.05, latency=((0.3, 0.05),))
-    return {
-        "errors": measure(Settings(), [(one, ()) for one in counted]),
-        "errors, 4 bounds, 2 limits": measure(
-            Settings(limits=limits), [(one, ()) for one in slower]
-        ),
-        "everything": _everything(source),
-    }
+    yield "errors, 4 bounds, 2 limits", Settings(limits=limits), [(one, ()) for one in slower]
+    yield EVERYTHING, *_everything(source)
 
 
-def _everything(source: random.Random) -> Cost:
+def _everything(source: random.Random) -> tuple[Settings, Sequence[Scrape]]:
     """A histogram of 15 bounds and all that `healthy.told` says, all of it kept."""
     limits = Limits(max_error_rate=0.05, latency=((0.1, 0.3), (0.25, 0.05), (0.5, 0.01)))
     asked = healthy.everything(Settings(past=latencies.past(source, 100.0)))
@@ -164,4 +179,4 @@ def _everything(source: random.Random) -> Cost:
         at = BEGIN + number * latencies.SCRAPE
         interval = healthy.interval(source, at, (10.0, 90.0), version, version)
         scrapes.append((interval, tuple(healthy.readings(source, asked, at, version))))
-    return measure(replace(asked, limits=limits), scrapes)
+    return replace(asked, limits=limits), scrapes

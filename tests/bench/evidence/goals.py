@@ -98,7 +98,7 @@ def each(what: str, most: float, cells: Sequence[tuple[str, Share]]) -> Goal:
     return Goal(
         what=what,
         reach=f"<= {100 * most:g} %, 95 % sure",
-        measured=f"worst of {len(cells)}: {worst}, at most {100 * worst.upper:.2f} %{where}",
+        measured=f"worst of {len(cells)}: {worst}, at most {worst.at_most}{where}",
         verdict=within(worst, most),
     )
 

@@ -16,6 +16,7 @@ from typing import Final
 from controller.core.evidence import calibration
 from controller.core.evidence.judge import Interval, Limits, Settings, Tally
 from controller.core.evidence.past import Past
+from tests.bench.evidence.pasts import Found, Group, Run, played
 from tests.bench.evidence.table import Mean, Share
 from tests.core.evidence.traffic import around, binomial, certified, noticed, tenth
 
@@ -23,9 +24,6 @@ Count = tuple[int, int]
 
 RUNS_EACH: Final = 25
 """Of one past; each of them is replayed, which costs as much as so many runs."""
-
-GATEWAY_RUNS_EACH: Final = 4
-"""Of one past of a gateway's, which is not replayed."""
 
 HISTORY_SECONDS: Final = 6 * 3600
 RUN_SECONDS: Final = 3600
@@ -252,42 +250,18 @@ def _sum(steps: Sequence[Sequence[Count]], pods: range) -> Tally:
     return Tally(requests=sum(c[0] for c in counts), errors=sum(c[1] for c in counts))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What became of healthy runs.
-
-    Attributes:
-        share: Of those rolled back.
-        phi: What their pasts showed, on average.
-        struck: Of those rolled back whose canary had the bad pod; None: no run's had.
-    """
-
-    share: Share
-    phi: Mean
-    struck: Share | None
-
-
 def false_rollbacks(name: str, runs: int, *, each: int = RUNS_EACH, alone: bool = False) -> Found:
     """The share of healthy runs that are rolled back, `each` by one past; by its own seed."""
     noise, fleet = SCENARIOS[name]
-    hits, struck, phis = [], [], []
-    for number in range(max(runs // each, 1)):
+
+    def group(number: int) -> Group:
         source = random.Random(f"{name} {number}")
         found = history(source, noise, fleet, alone=alone)
-        phis.append(found.phi)
         settings = found.applied(Settings(limits=LIMITS))
-        lost = []
-        for _ in range(each):
-            world = _World(source, noise, fleet)
-            lost.append(_lost(settings, world, name))
-            if world.struck:
-                struck.append(lost[-1])
-        hits.append(sum(lost))
-    return Found(
-        share=Share.of_groups(hits, each),
-        phi=Mean.of(phis),
-        struck=Share(sum(struck), len(struck)) if struck else None,
-    )
+        worlds = (_World(source, noise, fleet) for _ in range(each))
+        return found, [Run(_lost(settings, world, name), world.struck) for world in worlds]
+
+    return played(runs, each, group)
 
 
 def unseen(runs: int, *, alone: bool) -> Share:

@@ -5,6 +5,7 @@ A part computes its figures once. What it yields is text, to be shown as soon as
 goal, to be shown with those of the other parts.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
@@ -18,14 +19,21 @@ from tests.bench.evidence import (
     harm,
     healthy,
     latencies,
+    noise,
     promotions,
     rollbacks,
+    stalls,
 )
 from tests.bench.evidence.cost import Cost
 from tests.bench.evidence.goals import Found, Goal, Verdict
 from tests.bench.evidence.harm import Harm
+from tests.bench.evidence.pasts import GATEWAY_RUNS_EACH
 from tests.bench.evidence.peers import ARGO_TIGHT, DOCUMENTED, PEERS
 from tests.bench.evidence.table import Cells, Mean, Share, median, placed, rows, summed
+
+NOISY_PART: Final = 4
+"""Of versions at the edge of the margin so many times fewer runs are made where each past of theirs
+is replayed."""
 
 
 def _delays(runs: int) -> Found:
@@ -48,10 +56,13 @@ def _delays(runs: int) -> Found:
     middle, worst = median(told), max(told, key=lambda ratio: ratio.value)
     yield (
         f"Where the bound is at least {detection.LEAST_BOUND:g} scrapes ({len(told)} cells) strict "
-        f"takes {middle} times\nthe bound in the median, {worst} times in the worst cell."
+        f"takes {middle} times the bound in the median, {worst} times in the worst cell."
     )
     yield Goal(
-        what="scrapes until more errors are found, strict, against the bound",
+        what=(
+            "scrapes until more errors are found, strict, against the bound, where that is at "
+            f"least {detection.LEAST_BOUND:g} ({len(told)} of {len(found)} cells)"
+        ),
         reach=f"<= {goals.NEAR:g}x in the median",
         measured=f"{middle}x",
         verdict=goals.at_most(middle, goals.NEAR),
@@ -91,7 +102,7 @@ def _slower(runs: int) -> Found:
     most = max(beyond, default=0.0)
     yield (
         f"Strict takes {middle} times as long as the reference in the median. Slower are "
-        f"{len(beyond)} of {len(found)} cells,\nby {most:.1f} standard errors at most."
+        f"{len(beyond)} of {len(found)} cells, by {most:.1f} standard errors at most."
     )
     slower = sum(errors > latencies.CHANCE for errors in beyond)
     yield Goal(
@@ -108,7 +119,7 @@ def _promoted(runs: int) -> Found:
         found["more errors"].append((_edge(edge), promotions.worse(*edge, runs)))
     for name in promotions.NOISES:
         found[f"more errors, {name}"] = [
-            (_edge(edge), promotions.worse_in_noise(name, edge, runs // 4))
+            (_edge(edge), promotions.worse_in_noise(name, edge, runs // NOISY_PART))
             for edge in promotions.NOISY_EDGES
         ]
     slow, half = Cells(), 0
@@ -162,11 +173,11 @@ def _cold(runs: int) -> Found:
             found = cold.cell(ladder, traffic, runs)
             warm = cold.cell(ladder, replace(traffic, cold=1.0), runs)
             place = (ladder, f"{per_second:g}", f"{bad:.1%}")
-            upper = f"{100 * found.rolled_back.upper:.2f} %"
+            lost = found.rolled_back
             times = (str(found.promoted), str(found.seconds), str(warm.seconds))
-            lines.append((*place, str(found.rolled_back), upper, *times))
+            lines.append((*place, str(lost), lost.at_most, *times))
             where = f"{ladder}, {per_second:g} requests/s, {bad:.1%} errors"
-            cells.append((where, found.rolled_back))
+            cells.append((where, lost))
     told = ("rolled back", "at most, 95 % sure", "promoted", "seconds", "seconds if never cold")
     yield rows(("ladder", "requests/s", "errors", *told), lines)
     yield goals.each("healthy versions rolled back, pods start badly", goals.PROMISED, cells)
@@ -259,12 +270,12 @@ def _cost(_: int) -> Found:
         ],
     )
     yield healthy.told()
-    dearest = figures["everything"]
+    dearest = figures[cost.EVERYTHING]
     whole = dearest.whole
     share = 1000 / cost.SCRAPE_SECONDS * whole / 1e6
     yield (
         f"Everything in the bake, readings included, per {cost.SCRAPE_SECONDS:g} s scrape: "
-        f"{whole:.0f} us, {whole / cost.GOAL:.2f} times the goal of\n{cost.GOAL:g} us. "
+        f"{whole:.0f} us, {whole / cost.GOAL:.2f} times the goal of {cost.GOAL:g} us. "
         f"Judging a thousand such runs takes {share:.1%} of a core."
     )
     yield from _affordable(dearest)
@@ -288,21 +299,36 @@ def _affordable(dearest: Cost) -> Iterator[Goal]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A part, and of how many runs `docs/evidence.md` has each of its cells."""
+    """A part of the evidence.
+
+    Attributes:
+        runs: So many of each cell `docs/evidence.md` has.
+        found: What it yields with so many runs of each cell.
+        each: Runs come in groups of so many, since those of one past are played together.
+    """
 
     runs: int
     found: Callable[[int], Found]
+    each: int = 1
+
+    def whole(self, runs: int) -> int:
+        """So many, or the few more that make whole groups."""
+        return -(-runs // self.each) * self.each
 
 
 PARTS: Final[dict[str, Part]] = {
     "healthy": Part(runs=2000, found=rollbacks.healthy_versions),
-    "noise": Part(runs=1000, found=rollbacks.noisy),
-    "gateways": Part(runs=400, found=rollbacks.behind_gateways),
-    "stalls": Part(runs=400, found=rollbacks.stalled),
+    "noise": Part(runs=1000, found=rollbacks.noisy, each=noise.RUNS_EACH),
+    "gateways": Part(runs=400, found=rollbacks.behind_gateways, each=GATEWAY_RUNS_EACH),
+    "stalls": Part(
+        runs=400,
+        found=rollbacks.stalled,
+        each=math.lcm(GATEWAY_RUNS_EACH, stalls.RUNS_EACH),
+    ),
     "delay": Part(runs=1000, found=_delays),
     "burst": Part(runs=1000, found=_bursty),
     "latency": Part(runs=1000, found=_slower),
-    "promotion": Part(runs=4000, found=_promoted),
+    "promotion": Part(runs=4000, found=_promoted, each=NOISY_PART * noise.RUNS_EACH),
     "ladder": Part(runs=1000, found=_ladders),
     "cold": Part(runs=1000, found=_cold),
     "peers": Part(runs=1000, found=_peers),

@@ -2,29 +2,27 @@
 """What the peers' documented configurations do with the counts that our judge is given.
 
 Modelled from their sources, rule by rule; where a rule can be read in two ways, in the peer's
-favour. Behind each source stands the section of the project's evidence on that peer. Both look at
-the canary alone, at a share of failed requests over a window, and count the windows in which it is
-above a threshold. The counts are cumulative in both: a window that failed stays failed for the
-whole run.
+favour. Both look at the canary alone, at a share of failed requests over a window, and count the
+windows in which it is above a threshold. The counts are cumulative in both: a window that failed
+stays failed for the whole run.
 
-*Flagger* (`pkg/controller/scheduler.go`: Flagger, 1.2; `pkg/metrics/observers`: Flagger, 1.3): a
-check per interval, 60 s by default, of the success rate over the same 60 s. A check that fails, or
-finds no data (NaN or an empty answer), adds one to the failed checks, and the run is rolled back
-when they reach `threshold`. The documented examples have 99 % and 5 or 10; unset it is 1. The tick
-that raises the weight does not check it, so that the first check comes an interval later. Read
-strictly the rollback comes at the tick after the one that reached the threshold; here it comes at
-that one.
+*Flagger* (`pkg/controller/scheduler.go`, `pkg/metrics/observers`): a check per interval, 60 s by
+default, of the success rate over the same 60 s. A check that fails, or finds no data (NaN or an
+empty answer), adds one to the failed checks, and the run is rolled back when they reach
+`threshold`. The documented examples have 99 % and 5 or 10; unset it is 1. The tick that raises the
+weight does not check it, so that the first check comes an interval later. Read strictly the
+rollback comes at the tick after the one that reached the threshold; here it comes at that one.
 
-*Argo Rollouts* (`analysis/analysis.go`, `utils/evaluate/evaluate.go`: both Argo Rollouts, 1.3;
-`docs/features/analysis.md`: Argo Rollouts, 2.2): a measurement when the analysis begins and one per
-interval from then on, failed if the `successCondition` is false; NaN compares as false, so that no
-traffic fails. The run fails when failed measurements are more than `failureLimit`, 0 by default. An
-empty answer is an error: the measurement is tried again after 10 s, and a run with more errors in a
-row than `consecutiveErrorLimit`, 4 by default, is aborted as well. So the measurement at the very
-beginning, which finds nothing scraped of the canary, is made up for 20 s later where scrapes are
-15 s apart. The documented example takes 95 % every five minutes, with a limit of 3, and leaves the
-errors' limit as it is. Its query is `irate` over five minutes, which sees the last two scrapes of
-them; here it is the share in all five, by which fewer versions in order fail.
+*Argo Rollouts* (`analysis/analysis.go`, `utils/evaluate/evaluate.go`, and for the examples
+`docs/features/analysis.md`): a measurement when the analysis begins and one per interval from then
+on, failed if the `successCondition` is false; NaN compares as false, so that no traffic fails. The
+run fails when failed measurements are more than `failureLimit`, 0 by default. An empty answer is an
+error: the measurement is tried again after 10 s, and a run with more errors in a row than
+`consecutiveErrorLimit`, 4 by default, is aborted as well. So the measurement at the very beginning,
+which finds nothing scraped of the canary, is made up for 20 s later where scrapes are 15 s apart.
+The documented example takes 95 % every five minutes, with a limit of 3, and leaves the errors'
+limit as it is. Its query is `irate` over five minutes, which sees the last two scrapes of them;
+here it is the share in all five, by which fewer versions in order fail.
 """
 
 import math

@@ -33,7 +33,7 @@ from controller.core.policy.model import (
     Preset,
 )
 from controller.core.values import WHOLE_BP
-from tests.bench.evidence import noise
+from tests.bench.evidence import noise, pasts
 from tests.bench.evidence.table import Share
 from tests.core.evidence.traffic import Traffic, around, binomial
 
@@ -128,7 +128,7 @@ def worse_in_noise(name: str, edge: Edge, runs: int) -> Share:
         share=BAKE_SHARE,
     )
     promoted = []
-    for number in range(max(runs // noise.RUNS_EACH, 1)):
+    for number in range(pasts.groups(runs, noise.RUNS_EACH)):
         source = random.Random(f"{name} {edge} {number}")
         found = noise.history(source, scenario, fleet)
         settings = replace(found.applied(CALM), limits=noise.LIMITS, safe_margin=margin)

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of the evidence about healthy versions: how often they are rolled back."""
 
+from typing import Final
+
 from tests.bench.evidence import false_rollbacks, goals, healthy, noise, stalls
 from tests.bench.evidence.goals import Found
+from tests.bench.evidence.pasts import GATEWAY_RUNS_EACH
 from tests.bench.evidence.table import Cells, Share, placed, rows, summed
 from tests.core.evidence.traffic import LADDER
+
+UNSEEN: Final = 20
+"""Runs whose canary has the bad pod, and whose past had none."""
 
 
 def healthy_versions(runs: int) -> Found:
@@ -28,7 +34,12 @@ def healthy_versions(runs: int) -> Found:
     lines = [summed(name, cells) for name, cells in found.items()]
     yield rows(("asked for", "rolled back", "worst cell", "at most, 95 % sure"), lines)
     yield healthy.told()
-    yield goals.each("healthy versions rolled back", goals.PROMISED, placed(found))
+    what = (
+        "healthy versions rolled back; those at one share all along by errors alone, "
+        f"{len(false_rollbacks.FIXED_BASES)} of {len(false_rollbacks.BASES)} rates of them and "
+        f"{len(false_rollbacks.FIXED_VOLUMES)} of {len(false_rollbacks.VOLUMES)} volumes"
+    )
+    yield goals.each(what, goals.PROMISED, placed(found))
 
 
 def noisy(runs: int) -> Found:
@@ -37,7 +48,7 @@ def noisy(runs: int) -> Found:
     for name in noise.SCENARIOS:
         found = noise.false_rollbacks(name, runs)
         cells.append((name, found.share))
-        lines.append((name, str(found.phi), str(found.share), _upper(found.share)))
+        lines.append((name, str(found.phi), str(found.share), found.share.at_most))
         struck = struck or found.struck
     yield rows(("scenario", "phi from history", "rolled back", "at most, 95 % sure"), lines)
     yield _bad_canaries(struck, noise.unseen(UNSEEN, alone=False), "bad")
@@ -48,7 +59,7 @@ def behind_gateways(runs: int) -> Found:
     """The same by a gateway's counters, which know no pods."""
     lines, cells, struck = [], Cells(), None
     for name in noise.SCENARIOS:
-        whole = noise.false_rollbacks(name, runs, each=noise.GATEWAY_RUNS_EACH, alone=True)
+        whole = noise.false_rollbacks(name, runs, each=GATEWAY_RUNS_EACH, alone=True)
         found = [
             str(noise.found_after(name, bad, 8, alone=alone))
             for bad in (0.05, 0.5)
@@ -56,12 +67,13 @@ def behind_gateways(runs: int) -> Found:
         ]
         if name != noise.BAD_ANYWHERE:
             cells.append((name, whole.share))
-        lines.append((name, str(whole.phi), str(whole.share), _upper(whole.share), *found))
+        lines.append((name, str(whole.phi), str(whole.share), whole.share.at_most, *found))
         struck = struck or whole.struck
     found_by = ("5 % found after", "by pods", "50 % found after", "by pods")
     yield rows(("scenario", "phi", "rolled back", "at most, 95 % sure", *found_by), lines)
     yield _bad_canaries(struck, noise.unseen(UNSEEN, alone=True), "bad")
-    yield goals.each("healthy versions rolled back, behind a gateway", goals.NOISY, cells)
+    what = f'healthy versions rolled back, behind a gateway, but for "{noise.BAD_ANYWHERE}"'
+    yield goals.each(what, goals.NOISY, cells)
 
 
 def stalled(runs: int) -> Found:
@@ -72,9 +84,9 @@ def stalled(runs: int) -> Found:
         told = []
         for by in ("pods", "a gateway"):
             alone = by == "a gateway"
-            each = noise.GATEWAY_RUNS_EACH if alone else stalls.RUNS_EACH
+            each = GATEWAY_RUNS_EACH if alone else stalls.RUNS_EACH
             one = stalls.false_rollbacks(name, runs, each=each, alone=alone)
-            told += [str(one.phi), str(one.far), str(one.share), _upper(one.share)]
+            told += [str(one.slow_phi), str(one.far_phi), str(one.share), one.share.at_most]
             if by == "pods" or name != stalls.SLOW_ANYWHERE:
                 cells.append((f"{name}, by {by}", one.share))
             struck[by] = struck.get(by) or one.struck
@@ -87,21 +99,17 @@ def stalled(runs: int) -> Found:
     for by, share in struck.items():
         unseen = stalls.unseen(UNSEEN, alone=by == "a gateway")
         yield f"By {by}: {_bad_canaries(share, unseen, 'slow')}"
-    yield goals.each("healthy versions rolled back, slow answers in bunches", goals.NOISY, cells)
-
-
-UNSEEN = 20
-"""Runs whose canary has the bad pod, and whose past had none."""
+    what = (
+        "healthy versions rolled back, slow answers in bunches, "
+        f'but for "{stalls.SLOW_ANYWHERE}" by a gateway'
+    )
+    yield goals.each(what, goals.NOISY, cells)
 
 
 def _bad_canaries(struck: Share | None, unseen: Share, bad: str) -> str:
     """What became of healthy versions that were started on a bad node."""
     seen = f"{struck.hits} of {struck.of}" if struck else "none of 0"
     return (
-        f"Of the runs whose canary had the {bad} pod {seen} were rolled back; where the past had\n"
+        f"Of the runs whose canary had the {bad} pod, {seen} were rolled back; where the past had "
         f"none like it, {unseen.hits} of {unseen.of}."
     )
-
-
-def _upper(share: Share) -> str:
-    return f"{100 * share.upper:.2f} %"

@@ -21,6 +21,7 @@ from controller.core.evidence.judge import Interval, Limits, Settings, Tally
 from controller.core.evidence.past import Past
 from controller.core.evidence.replay import Planned
 from tests.bench.evidence.latencies import BOUNDS, Shape, moved, scaled
+from tests.bench.evidence.pasts import Found, Group, Run, played
 from tests.bench.evidence.table import Mean, Share
 from tests.core.evidence.traffic import around, binomial, certified, noticed
 
@@ -245,46 +246,19 @@ def _run(world: _World, source: random.Random, canary: Version = scaled) -> Iter
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What became of healthy runs.
-
-    Attributes:
-        share: Of those rolled back.
-        phi: That of slow answers which their pasts showed, on average.
-        far: The same of those far out.
-        struck: Of those rolled back whose canary had the slow pod; None: no run's had.
-    """
-
-    share: Share
-    phi: Mean
-    far: Mean
-    struck: Share | None
-
-
 def false_rollbacks(name: str, runs: int, *, each: int = RUNS_EACH, alone: bool = False) -> Found:
     """The share of healthy runs that are rolled back, `each` by one past; by its own seed."""
     slow = SCENARIOS[name]
-    hits, struck, pasts = [], [], []
-    for number in range(max(runs // each, 1)):
+
+    def group(number: int) -> Group:
         source = random.Random(f"{name} {number}")
         limits = LIMITED if number % 2 else UNLIMITED
         found = history(source, slow, limits, alone=alone)
-        pasts.append(found)
         settings = found.applied(Settings(limits=limits))
-        lost = []
-        for _ in range(each):
-            world = _World(source, slow, CANARY)
-            lost.append(noticed(settings, _run(world, source)) is not None)
-            if world.struck:
-                struck.append(lost[-1])
-        hits.append(sum(lost))
-    return Found(
-        share=Share.of_groups(hits, each),
-        phi=Mean.of([found.latency_phi for found in pasts]),
-        far=Mean.of([max(found.latency_phi, found.far_phi) for found in pasts]),
-        struck=Share(sum(struck), len(struck)) if struck else None,
-    )
+        worlds = (_World(source, slow, CANARY) for _ in range(each))
+        return found, [Run(_lost(settings, world, source), world.struck) for world in worlds]
+
+    return played(runs, each, group)
 
 
 def unseen(runs: int, *, alone: bool) -> Share:
@@ -297,8 +271,12 @@ def unseen(runs: int, *, alone: bool) -> Share:
         settings = found.applied(Settings(limits=UNLIMITED))
         while not (world := _World(source, slow, CANARY)).struck:
             pass
-        hits += noticed(settings, _run(world, source)) is not None
+        hits += _lost(settings, world, source)
     return Share(hits, runs)
+
+
+def _lost(settings: Settings, world: _World, source: random.Random) -> bool:
+    return noticed(settings, _run(world, source)) is not None
 
 
 REGRESSIONS: Final[dict[str, Version]] = {

@@ -64,6 +64,11 @@ class Share:
         spread = z * math.sqrt(self.value * (1 - self.value) / n + z * z / (4 * n * n))
         return min((middle + spread) / (1 + z * z / n), 1.0)
 
+    @property
+    def at_most(self) -> str:
+        """That end, in percent."""
+        return f"{100 * self.upper:.2f} %"
+
     def beyond(self, bound: float) -> bool:
         """Whether it lies above the bound by more than chance explains (three errors).
 
@@ -161,5 +166,5 @@ def summed(name: str, cells: Sequence[tuple[str, Share]]) -> tuple[str, ...]:
         name,
         f"{whole.hits} of {whole.of:,}, {whole}",
         f"{worst}{where}",
-        f"{100 * worst.upper:.2f} %",
+        worst.at_most,
     )

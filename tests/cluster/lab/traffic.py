@@ -17,8 +17,8 @@ from tests.cluster.lab.api import SERVER
 from tests.cluster.lab.application import App, until
 
 LEAST_SENT: Final = 0.9
-"""Of what is due this part is sent at least. It was all, to a tenth of a percent, on two cores with
-ten programs to run; the rest is for a machine that stands still for seconds."""
+"""Of what is due this part is sent at least. It was all, to a tenth of a percent, on two busy
+cores; the rest is for a machine that stands still for seconds."""
 
 LATE_SECONDS: Final = 1.0
 """What is due in that may be missing as well: the last slot is, and all of a short test may fall

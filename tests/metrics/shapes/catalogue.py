@@ -70,7 +70,7 @@ def _gauge(_pod: Pod, lines: list[Line], at: float, number: int) -> Said:
 
 def _turns(pod: Pod, _lines: list[Line], at: float, _number: int) -> Said:
     """Of four processes behind one port, of unequal age, each scrape meets another one."""
-    mine = pod.served(at) / 4 + 1000 + 60 * (0, 2, 1, 3)[int(at) % 4]
+    mine = pod.served(at) / 4 + 4000 + 600 * (0, 2, 1, 3)[int(at) % 4]
     return replace(pod, lost=pod.lost + pod.served(at) - mine).lines(at)
 
 
