@@ -38,9 +38,11 @@ LONELY = {**POLICY, "steps": "50@1s"}
 """Beside a single pod one of the canary is the half; everywhere else a few are enough."""
 MOMENTS = {"at 5 %": 0.05, "half-way": 0.5, "at 95 %": 0.95, "in the bake": 1.0, "long after": 1.0}
 LATE = "long after"
+MOMENT_SECONDS = 240.0
+"""Forty pods in batches of four take a minute, and several beside four other clusters."""
 """When those that were undone from any other moment have been back for long."""
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.once]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.once]
 
 
 SURGE = 0.1
@@ -130,7 +132,9 @@ class Roll:
             found.update(*(run for run in runs if run["target"]["name"] == self.shop.name))
             return found.get("phase") in phases
 
-        await until(there, 90.0, lambda: f"{phases}: {found}: {self.daemon.log()}", every=0.1)
+        await until(
+            there, MOMENT_SECONDS, lambda: f"{phases}: {found}: {self.daemon.log()}", every=0.1
+        )
         return found
 
     def wanted(self, moment: str) -> int:
@@ -145,7 +149,7 @@ class Roll:
             return self.most >= wanted
 
         told = f"{self.shop.name} has {wanted} new pods"
-        await until(there, 90.0, lambda: f"{told}: {self.daemon.log()}", every=0.05)
+        await until(there, MOMENT_SECONDS, lambda: f"{told}: {self.daemon.log()}", every=0.05)
         if MOMENTS[moment] == 1.0:
             await self.reached("Baking")
 
