@@ -31,7 +31,7 @@ from tests.bench.evidence.pasts import GATEWAY_RUNS_EACH
 from tests.bench.evidence.peers import ARGO_TIGHT, DOCUMENTED, PEERS
 from tests.bench.evidence.table import Cells, Mean, Share, median, placed, rows, summed
 
-NOISY_PART: Final = 4
+NOISY_PART: Final = 16
 """Of versions at the edge of the margin so many times fewer runs are made where each past of theirs
 is replayed."""
 
@@ -321,7 +321,7 @@ PARTS: Final[dict[str, Part]] = {
     "noise": Part(runs=1000, found=rollbacks.noisy, each=noise.RUNS_EACH),
     "gateways": Part(runs=400, found=rollbacks.behind_gateways, each=GATEWAY_RUNS_EACH),
     "stalls": Part(
-        runs=400,
+        runs=800,
         found=rollbacks.stalled,
         each=math.lcm(GATEWAY_RUNS_EACH, stalls.RUNS_EACH),
     ),
