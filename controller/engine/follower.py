@@ -69,8 +69,8 @@ class Follower:
     """Between two of its own scrapes: neighbours may be scraped once a minute."""
     measured: bool = False
     """Whether its own samples have said so."""
-    slower: float | None = None
-    """The newest scrape when they began to seem to come far more seldom."""
+    slower: tuple[float, float] | None = None
+    """The newest scrape when they began to seem to come far more seldom, and how seldom."""
     answered: float | None = None
     """When the store last answered about it, or was asked in vain for the first time; monotonic."""
     seen_at: float | None = None
@@ -156,9 +156,10 @@ class Follower:
         if not gap:
             return
         if self.measured and gap > LONG_GAP * self.scrape_seconds and newest is not None:
-            self.slower = newest if self.slower is None else self.slower
-            if newest - self.slower < NEIGHBOUR * gap:
+            began, first = self.slower = self.slower or (newest, gap)
+            if newest - began < NEIGHBOUR * gap:
                 return
+            gap = min(gap, first)
         self.measured, self.slower, self.scrape_seconds = True, None, gap
 
     def _resume(

@@ -50,18 +50,18 @@ PLANTS = (
     ),
     Plant(
         name="not a number counts as 0",
-        file="controller/core/evidence/samples.py",
+        file="controller/core/evidence/counters.py",
         right="""    real = [
         sample
         for sample in samples
-        if math""",
+        if 0.0 <=""",
         wrong="""    samples = [
         Sample(one.at, 0.0 if math.isnan(one.value) else one.value) for one in samples
     ]
     real = [
         sample
         for sample in samples
-        if math""",
+        if 0.0 <=""",
         tests=("tests/core/evidence/test_samples.py",),
     ),
     Plant(

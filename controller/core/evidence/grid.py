@@ -72,7 +72,9 @@ def ends(cursor: Cursor, rows: Rows, gap: float) -> list[float]:
         # What was shown late may be older than the last end, and not counted yet.
         before = (sample.at for sample in reversed(row.samples) if sample.at <= at)
         latest[row.target] = max(latest[row.target], next(before, -math.inf))
-    patience = {target: _patience(cursor, target, gap) for target in latest}
+    # What all are late by is the store's own delay, or its clock's, and nobody waits for it.
+    usual = min((one.last for one in cursor.shown.values() if one.last is not None), default=0.0)
+    patience = {target: _patience(cursor, target, gap, usual) for target in latest}
     found: list[float] = []
     for time, together in itertools.groupby(scrapes, key=operator.itemgetter(0)):
         latest.update((target, time) for _, target in together)
@@ -84,16 +86,14 @@ def ends(cursor: Cursor, rows: Rows, gap: float) -> list[float]:
     return found
 
 
-def _patience(cursor: Cursor, target: Name, gap: float) -> float:
-    """Seconds after its last scrape until a target is overdue.
+def _patience(cursor: Cursor, target: Name, gap: float, usual: float) -> float:
+    """Seconds after its last scrape until a target is overdue; `usual` is how late all are.
 
     What shows later than data may be old is no news of anything, and not waited for.
     """
     known = cursor.shown.get(target)
     if known is None or known.late is None:
         return OVERDUE * gap
-    # What all are late by is the store's own delay, or its clock's, and nobody waits for it.
-    usual = min(one.late for one in cursor.shown.values() if one.late is not None)
     return max(OVERDUE * gap, min(gap + known.late - usual, oldest(gap)))
 
 
@@ -121,9 +121,9 @@ def shown(cursor: Cursor, rows: Rows, look: Look | None) -> Mapping[Name, Shown]
         known = found.get(target)
         if known is None or look is None:
             # It may have been there for long when it was looked for the first time.
-            found[target] = Shown(at, None if known is None else known.late)
+            found[target] = Shown(at) if known is None else known._replace(at=at)
         elif at > known.at:
             # It is late only if there was a look in which it might have been shown.
             late = look.at - at if look.before > at else 0.0
-            found[target] = Shown(at, max(late, FADING * (known.late or 0.0)))
+            found[target] = Shown(at, max(late, FADING * (known.late or 0.0)), late)
     return found

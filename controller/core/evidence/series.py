@@ -143,12 +143,14 @@ class Shown(NamedTuple):
 
     Attributes:
         at: Its time stamp.
-        late: Seconds after their stamps at which the target's scrapes are seen first, at most;
-            None: not known yet.
+        late: Seconds after their stamps at which the target's scrapes are seen first, at most and
+            fading; None: not known yet.
+        last: The same of this one.
     """
 
     at: float
-    late: float | None
+    late: float | None = None
+    last: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,22 +89,23 @@ def _unseen(situation: Situation, memory: Memory) -> Silence:
 
     Stable is asked for as long as it has requests. Where scrapes are far apart one that was just
     missed is not silent. Time in which nobody could have been counted is none of it: before the
-    present weight was in force, where the run had gone back to none, and, after a restart, until
-    the tail has been read or is known to be gone.
+    present weight was in force or is being raised, where the run had gone back to none, and, after
+    a restart, until the tail has been read or is known to be gone.
     """
     found, nobody = memory.evidence, Silence(0.0, "")
     if found is None or not situation.clock or situation.scraped_at is None:
         return nobody
-    if memory.phase in EXPOSED and memory.run.weight_bp == 0:
-        return nobody
     tracks = {"the canary": found.canary_at}
     if memory.phase not in ALL_IN:
         tracks["stable"] = found.stable_at
-    track, at = min(tracks.items(), key=lambda one: one[1])
-    if not math.isfinite(at):
+    known = [(at, track) for track, at in tracks.items() if math.isfinite(at)]
+    if not known:
         return nobody
+    at, track = min(known)
     begins = (found.window.at, situation.counted_from)
     age = situation.clock - max([at, *(begin for begin in begins if begin is not None)])
+    if memory.phase in EXPOSED and memory.run.weight_bp == 0:
+        age = min(age, situation.now - memory.moments.entered)
     if age <= oldest(situation.scrape_seconds):
         return nobody
     return Silence(age, f"{track} was counted before and is missing in all scrapes")

@@ -75,7 +75,8 @@ def objects(body: Object) -> set[Write]:
     if effect == "Claim":
         return {_claimed(text) for text in body["objects"]}
     if effect in ROUTED:
-        return {_routed(split["route"]) for split in body.get("splits") or [body["split"]]}
+        splits = body["splits"] if "splits" in body else [body["split"]]
+        return {_routed(split["route"]) for split in splits}
     verb, resource, names = ABOUT[effect]
     return {(verb, resource, body["target"]["namespace"], name) for name in names(body)}
 

@@ -146,9 +146,11 @@ def test_who_was_counted_before_and_is_no_more_is_silent_for_so_long() -> None:
         (unread, memory),
         (situation, all_in),
         (situation, never),
-        (situation, back),
+        (replace(situation, now=memory.moments.entered), back),
     ):
         assert coverage.silence(seen, about).seconds == 1.0
+    raising = replace(situation, now=memory.moments.entered + 70.0)
+    assert coverage.silence(raising, back).seconds == 70.0
     assert memory.evidence is not None
     again = replace(memory, evidence=judge.weight_changed(memory.evidence, now - 60))
     assert coverage.silence(situation, again).seconds == 60.0
