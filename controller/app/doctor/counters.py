@@ -16,7 +16,7 @@ from controller.core.evidence.reasons import percent
 from controller.core.evidence.scraped import Jobs
 from controller.core.evidence.series import PodsKey, ServiceKey, TrackKey, TrackSeries
 from controller.core.evidence.settings import oldest
-from controller.core.evidence.tally import INFINITE, Tally
+from controller.core.evidence.tally import INFINITE, summed
 from controller.core.lifecycle import coverage, tracks
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
@@ -322,10 +322,8 @@ def _paced(known: Past) -> Iterator[Finding]:
 
 def _falling(series: TrackSeries) -> Iterator[Finding]:
     """Whether stable's counts are none: a run would hold until its deadline."""
-    whole = Tally()
-    for row in past.by_pod(replace(series, buckets=())).values():
-        for one in row:
-            whole = whole.plus(one.stable)
+    rows = past.by_pod(replace(series, buckets=())).values()
+    whole = summed(one.stable for row in rows for one in row)
     advice = (
         "name a metric that counts answers and only grows (`switchgear doctor --provider` tries "
         "others), and let each process have a port of its own or the library join them"

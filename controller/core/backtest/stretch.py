@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from controller.core.backtest.thinning import Dice, parted, summed
+from controller.core.backtest.thinning import Dice, parted
 from controller.core.evidence import past
 from controller.core.evidence.grid import usual_gap
 from controller.core.evidence.series import TrackSeries
-from controller.core.evidence.tally import INFINITE, UNREPORTED, Interval, Tally
+from controller.core.evidence.tally import INFINITE, UNREPORTED, Interval, Tally, summed
 
 ALWAYS: Final = 0.9
 """Part of the stretch that a pod must have been scraped in to play the canary."""

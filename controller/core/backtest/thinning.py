@@ -7,7 +7,6 @@ seeded; the same seed gives the same counts.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -87,14 +86,6 @@ REGRESSIONS: Final = (
     Regression(name="5 % slow", slow=0.05),
     Regression(name="50 % slow", slow=0.5),
 )
-
-
-def summed(tallies: Iterable[Tally]) -> Tally:
-    """All of them together; not reported if none is."""
-    whole = Tally(reported=False)
-    for one in tallies:
-        whole = whole.plus(one)
-    return whole
 
 
 def parted(dice: Dice, whole: Tally, share: float) -> tuple[Tally, Tally]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from controller.core.evidence.dispersion import LEAST_ERRORS, Count
 from controller.core.evidence.grid import usual_gap as gap_of
 from controller.core.evidence.samples import Cursor, Series, TrackSeries, difference
-from controller.core.evidence.tally import Interval, Tally
+from controller.core.evidence.tally import Interval, Tally, summed
 
 MOST_SLOW = 0.60
 """Of bounds that more answers exceed nothing is learnt of how slow answers cluster."""
@@ -96,10 +96,7 @@ def with_times(known: Past, timed: Mapping[str, Sequence[Tally]], gap: float) ->
         timed: For each pod its histogram per scrape interval.
         gap: Seconds between two scrapes of those.
     """
-    whole = Tally()
-    for row in timed.values():
-        for one in row:
-            whole = whole.plus(one)
+    whole = summed(one for row in timed.values() for one in row)
     slower = {bound: whole.timed - count for bound, count in whole.buckets}
     far = [bound for bound in slower if slower[bound] < LEAST_SLOW * whole.timed]
     # Of bounds with nothing between them the least stands for all.

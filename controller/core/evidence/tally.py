@@ -5,8 +5,10 @@ A ratio forgets how many requests stand behind it, and 0/0 would have to be read
 Counts do neither: no requests are simply no evidence.
 """
 
+import functools
 import operator
 from bisect import bisect_left
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import structs
@@ -80,6 +82,11 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 UNREPORTED = Tally(reported=False)
 """A track of which the metrics store had no sample in the interval."""
+
+
+def summed(tallies: Iterable[Tally]) -> Tally:
+    """All of them together; not reported if none is."""
+    return functools.reduce(Tally.plus, tallies, UNREPORTED)
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):

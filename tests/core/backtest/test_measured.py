@@ -12,11 +12,11 @@ from controller.core.backtest import rehearsal, summary, words
 from controller.core.backtest.measured import Grid, Line, Measured, Pods
 from controller.core.backtest.rehearsal import End, Plan, Played, planned, play
 from controller.core.backtest.stretch import Stretch
-from controller.core.backtest.thinning import Regression, summed
+from controller.core.backtest.thinning import Regression
 from controller.core.evidence.calibration import Calibration, watching
 from controller.core.evidence.measures import Comparison, Gauge
 from controller.core.evidence.readings import READ_SECONDS
-from controller.core.evidence.tally import INFINITE, UNREPORTED, Tally
+from controller.core.evidence.tally import INFINITE, UNREPORTED, Tally, summed
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.observation import View
