@@ -170,20 +170,16 @@ class Route:
 
     def share_bp(self, service: str, canary: str) -> int:
         """Largest share, in basis points, that any rule gives `canary` of the two's requests."""
-        largest = 0
-        for rule in {backend.rule for backend in self.backends}:
-            weights = {
-                name: sum(
-                    weight_of(backend.weight)
-                    for backend in self.backends
-                    if backend.rule == rule and backend.service == name
-                )
-                for name in (service, canary)
-            }
-            total = sum(weights.values())
-            if total:
-                largest = max(largest, -(-weights[canary] * WHOLE_BP // total))
-        return largest
+        both, ours = dict[int, int](), dict[int, int]()
+        for backend in self.backends:
+            weight = weight_of(backend.weight)
+            if backend.service == canary:
+                ours[backend.rule] = ours.get(backend.rule, 0) + weight
+            elif backend.service != service:
+                continue
+            both[backend.rule] = both.get(backend.rule, 0) + weight
+        rules = ((weight, both[rule]) for rule, weight in ours.items())
+        return max((-(-weight * WHOLE_BP // total) for weight, total in rules if total), default=0)
 
     @property
     def finest(self) -> int:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words of the house: names, weights and digests that every other room speaks in."""
 
+import dataclasses
 import enum
+import functools
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 PREFIX: Final = "switchgear.dev/"
 """Prefix of every annotation and label that is ours."""
@@ -97,3 +99,39 @@ class RouteRef:
 def percent(weight_bp: int) -> str:
     """A weight in basis points as a person reads it: 500 is `5 %`, 1250 is `12.5 %`."""
     return f"{weight_bp / 100:g} %"
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Same(Generic[T]):
+    """Itself and nothing that is merely alike: what a cache goes by that follows from a value which
+    cannot be hashed, and is the same one for as long as it does not change.
+    """
+
+    value: T
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is about the very same object."""
+        return isinstance(other, Same) and other.value is self.value
+
+    def __hash__(self) -> int:
+        """Of the object's identity, which nobody else gets while a cache keeps it."""
+        return id(self.value)
+
+
+class HashedOnce:
+    """A frozen dataclass without slots that caches go by: its hash, of all fields like equality, is
+    found once. Whoever mixes it in says `__hash__ = HashedOnce.__hash__`.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    def __hash__(self) -> int:
+        """Of all fields."""
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in dataclasses.fields(self)))

@@ -79,14 +79,7 @@ class Carrier:
         urgent = [item for item in decision.effects if isinstance(item, URGENT)]
         others = [item for item in decision.effects if not isinstance(item, URGENT)]
         names = [self._named(turn, effect) for effect in urgent]
-        results = list(
-            await asyncio.gather(
-                *(
-                    self._actor.safer(effect, None, name)
-                    for effect, name in zip(urgent, names, strict=True)
-                )
-            )
-        )
+        results = await self._urgent(urgent, names) if urgent else []
         _counted(card, decision.effects)
         for effect, result in zip(urgent, results, strict=True):
             _told(turn, effect, result)
@@ -104,6 +97,13 @@ class Carrier:
         if unwritten is not None:
             results.append(unwritten)
         return next((result for result in results if not result.done), None)
+
+    async def _urgent(self, urgent: Sequence[effects.Urgent], names: Sequence[str]) -> list[Result]:
+        """Side by side: none waits for another's answer."""
+        asked = zip(urgent, names, strict=True)
+        return await asyncio.gather(
+            *(self._actor.safer(effect, None, name) for effect, name in asked)
+        )
 
     def _name(self, turn: _Turn) -> str:
         """A new name for the writes of one record."""

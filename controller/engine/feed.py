@@ -49,7 +49,7 @@ REPLAY_SECONDS: Final = 30.0
 it that has touched nothing yet; who has no turn is judged as carefully as one without a past.
 """
 
-LATEST_SECONDS: Final = 2.0
+LATEST_SECONDS: Final = 5.0
 """Longest between two looks: a store that fails is noticed."""
 
 MOST_AT_ONCE: Final = 16
@@ -98,6 +98,8 @@ class Feed:
         self._hurried = False
         """Some runs' tails wait for their turn."""
         self._parting = Parting()
+        self._joined = asyncio.Event()
+        """Somebody is followed of whom nothing is known yet."""
         self._told: frozenset[str] = frozenset()
         self._replaying = asyncio.Lock()
 
@@ -117,6 +119,7 @@ class Feed:
             return
         tail = Tail.of(memory)
         self._followers[run.name] = Follower(target=run.target, tracks=tracks, tail=tail)
+        self._joined.set()
 
     def forget(self, run: Run) -> None:
         """The run ended, or carries nothing any more."""
@@ -161,9 +164,21 @@ class Feed:
     async def run(self) -> None:
         """Poll until cancelled; idle while nothing is followed."""
         while True:
+            self._joined.clear()
             if self._followers:
                 await self.look()
-            await self._clock.sleep(self._pause())
+            await self._clock.sleep(SOONEST_SECONDS)
+            await self._rested(self._pause() - SOONEST_SECONDS)
+
+    async def _rested(self, seconds: float) -> None:
+        """Wait so long, or until somebody joins, who is looked for at once."""
+        ends = (self._clock.sleep(max(seconds, 0.0)), self._joined.wait())
+        waits = [asyncio.ensure_future(end) for end in ends]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def _pause(self) -> float:
         """Until some scrape is due; a run that nothing is known of yet is always due."""

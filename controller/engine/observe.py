@@ -10,7 +10,7 @@ from controller.core.lifecycle import tracks
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Request, Situation
 from controller.core.lifecycle.table import UNTOUCHED, Phase
-from controller.core.observation import Preflight, View
+from controller.core.observation import Pod, Preflight, View
 from controller.core.policy import caps
 from controller.core.policy.parse import policy_of
 from controller.engine.feed import Feed
@@ -80,11 +80,14 @@ class Observer:
         preflight: Preflight | None = None,
         calibration: Calibration | None = None,
         namespace: str,
+        rolled: tuple[Pod, ...] | None = None,
+        led: Mapping[str, frozenset[str]] | None = None,
     ) -> Situation:
         """The world as it is now; a running run is judged by the policy it began with."""
-        annotations = dict(view.deployment.annotations) if view.deployment else {}
-        pinned = memory is not None and memory.phase not in UNTOUCHED | {Phase.HELD}
-        policy = policy_of(dict(memory.run.annotations) if memory and pinned else annotations)
+        if memory is not None and memory.phase not in UNTOUCHED | {Phase.HELD}:
+            policy = policy_of(dict(memory.run.annotations))
+        else:
+            policy = policy_of(view.deployment.annotations if view.deployment else {})
         digest = view.deployment.digest if view.deployment else ""
         reading = self._feed.reading(memory.run if memory else None)
         return Situation(
@@ -98,6 +101,8 @@ class Observer:
             requests=requests,
             preflight=preflight,
             calibration=calibration,
+            rolled=rolled,
+            led=led,
             intervals=reading.intervals,
             readings=self._measurer.readings(memory.run if memory else None),
             scraped=self._measurer.scraped(memory.run if memory else None, reading.jobs),

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +15,7 @@ from controller.core.lifecycle import exposure, machine, rest
 from controller.core.lifecycle.memory import Ending, Mark, Memory, parse_mark
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import UNTOUCHED, Phase
-from controller.core.observation import View
+from controller.core.observation import Pod, View
 from controller.core.values import TargetRef
 from controller.engine import describe, frozen
 from controller.engine.act import Actor, Result
@@ -110,8 +111,7 @@ class Ticker:
         if card.memory.phase is Phase.CHECKING or _refused(card.memory):
             await self._asker.before_run(card, self._observer.ceilings(target.namespace))
         rolled = await self._asker.rolled(card.memory)
-        led = self._asker.led(card.memory)
-        situation = replace(self._situation(card, view), rolled=rolled, led=led)
+        situation = self._situation(card, view, rolled, self._asker.led(card.memory))
         return await self._run(card, situation, card.memory)
 
     async def _gone(self, card: Card, view: View) -> None:
@@ -166,7 +166,13 @@ class Ticker:
         )
         return result
 
-    def _situation(self, card: Card, view: View) -> Situation:
+    def _situation(
+        self,
+        card: Card,
+        view: View,
+        rolled: tuple[Pod, ...] | None = None,
+        led: Mapping[str, frozenset[str]] | None = None,
+    ) -> Situation:
         requests = tuple(card.requests)
         found = self._observer.situation(
             view=view,
@@ -176,6 +182,8 @@ class Ticker:
             preflight=card.preflight,
             calibration=card.calibration,
             namespace=card.target.namespace,
+            rolled=rolled,
+            led=led,
         )
         if not self._fleet.owed:
             return found

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import aiohttp
+
 from controller.sim.apiserver.errors import JsonObject
 from tests.bench.rig import canary_weight
 from tests.cluster.installed import SYSTEM, Installed, installed
@@ -42,9 +44,11 @@ class Routes:
         """Until cancelled; the time of a change is that of its arrival here."""
         path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes"
         while True:
-            async for kind, route in api.follow(path):
-                if kind in {"ADDED", "MODIFIED"}:
-                    self.note(route)
+            with contextlib.suppress(OSError, aiohttp.ClientError):
+                async for kind, route in api.follow(path):
+                    if kind in {"ADDED", "MODIFIED"}:
+                        self.note(route)
+            await asyncio.sleep(0.1)
 
     def note(self, route: JsonObject) -> None:
         """Take one state of a route."""
@@ -137,8 +141,9 @@ async def place(
         ),
     )
     routes, api = Routes(), Api(cluster.pki)
-    async with real_client(cluster.kubeconfig) as client:
-        watch = asyncio.ensure_future(routes.follow(api, name))
+    # In a group: a watch that fails ends the whole, which would wait in vain for what it tells.
+    async with real_client(cluster.kubeconfig) as client, asyncio.TaskGroup() as group:
+        watch = group.create_task(routes.follow(api, name))
         try:
             yield Place(
                 gate=gate,
@@ -150,8 +155,6 @@ async def place(
             )
         finally:
             watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
             await daemon.close()
             await api.call("DELETE", f"/api/v1/namespaces/{name}")
             await api.close()

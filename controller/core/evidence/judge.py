@@ -48,6 +48,7 @@ __all__ = [
     "observe",
     "restart_rate",
     "start",
+    "tripped",
     "weight_changed",
 ]
 
@@ -197,7 +198,12 @@ def judge(
     )  # fmt: skip
 
 
-def _tripped(figures: tuple[int, int], bound: float) -> Tally:
+def tripped(evidence: Evidence | None, hard_trips: Sequence[Reason] = ()) -> bool:
+    """Whether `judge` says FAIL of this: asked of every run at every look, and mostly not so."""
+    return bool(hard_trips) or (evidence is not None and evidence.trip is not None)
+
+
+def _trip_tally(figures: tuple[int, int], bound: float) -> Tally:
     """A trip's (bad, requests) of one track; where slow ones are meant, as a histogram too."""
     bad, requests = figures
     buckets = ((bound, requests - bad), (INFINITE, requests)) if bound else ()
@@ -263,7 +269,7 @@ def _failed(
     if evidence.window.canary.requests or check.measured:
         return found_bad
     # It tripped while the weight was still settling: the figures are those of the trip.
-    canary, stable = _tripped(trip.canary, trip.bound), _tripped(trip.stable, trip.bound)
+    canary, stable = _trip_tally(trip.canary, trip.bound), _trip_tally(trip.stable, trip.bound)
     return msgspec.structs.replace(found_bad, canary=canary, stable=stable)
 
 

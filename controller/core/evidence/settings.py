@@ -8,10 +8,11 @@ the first count arrives; a setting tuned on the data that it judges would void i
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final
 
 from controller.core.evidence.measures import GAUGE_SECONDS, Assertion, Gauge
+from controller.core.values import HashedOnce
 
 SATURATION: Final = "saturation"
 """Name of the check on all gauges together."""
@@ -54,7 +55,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(HashedOnce):
     """How strict the judge is. The defaults are those of the simulations in tests/bench.
 
     What follows from them is found once, since every look of a run asks for it.
@@ -126,6 +127,8 @@ class Settings:
     fast_error_rate: float = 0.10
     fast_ratio: float = 5.0
 
+    __hash__ = HashedOnce.__hash__
+
     def __post_init__(self) -> None:
         """Refuse what would make the formulas meaningless.
 
@@ -155,14 +158,6 @@ class Settings:
         for name, fits in ranges:
             if not fits:
                 raise ValueError(f"{name} is out of its range")
-
-    def __hash__(self) -> int:
-        """Of all fields, like equality."""
-        return self._hash
-
-    @functools.cached_property
-    def _hash(self) -> int:
-        return hash(tuple(getattr(self, field.name) for field in fields(self)))
 
     def slow_ruled_out(self, allowed: float) -> float:
         """The share of slow answers that a promotion must have ruled out, where so many may be.

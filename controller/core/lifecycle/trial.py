@@ -5,9 +5,11 @@ Evidence is taken in whenever the canary carries requests, in every phase, so th
 turns bad while the next pods start is caught at the same scrape as one that does so in a step.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 from msgspec import structs
 
@@ -28,7 +30,7 @@ from controller.core.lifecycle.table import ALL_IN, ARMED, COMMITTED, SERVED
 from controller.core.lifecycle.tracks import by_pods
 from controller.core.policy import caps
 from controller.core.policy.model import Policy, Promotion, Step
-from controller.core.values import WHOLE_BP
+from controller.core.values import WHOLE_BP, Same
 
 CHECKPOINT_SECONDS = 30.0
 """How much evidence a crash may cost, at most; the tail is read again from the metrics store."""
@@ -41,11 +43,19 @@ LEAST_MARGIN = 0.005
 
 UNCAPPED = caps.Ceilings()
 
-WATCH_SECONDS = 5.0
-"""A run that waits for evidence is woken by each scrape, and looked at so often all the same."""
+WATCH_SECONDS = 10.0
+"""A run that waits for evidence is woken by each scrape, and looked at so often all the same: not
+as often as most are scraped, or the clock would wake it a moment before the scrape does."""
 
 HOLDS = 2.0
 """A run that waits for requests or for its pods takes longer than planned, mostly by less."""
+
+MOST_REMEMBERED = 2048
+"""Of what follows from a run's policy and past alone, and every look of it asks for. More runs than
+that at a time are as right, and slower."""
+
+Known: TypeAlias = Same[Mapping[str, Any] | None]
+"""What a run's document has of stable's past."""
 
 LEAST_SCRAPES = 2
 """A step that its budget would end sooner lasts for so many."""
@@ -59,16 +69,17 @@ def ladder(situation: Situation, run: Run) -> tuple[Step, ...]:
 
 def _steps(run: Run, policy: Policy, ceilings: caps.Ceilings) -> tuple[Step, ...]:
     """The run's steps as they were fixed when it began; before that, the policy's as they are."""
-    if run.ladder:
-        return tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in run.ladder)
-    return caps.ladder(policy, ceilings)
+    return _fixed(run.ladder) if run.ladder else caps.ladder(policy, ceilings)
+
+
+@functools.lru_cache(maxsize=MOST_REMEMBERED)
+def _fixed(ladder: tuple[tuple[int, float], ...]) -> tuple[Step, ...]:
+    return tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in ladder)
 
 
 def _capped(situation: Situation, step: Step) -> Step:
-    return Step(
-        weight_bp=caps.least(step, situation.plan, situation.ceilings).limit_bp,
-        dwell_seconds=step.dwell_seconds,
-    )
+    limit = caps.limit(step, situation.plan, situation.ceilings)
+    return step if limit == step.weight_bp else replace(step, weight_bp=limit)
 
 
 def planned(run: Run, policy: Policy, ceilings: caps.Ceilings = UNCAPPED) -> tuple[Step, ...]:
@@ -121,8 +132,13 @@ def rehearsed(run: Run, policy: Policy, ceilings: caps.Ceilings) -> Callable[[fl
 
 def settings(situation: Situation, run: Run) -> Settings:
     """How strict the judge is in this run: fixed by its policy and by stable's history."""
-    chosen = _strictness(situation.plan, situation.scrape_seconds, run.slips)
-    return calibration(run).applied(chosen)
+    known = Same(run.calibration)
+    return _settings(situation.plan, known, situation.scrape_seconds, run.slips)
+
+
+@functools.lru_cache(maxsize=MOST_REMEMBERED)
+def _settings(policy: Policy, known: Known, scrape_seconds: float, slips: int) -> Settings:
+    return _recalled(known).applied(_strictness(policy, scrape_seconds, slips))
 
 
 def _strictness(policy: Policy, scrape_seconds: float, slips: int) -> Settings:
@@ -147,7 +163,12 @@ def _strictness(policy: Policy, scrape_seconds: float, slips: int) -> Settings:
 
 def calibration(run: Run) -> Calibration:
     """What was known of stable's past when the run began."""
-    return Calibration.from_json(run.calibration) if run.calibration else UNKNOWN
+    return _recalled(Same(run.calibration))
+
+
+@functools.lru_cache(maxsize=MOST_REMEMBERED)
+def _recalled(known: Known) -> Calibration:
+    return Calibration.from_json(known.value) if known.value else UNKNOWN
 
 
 def gate(situation: Situation, run: Run) -> Gate:
@@ -261,7 +282,6 @@ def verdict(situation: Situation, memory: Memory) -> Verdict:
 def _judged(situation: Situation, memory: Memory, unseen: Sequence[Reason]) -> Verdict:
     chosen = settings(situation, memory.run)
     armed = memory.phase in ARMED
-    rolled = [pod for pod in situation.rolled or () if not pod.orphan]
     return evidence.judge(
         memory.evidence or evidence.start(chosen),
         chosen,
@@ -269,16 +289,22 @@ def _judged(situation: Situation, memory: Memory, unseen: Sequence[Reason]) -> V
         gate=Gate(dwell_seconds=situation.plan.bake.seconds)
         if armed
         else gate(situation, memory.run),
-        hard_trips=pods.hard_trips([*situation.view.pods, *rolled]),
+        hard_trips=_hard_trips(situation),
         unseen=unseen,
         alone=armed,
     )
 
 
+def _hard_trips(situation: Situation) -> Sequence[Reason]:
+    rolled = [pod for pod in situation.rolled or () if not pod.orphan]
+    return pods.hard_trips([*situation.view.pods, *rolled])
+
+
 def failed(situation: Situation, memory: Memory) -> Verdict | None:
     """The verdict, if it is FAIL."""
-    found = verdict(situation, memory)
-    return found if found.outcome is Outcome.FAIL else None
+    if not evidence.tripped(memory.evidence, _hard_trips(situation)):
+        return None
+    return verdict(situation, memory)
 
 
 def doubtful(situation: Situation, memory: Memory) -> bool:

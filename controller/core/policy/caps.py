@@ -58,14 +58,25 @@ def pods_needed(weight_bp: int) -> int:
 
 def least(step: Step, policy: Policy, ceilings: Ceilings) -> Cap:
     """The cap that decides at `step`; its limit is the weight to ask for."""
-    limits = {
-        CapSource.STEP: step.weight_bp,
-        CapSource.POLICY: policy.max_weight_bp,
-        CapSource.NAMESPACE: ceilings.namespace_bp,
-        CapSource.CLUSTER: ceilings.cluster_bp,
-    }
-    caps = [Cap(source=s, limit_bp=limit) for s, limit in limits.items() if limit is not None]
+    limits = _limits(step, policy, ceilings)
+    caps = [Cap(source=source, limit_bp=bp) for source, bp in limits if bp is not None]
     return min(caps, key=lambda cap: cap.limit_bp)
+
+
+def limit(step: Step, policy: Policy, ceilings: Ceilings) -> int:
+    """The weight to ask for at `step`, in basis points, whoever set its cap."""
+    return min(bp for _, bp in _limits(step, policy, ceilings) if bp is not None)
+
+
+def _limits(
+    step: Step, policy: Policy, ceilings: Ceilings
+) -> tuple[tuple[CapSource, int | None], ...]:
+    return (
+        (CapSource.STEP, step.weight_bp),
+        (CapSource.POLICY, policy.max_weight_bp),
+        (CapSource.NAMESPACE, ceilings.namespace_bp),
+        (CapSource.CLUSTER, ceilings.cluster_bp),
+    )
 
 
 def ceiling(policy: Policy, ceilings: Ceilings) -> Cap:
@@ -81,7 +92,7 @@ def ladder(policy: Policy, ceilings: Ceilings) -> tuple[Step, ...]:
     """
     rungs: list[Step] = []
     for step in policy.steps:
-        weight = least(step, policy, ceilings).limit_bp
+        weight = limit(step, policy, ceilings)
         if rungs and rungs[-1].weight_bp == weight:
             dwell = max(rungs.pop().dwell_seconds, step.dwell_seconds)
         else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.core.evidence.measures import Assertion
-from controller.core.values import RouteKind
+from controller.core.values import HashedOnce, RouteKind
 
 
 class Preset(enum.Enum):
@@ -139,8 +139,8 @@ class UserCheck(Assertion):
     """The side that is measured, as the parser understood it, without the matchers of a track."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+@dataclass(frozen=True, kw_only=True)
+class Policy(HashedOnce):
     """The complete policy of one target."""
 
     preset: Preset
@@ -204,6 +204,8 @@ class Policy:
 
     paused: bool = False
     """Weights stay where they are; toward safety they still move."""
+
+    __hash__ = HashedOnce.__hash__
 
     @property
     def name(self) -> str:
