@@ -167,8 +167,9 @@ class Feed:
             self._joined.clear()
             if self._followers:
                 await self.look()
+            pause = self._pause()
             await self._clock.sleep(SOONEST_SECONDS)
-            await self._rested(self._pause() - SOONEST_SECONDS)
+            await self._rested(pause - SOONEST_SECONDS)
 
     async def _rested(self, seconds: float) -> None:
         """Wait so long, or until somebody joins, who is looked for at once."""

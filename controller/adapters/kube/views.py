@@ -52,7 +52,8 @@ def _services(
         pinned = service.value.annotations.get("target") == target.name
         if pinned or (selector and labels.issuperset(selector)):
             shared = _shared(cache, target, service.value)
-            services.append(replace(service.value, shared_with=shared))
+            found = service.value
+            services.append(replace(found, shared_with=shared) if shared else found)
     return tuple(services)
 
 
@@ -81,7 +82,8 @@ def _twins(
         service = cache.services.get(target.namespace, name)
         if service is not None:
             ready = cache.endpoints.ready(target.namespace, name)
-            twins.append(replace(service.value, ready_endpoints=ready))
+            found = service.value
+            twins.append(replace(found, ready_endpoints=ready) if ready else found)
     return tuple(twins)
 
 

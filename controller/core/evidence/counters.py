@@ -42,11 +42,13 @@ def of(
         (("errors", 0.0, series) for series in track.errors),
         (("bucket", bound, series) for bound, series in track.buckets),
     )
+    pod = ""
     for what, bound, series in labelled:
         place = tuple([pair for pair in series.labels if pair[0] in track.target_labels])
         # Answers and histograms come by different queries, which may straddle a scrape.
         query = "timed" if what == "bucket" else "answers"
-        pod = dict(series.labels).get(track.pod_label, "") if track.pod_label else ""
+        if track.pod_label:
+            pod = next((text for name, text in series.labels if name == track.pod_label), "")
         yield Counter(
             canary=canary,
             what=what,
@@ -60,7 +62,16 @@ def of(
 
 
 def _clean(samples: Sequence[Sample], problems: dict[str, None]) -> tuple[Sample, ...]:
-    """Real values in the order of time, each time once."""
+    """Real values in the order of time, each time once; mostly all of them are, as they stand."""
+    before = -math.inf
+    for at, value in samples:
+        if not (before < at < math.inf and 0.0 <= value < math.inf):
+            return _straightened(samples, problems)
+        before = at
+    return tuple(samples)
+
+
+def _straightened(samples: Sequence[Sample], problems: dict[str, None]) -> tuple[Sample, ...]:
     real = [
         sample
         for sample in samples

@@ -26,7 +26,7 @@ what is older would be held against other times than its own.
 import bisect
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -136,12 +136,7 @@ def _count(
     newborn: bool,
 ) -> tuple[Cursor, list[_Piece]]:
     """Difference every series up to `until`, and move the cursor there."""
-    first: dict[Name, float] = {}
-    for counter in counters:
-        for sample in counter.samples:
-            if sample.at > cursor.begun:
-                first[counter.target] = min(first.get(counter.target, math.inf), sample.at)
-                break
+    first = _first(cursor, counters)
     series, targets = dict(cursor.series), dict(cursor.targets)
     pieces: list[_Piece] = []
     live = {track for track in (True, False) if _scraped(cursor, counters, until, canary=track)}
@@ -153,10 +148,11 @@ def _count(
         if last is None or last.at < since:
             # A scrape is stamped when it begins: one of before the begin may be stored after it.
             last = next((old for old in reversed(counter.samples) if old.at <= since), last)
-        fresh = [sample for sample in counter.samples if since < sample.at <= until]
+        fresh = _within(counter.samples, since, until)
         if not fresh:
             continue
-        appeared = fresh[0].at > cursor.targets.get(counter.target, first[counter.target])
+        seen = cursor.targets.get(counter.target)
+        appeared = fresh[0].at > (first[counter.target] if seen is None else seen)
         pods = () if counter.pod is None else (counter.pod,)
         born = newborn and counter.canary and any(pod not in cursor.targets for pod in pods)
         if last is None and (appeared or born):
@@ -176,12 +172,34 @@ def _count(
     return grown, pieces
 
 
+def _first(cursor: Cursor, counters: Sequence[Counter]) -> Mapping[Name, float]:
+    """When each target that was not known before was scraped first since the begin."""
+    first: dict[Name, float] = {}
+    for counter in counters:
+        if counter.target in cursor.targets:
+            continue
+        at = next((sample.at for sample in counter.samples if sample.at > cursor.begun), math.inf)
+        first[counter.target] = min(first.get(counter.target, math.inf), at)
+    return first
+
+
+def _within(samples: Sequence[Sample], since: float, until: float) -> Sequence[Sample]:
+    """Those after one time up to another; sought from the end, where what is new stands."""
+    end = len(samples)
+    while end and samples[end - 1].at > until:
+        end -= 1
+    begin = end
+    while begin and samples[begin - 1].at > since:
+        begin -= 1
+    return samples[begin:end]
+
+
 def _scraped(cursor: Cursor, counters: Sequence[Counter], until: float, *, canary: bool) -> bool:
     """Whether a track was scraped since the cursor; at the first look that is all the same."""
+    if cursor.at is None:
+        return True
     own = _answers([one for one in counters if one.canary is canary])
-    return cursor.at is None or any(
-        cursor.at < sample.at <= until for one in own for sample in one.samples
-    )
+    return any(_within(one.samples, cursor.at, until) for one in own)
 
 
 def _pieces(
@@ -194,7 +212,8 @@ def _pieces(
         elif last is not None:
             amount = round(sample.value) - round(last.value)
         if last is not None:
-            yield _Piece(sample.at, counter, amount, last.at, falling.told(last, sample))
+            said = falling.told(last, sample) if counter.pod is not None else 0
+            yield _Piece(sample.at, counter, amount, last.at, said)
         last = sample
 
 

@@ -265,7 +265,7 @@ def judge(situation: Situation, memory: Memory) -> Decision:
         message = f"the Deployment has grown, the canary follows; {held.why}"
         memory = trial.warming(situation, memory)
         return Decision(memory=memory, why=message, effects=(more,), verdict=found)
-    if waited > limit and not situation.paused:
+    if waited >= limit and not situation.paused:
         reason = f"no verdict at {percent(step.weight_bp)} after {limit:.0f} s: {why}"
         after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
         notice = Notice(reason="Inconclusive", message=reason, warning=True)

@@ -224,7 +224,7 @@ def _silent(situation: Situation, memory: Memory) -> Decision | None:
         return None
     limit = situation.policy.metrics_deadline_seconds
     silent = coverage.silence(situation, memory)
-    if silent.seconds <= limit:
+    if silent.seconds < limit:
         return None
     reason = f"{silent.words} for {silent.seconds:.0f} s (limit {limit:.0f} s){silent.why}"
     return _stopped(situation, memory, Ending.INCONCLUSIVE, reason, "MetricsSilent")

@@ -100,7 +100,7 @@ def bake(situation: Situation, memory: Memory) -> Decision:
         after = memory.moved(Event.BAKED, situation.now)
         notice = Notice(reason="BakePassed", message=f"the rolled pods passed: {why}")
         return Decision(memory=after, why=why, notices=(notice,), verdict=found)
-    if waited > limit and not situation.paused:
+    if waited >= limit and not situation.paused:
         reason = f"no verdict on the rolled pods after {limit:.0f} s: {why}"
         after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)
         notice = Notice(reason="Inconclusive", message=reason, warning=True)
