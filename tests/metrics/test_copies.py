@@ -3,7 +3,10 @@
 of applications that count by labels which elsewhere say who scraped.
 """
 
+import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +16,7 @@ from controller.core.evidence import past
 from controller.core.evidence.samples import Cursor, difference
 from controller.core.evidence.series import PodsKey, TrackSeries
 from controller.core.evidence.tally import Interval
+from tests.metrics import scraped
 from tests.metrics.test_client import AT, COUNTER, HISTOGRAM, STABLE, client, matrix, query, row
 
 PODS = PodsKey("shop", "checkout", "5d9c7b6f48")
@@ -213,3 +217,36 @@ async def test_a_past_of_two_records_counts_once(late: int) -> None:
     ]
     requests, _ = past.read(await looked(rows, history=3600)).total
     assert requests == pytest.approx(6.5 * HISTORY[-1], rel=0.02)
+
+
+SAID = """\
+http_requests_total{endpoint="/cart",code="200"} 30
+http_requests_total{endpoint="/pay",code="200"} 5
+http_requests_total{endpoint="/pay",code="500"} 12
+"""
+
+
+@pytest.mark.slow
+async def test_a_real_prometheus_stamps_them_so(tmp_path: Path) -> None:
+    """A pod behind two Services with one job, which counts by labels of its own."""
+    async with scraped.exposed(lambda: SAID) as address:
+        port = address.rpartition(":")[2]
+        # Two addresses, since each is one target in this configuration.
+        ways = {
+            f"{host}:{port}": {**POD, "service": way}
+            for host, way in (("127.0.0.1", "checkout"), ("localhost", "checkout-stable"))
+        }
+        async with scraped.scraping(tmp_path, ways, ["application"]) as store:
+            deadline = time.monotonic() + scraped.SEEN_SECONDS
+            while True:
+                raw = await store.samples(10, [PODS])
+                series = raw.series.get(PODS)
+                if series and raw.warnings and len(series.requests[0].samples) > 2:
+                    break
+                assert time.monotonic() < deadline, raw
+                await asyncio.sleep(scraped.POLL_SECONDS)
+            thinned = await store.history(PODS, 60)
+    for batch in (raw, thinned):
+        assert batch.warnings == ("the same target is scraped twice; one copy is counted",)
+        found = batch.series[PODS].requests
+        assert [one.samples[-1].value for one in found] == [35, 12]
