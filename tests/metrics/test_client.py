@@ -18,6 +18,7 @@ from controller.adapters.prometheus.providers import choose
 from controller.core.errors import MetricsUnavailable
 from controller.core.evidence.samples import Cursor, difference
 from controller.core.evidence.series import PodsKey, ServiceKey
+from controller.sim import promql
 
 STABLE = ServiceKey("shop", "checkout")
 CANARY = ServiceKey("shop", "checkout-canary")
@@ -208,6 +209,25 @@ async def test_odd_values_are_passed_on_and_do_not_count() -> None:
     begun = difference(Cursor(), None, series)
     assert begun.cursor.at == AT + 4
     assert any("NaN" in problem for problem in begun.problems)
+
+
+async def test_streams_count_and_are_not_timed() -> None:
+    """A websocket that was open for an hour is no slow answer."""
+    rows = [
+        row(metric, "checkout", ["10"], protocol=protocol, **labels)
+        for metric, labels in ((COUNTER, {}), (HISTOGRAM, {"le": "+Inf"}))
+        for protocol in ("http", "grpc", "grpc-web", "websocket", "sse")
+    ]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        wanted = promql.parse(query(request))
+        return matrix([one for one in rows if wanted.matches(one["metric"])])
+
+    batch = await client(handler).samples(10, [STABLE])
+    found = batch.series[STABLE]
+    assert len(found.requests) == 5
+    timed = sorted(dict(series.labels)["protocol"] for _, series in found.buckets)
+    assert timed == ["grpc", "grpc-web", "http"]
 
 
 async def test_a_target_that_is_scraped_twice_counts_once() -> None:

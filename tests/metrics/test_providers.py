@@ -183,6 +183,47 @@ def test_which_answers_are_errors_elsewhere(
     assert load()[provider].is_error(labels) is bad
 
 
+PROBES = (
+    "/health", "/healthz", "/healthz/", "/healthcheck", "/livez", "/live", "/alive", "/readyz",
+    "/ready", "/readyz/database", "/ping", "/metrics", "/health/live", "/health/ready",
+    "/actuator/health", "/actuator/health/readiness", "/actuator/prometheus", "/q/health/live",
+    "/q/metrics", "/-/healthy", "/-/ready",
+)  # fmt: skip
+
+BUSINESS = (
+    "/healthcare", "/health/plans", "/healthy-meals", "/api/health/records", "/metrics/daily",
+    "/liveness-coach", "/live/stream", "/lives", "/already", "/readings", "/readyz2", "/pings",
+    "/shipping", "/actuator/42", "/actuators", "/q/healthcare", "/checkout", "/", "",
+    # What the Prometheus Operator calls a port.
+    "metrics", "http-metrics", "health", "healthz",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["application", "application-histogram", "opentelemetry",
+                                  "micrometer"])  # fmt: skip
+def test_probes_and_scrapes_are_ignored_and_nobodys_business_is(name: str) -> None:
+    for label, pattern in load()[name].ignore.items():
+        assert [path for path in PROBES if not re.fullmatch(pattern, path)] == [], label
+        assert [path for path in BUSINESS if re.fullmatch(pattern, path)] == [], label
+
+
+def test_probes_by_grpc_are_ignored() -> None:
+    (pattern,) = load()["grpc"].ignore.values()
+    for service in (
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ):
+        assert re.fullmatch(pattern, service)
+    for service in ("shop.Checkout", "shop.grpc.health.v1.Health", "grpc.health.v1.HealthCare", ""):
+        assert not re.fullmatch(pattern, service)
+
+
+def test_gateways_see_no_probes_of_the_kubelet() -> None:
+    """What they see of such paths somebody has sent through them."""
+    assert {name for name, one in load().items() if one.ignore} == POD_PROVIDERS
+
+
 @pytest.mark.parametrize(
     ("provider", "value", "key"),
     [
@@ -257,6 +298,9 @@ def test_a_provider_may_name_both_parts_itself() -> None:
     ("old", "new"),
     [
         ("name: x", "nom: x"),
+        ("targets:", "ignore: {path: '('}\ntargets:"),
+        ("targets:", "ignore: {path: '\"'}\ntargets:"),
+        ("targets:", "ignore: {path: '\\\\d'}\ntargets:"),
         ("5..", "5("),
         ("(?P<service>", "("),
         ("[pod]", "{"),

@@ -25,7 +25,7 @@ def keys(provider: Provider, count: int) -> list[TrackKey]:
 
 
 async def asked(name: str, wanted: Sequence[TrackKey]) -> list[str]:
-    """The queries for the latest samples and for the history of the first key."""
+    """The queries for the latest samples and for both histories of the first key."""
     texts: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -39,6 +39,7 @@ async def asked(name: str, wanted: Sequence[TrackKey]) -> list[str]:
     )  # fmt: skip
     await store.samples(15, wanted)
     await store.history(wanted[0], 3600)
+    await store.latency_history(wanted[0], 3600)
     await store.close()
     return texts
 
@@ -63,16 +64,19 @@ async def test_every_query_is_promql(name: str, count: int) -> None:
     if provider.latency:
         bucket = provider.latency.metric
         metrics.append(f"{bucket}|{provider.native}" if provider.native else bucket)
-    assert len(texts) == len(metrics) + 1
-    for text, metric in zip(texts, [*metrics, metrics[0]], strict=True):
+    for text, metric in zip(texts, [*metrics, *metrics], strict=True):
         found = selector(text)
         matchers = {one.name: one for one in found.matchers.matchers}
         # The classic form and the native one are asked for together.
         assert (found.name or matchers["__name__"].value) == metric
         # More than one for a label would be valid, and mean both.
         assert len(matchers) == len(found.matchers.matchers)
-        assert all(one.op == promql_parser.MatchOp.Re for one in matchers.values())
-        for label, words in provider.only.items():
+        ignored = [one for one in matchers.values() if one.op == promql_parser.MatchOp.NotRe]
+        assert {one.name: one.value for one in ignored} == provider.ignore
+        taken = [one for one in matchers.values() if one.op == promql_parser.MatchOp.Re]
+        assert len(taken) + len(ignored) == len(matchers)
+        timed = provider.latency if provider.latency and "bucket" in metric else None
+        for label, words in (provider.only | (timed.only if timed else {})).items():
             assert matchers[label].value == "|".join(words)
         assert sum(len(one.value) for one in matchers.values()) < LONGEST_SERVICES + LONGEST_PODS
 

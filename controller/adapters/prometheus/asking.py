@@ -39,17 +39,23 @@ class Part:
             if latency
             else self.provider.requests_selector(names)
         ) + window
-        return Query(part=self, latency=latency, text=text, deadline=deadline)
+        thinned = ":" in window
+        return Query(part=self, latency=latency, text=text, deadline=deadline, thinned=thinned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One query, and where its rows belong."""
+    """One query, and where its rows belong.
+
+    With `thinned` its answer has the samples of a subquery, which are stamped a step apart and not
+    as they were scraped.
+    """
 
     part: Part
     latency: Latency | None
     text: str
     deadline: float
+    thinned: bool
 
 
 def parts(choice: Choice, keys: Collection[TrackKey]) -> tuple[list[Part], dict[str, None]]:
@@ -113,9 +119,9 @@ def sorted_out(
         sorter = sorters.setdefault(provider.name, fresh)
         warnings.update(dict.fromkeys(told[:10]))
         if query.latency is None:
-            sorter.add_requests(rows)
+            sorter.add_requests(rows, thinned=query.thinned)
         else:
-            sorter.add_buckets(rows, query.latency)
+            sorter.add_buckets(rows, query.latency, thinned=query.thinned)
     series: dict[TrackKey, TrackSeries] = {}
     for sorter in sorters.values():
         series |= sorter.series()

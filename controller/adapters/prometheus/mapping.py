@@ -3,23 +3,26 @@
 
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from controller.adapters.prometheus import native
+from controller.adapters.prometheus import copies, native
+from controller.adapters.prometheus.copies import EITHER, EITHER_OF_PODS, SCRAPERS
 from controller.adapters.prometheus.names import Names
 from controller.adapters.prometheus.providers import Latency, Provider
 from controller.adapters.prometheus.wire import Row
 from controller.core.evidence.series import JOB, Sample, Series, TrackKey, TrackSeries
 
-COPIES = frozenset({"job", "prometheus", "prometheus_replica", "replica", "endpoint", "container"})
-"""Labels that tell two records of the *same* scrape target apart: it is scraped by two jobs, or by
-two replicas of the store behind one query endpoint. Counted both, each answer would count twice.
-No series keeps them, be there a copy or not: when one replica is gone for a while, the record of
-the other goes on where its own has ended."""
+COPIES: Final = EITHER.union(SCRAPERS)
+"""Labels that no series keeps, be there a copy or not: when one replica of the store is gone for a
+while, the record of the other goes on where its own has ended."""
 
-COPIES_OF_PODS = COPIES | {"service", "node"}
-"""A pod behind two Services is scraped by way of each of them."""
+COPIES_OF_PODS: Final = EITHER_OF_PODS.union(SCRAPERS)
+
+Labels = tuple[tuple[str, str], ...]
+
+TWICE: Final = "the same target is scraped twice; one copy is counted"
 
 
 @dataclass(slots=True)
@@ -35,12 +38,12 @@ class Sorter:
     _errors: dict[TrackKey, list[Series]] = field(default_factory=dict)
     _buckets: dict[TrackKey, list[tuple[float, Series]]] = field(default_factory=dict)
 
-    def add_requests(self, rows: Iterable[Row]) -> None:
-        """Take in the rows of the request counter."""
+    def add_requests(self, rows: Iterable[Row], *, thinned: bool) -> None:
+        """Take in the rows of the request counter; `thinned`: as of `Query`."""
         if self.provider.natively_counted:
             rows = native.counted(native.once([*rows], self.provider.native, "", self.warnings))
         self._counted = True
-        for key, series, labels in self._sorted(rows):
+        for key, series, labels in self._sorted(rows, thinned=thinned):
             if not self.provider.tells(labels):
                 self.warnings[f"answers of {key} without a status were left out"] = None
                 continue
@@ -48,12 +51,12 @@ class Sorter:
             if self.provider.is_error(labels):
                 self._errors.setdefault(key, []).append(series)
 
-    def add_buckets(self, rows: Iterable[Row], latency: Latency) -> None:
-        """Take in the rows of the histogram."""
+    def add_buckets(self, rows: Iterable[Row], latency: Latency, *, thinned: bool) -> None:
+        """Take in the rows of the histogram; `thinned`: as of `Query`."""
         if self.provider.native:
             alone = native.once([*rows], self.provider.native, latency.bound_label, self.warnings)
             rows = native.bucketed(alone, latency.bound_label, self.warnings)
-        for key, series, labels in self._sorted(rows):
+        for key, series, labels in self._sorted(rows, thinned=thinned):
             bound = _bound(labels.get(latency.bound_label, ""))
             if bound is None:
                 self.warnings["a bucket without a bound was left out"] = None
@@ -74,26 +77,39 @@ class Sorter:
             for key in (self._requests if self._counted else self._buckets)
         }
 
-    def _sorted(self, rows: Iterable[Row]) -> Iterator[tuple[TrackKey, Series, Mapping[str, str]]]:
+    def _sorted(
+        self, rows: Iterable[Row], *, thinned: bool
+    ) -> Iterator[tuple[TrackKey, Series, Mapping[str, str]]]:
         """Rows of the keys asked for with all their labels, each scrape target once, in a stable
         order.
         """
-        copies = COPIES_OF_PODS if self.provider.pods else COPIES
-        taken: set[tuple[tuple[str, str], ...]] = set()
+        unnamed = COPIES_OF_PODS if self.provider.pods else COPIES
+        found: dict[Labels, tuple[tuple[TrackKey, ...], Row]] = {}
+        others: dict[Labels, list[Row]] = {}
         named = [(sorted(row.metric.items()), row) for row in rows]
         named.sort(key=operator.itemgetter(0))
         for labels, row in named:
             keys = self.names.keys(row.metric)
             if not keys or not row.values:
                 continue
-            same = tuple([pair for pair in labels if pair[0] not in copies])
-            if same in taken:
-                self.warnings["the same target is scraped twice; one copy is counted"] = None
-                continue
-            taken.add(same)
-            series = Series(same, samples_of(row), job=row.metric.get(JOB, ""))
+            same = tuple([pair for pair in labels if pair[0] not in unnamed])
+            mine = keys, row
+            if found.setdefault(same, mine) is not mine:
+                others.setdefault(same, []).append(row)
+        for same, (keys, row) in found.items():
+            alike = others.get(same) if others else None
+            samples = self._once([row, *alike], thinned=thinned) if alike else samples_of(row)
+            series = Series(same, samples, job=row.metric.get(JOB, ""))
             for key in keys:
                 yield key, series, row.metric
+
+    def _once(self, rows: Sequence[Row], *, thinned: bool) -> tuple[Sample, ...]:
+        """The samples of what is one series without the labels that none keeps."""
+        metrics = [row.metric for row in rows]
+        samples, copied = copies.joined(metrics, [*map(samples_of, rows)], thinned=thinned)
+        if copied:
+            self.warnings[TWICE] = None
+        return samples
 
 
 def samples_of(row: Row) -> tuple[Sample, ...]:

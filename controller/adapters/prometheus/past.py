@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -210,6 +211,8 @@ class View:
         answers = [
             await self._archive.raw(query.text, self._moment, since_seconds) for query in queries
         ]
+        if self._archive.coarse:
+            queries = [replace(query, thinned=True) for query in queries]
         return self._batch(queries, answers, warnings)
 
     async def history(self, key: TrackKey, seconds: float) -> Batch:

@@ -24,6 +24,10 @@ Plain = Annotated[str, msgspec.Meta(pattern="^[a-zA-Z0-9_-]+$")]
 """A label value that neither a string nor an expression in PromQL gives a meaning of its own."""
 
 
+Expression = Annotated[str, msgspec.Meta(pattern=r'^[^"\\]+$')]
+"""A regular expression that a string in PromQL holds as it stands."""
+
+
 class Recognise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to see that a target is served by this provider."""
 
@@ -71,6 +75,9 @@ class Requests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The cumulative histogram of answer times.
 
+    `only` names the label values of those that are timed, where others last as long as their client
+    likes; answers of either kind are counted.
+
     `native` is what the same one is called where the store keeps it as a native histogram: the name
     without an ending. Its count is then the counter of answers as well, if that is how these count.
     """
@@ -79,13 +86,16 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bound_label: Label
     unit_seconds: float
     native: Label | None = None
+    only: dict[Label, tuple[Plain, ...]] = {}
 
 
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One provider file: of counters by Service or by pod, one of the two.
 
     Where several parties count the same request, `only` names the label values of the one that is
-    listened to; the others' series are not asked for.
+    listened to; the others' series are not asked for. Nor are those of which a label is, from its
+    begin to its end, what `ignore` has for it: the kubelet's probes and scrapes are no requests of
+    anybody. A series without that label is asked for.
     """
 
     name: str
@@ -98,6 +108,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     service: ServiceLabel | None = None
     service_labels: ServiceLabels | None = None
     only: dict[Label, tuple[Plain, ...]] = {}
+    ignore: dict[Label, Expression] = {}
     pods: PodLabels | None = None
     caveats: tuple[str, ...] = ()
 
@@ -143,21 +154,26 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def requests_selector(self, names: str) -> str:
         """A PromQL selector of the series that count answers, narrowed down by `names`."""
         native = self.native if self.natively_counted else ""
-        return self._selector(self.requests.metric, native, names)
+        return self._selector(self.requests.metric, native, self.counted(names))
 
     def latency_selector(self, latency: Latency, names: str) -> str:
         """The same of those that count by how long answers took."""
-        return self._selector(latency.metric, self.native, names)
+        timed = self.counted(names) + _narrowed(latency.only)
+        return self._selector(latency.metric, self.native, timed)
 
-    def _selector(self, metric: str, native: str, names: str) -> str:
+    def _selector(self, metric: str, native: str, inner: str) -> str:
+        inner += "".join(f',{label}!~"{words}"' for label, words in self.ignore.items())
         if native:
-            return f'{{__name__=~"{metric}|{native}",{self.counted(names)}}}'
-        return f"{metric}{{{self.counted(names)}}}"
+            return f'{{__name__=~"{metric}|{native}",{inner}}}'
+        return f"{metric}{{{inner}}}"
 
     def counted(self, names: str) -> str:
-        """What stands in the braces of such a selector."""
-        rest = "".join(f',{label}=~"{"|".join(words)}"' for label, words in self.only.items())
-        return names + rest
+        """What stands in the braces of such a selector, whatever is ignored."""
+        return names + _narrowed(self.only)
+
+
+def _narrowed(only: Mapping[str, Sequence[str]]) -> str:
+    return "".join(f',{label}=~"{"|".join(words)}"' for label, words in only.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,8 +229,10 @@ def parse(text: str, name: str) -> Provider:
     """
     try:
         provider = msgspec.convert(yaml.safe_load(text), Provider)
-        for errors in (provider.requests.error_codes, *provider.requests.also_errors.values()):
-            re.compile(errors)
+        requests = provider.requests
+        errors = (requests.error_codes, *requests.also_errors.values())
+        for expression in (*errors, *provider.ignore.values()):
+            re.compile(expression)
         patterns = provider.service.patterns if provider.service else ()
         groups = [
             set(re.compile(pattern.replace(JOINED, "(?P<joined>x)")).groupindex)

@@ -228,9 +228,10 @@ async def _missing(metrics: Prometheus, provider: Provider, run: Run) -> tuple[s
             return why, f"{advice}, as PodMonitor and ServiceMonitor do"
     rows = await metrics.labels(f'{metric}{{{pods.namespace}="{space}"}}', EXISTS_SECONDS)
     if rows:
+        probes = ", or of probes alone, which are left out" if provider.ignore else ""
         return (
-            f": {metric} exists in {space} ({len(rows)} series), but not of these pods",
-            "have the pods of this Deployment scraped",
+            f": {metric} exists in {space} ({len(rows)} series), but not of these pods{probes}",
+            "have the pods of this Deployment scraped, and send them a request",
         )
     return f": there is no {metric} in {space}", "have its pods scraped, or name another provider"
 

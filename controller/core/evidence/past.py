@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controller.core.evidence.dispersion import LEAST_ERRORS, Count
+from controller.core.evidence.grid import OVERDUE
 from controller.core.evidence.grid import usual_gap as gap_of
 from controller.core.evidence.samples import Cursor, Series, TrackSeries, difference
 from controller.core.evidence.tally import Interval, Tally, summed
@@ -23,7 +24,8 @@ class Past:
 
     Attributes:
         rows: For each pod (or one entry for the whole) its (requests, errors) per scrape interval,
-            oldest first; the newest ones of all pods stand for the same time.
+            oldest first; the newest ones of all pods stand for the same time, but for where in an
+            interval each pod is scraped.
         gap: Seconds between two scrapes; 0 if unknown.
         slow: For some bucket bounds the same rows of (timed requests, slower ones).
         far_from: The least bound in seconds that is far out.
@@ -129,10 +131,16 @@ def by_pod(track: TrackSeries) -> dict[str, list[Interval]]:
 
 
 def _by_pod(track: TrackSeries) -> dict[str, list[Tally]]:
-    """Stable's tallies per scrape interval, for each pod that is there at the end."""
+    """Stable's tallies per scrape interval, for each pod that is there at the end.
+
+    Every pod is scraped at a time of its own: one is there whose next scrape is not overdue when
+    the newest of all was made.
+    """
     series = [*track.requests, *(one for _, one in track.buckets)]
-    newest = max(one.samples[-1].at for one in series if one.samples)
-    pods = {_pod(track, one) for one in series if one.samples and one.samples[-1].at == newest}
+    series = [one for one in series if one.samples]
+    there = max(one.samples[-1].at for one in series)
+    there -= OVERDUE * gap_of(one.samples for one in series)
+    pods = {_pod(track, one) for one in series if one.samples[-1].at >= there}
     rows = {pod: [one.stable for one in _intervals(_of_pod(track, pod))] for pod in sorted(pods)}
     longest = max(len(row) for row in rows.values())
     return {pod: row for pod, row in rows.items() if row and 2 * len(row) >= longest}

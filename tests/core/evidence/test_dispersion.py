@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Phi: near 1 for independent errors, near the cluster size for clusters, else unknown."""
 
+import math
 import random
 from dataclasses import replace
 
@@ -160,3 +161,27 @@ def test_pods_that_died_or_were_just_born_take_nothing_from_the_others_past() ->
     assert "400 intervals" in found.words
     assert "2 pods" in found.words
     assert found.phi <= 2.0
+
+
+def test_pods_that_are_scraped_each_at_a_time_of_its_own_are_all_there() -> None:
+    """As a look has them: raw, of five minutes, twenty pods at all phases of 15 s; one has died."""
+
+    def raw(pod: int, until: float = 300.0) -> tuple[Series, Series]:
+        phase = 15 * pod / 20 + (0.3 if pod % 3 else 0.0)
+        times = [phase + 15 * n for n in range(20) if phase + 15 * n <= until]
+        labels = (("pod", f"p{pod}"),)
+        return (
+            Series(labels, tuple(Sample(at, 1000 + 30.0 * n) for n, at in enumerate(times))),
+            Series((*labels, ("le", "+Inf")), tuple(Sample(at, 0.0) for at in times)),
+        )
+
+    pods = [*map(raw, range(20)), raw(20, until=240.0)]
+    series = TrackSeries(
+        requests=tuple(counter for counter, _ in pods),
+        buckets=tuple((math.inf, bucket) for _, bucket in pods),
+        target_labels=("pod",),
+        pod_label="pod",
+    )
+    found = past.read(series, series)
+    assert sorted(found.rows) == sorted(found.timed) == sorted(f"p{pod}" for pod in range(20))
+    assert found.volume * 60 == pytest.approx(20 * 120)
