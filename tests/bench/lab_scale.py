@@ -48,6 +48,8 @@ AT_ONCE = 16
 """Requests under way while objects are made."""
 
 STOP_SECONDS = 120.0
+RAISED_SECONDS = 300.0
+"""For the first weights of a hundred canaries, begun at once."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,7 +154,7 @@ class Stage:
         async def raised() -> bool:
             return all(name in self.place.routes.raised for name in names)
 
-        await self.place.until(raised, 600.0, f"{len(names)} canaries have their weight")
+        await self.place.until(raised, RAISED_SECONDS, f"{len(names)} canaries have their weight")
         await asyncio.sleep(self.calm)
 
     async def cost(self, seconds: float) -> Cost:

@@ -12,17 +12,18 @@ from tests.cluster.lab.application import until
 pytestmark = pytest.mark.timeout(400)
 
 
-async def test_targets_and_runs_are_counted_and_broken(unguarded: Installed) -> None:
+@pytest.mark.deep
+async def test_targets_and_runs_are_counted_and_broken(gate: Installed) -> None:
     """Two, each with a run; both turn bad at once."""
     names = ["app-0", "app-1"]
-    async with lab_scale.stage(unguarded, 1.0, calm=0.0) as stage:
+    async with lab_scale.stage(gate, 1.0, calm=0.0) as stage:
         await stage.add(names, replicas=1)
         await lab_rig.start(stage.place, len(names))
         await stage.begin(names)
         assert stage.place.routes.weights == dict.fromkeys(names, 10 * 100)
         cost = await _with_a_look(stage)
         assert 20 < cost.rss_mib < 400
-        assert 0 < cost.cpu_seconds < 60
+        assert 0 <= cost.cpu_seconds < 60
         breached = await stage.breach(names)
     assert len(breached) == len(names)
     assert all(0 < seconds < math.inf for seconds in breached)
