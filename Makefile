@@ -20,7 +20,7 @@ CLUSTERS ?= 5
 REALTIME := tests/demo tests/process tests/metrics/shapes
 
 # Anything here, e.g. make test DEEP=1, has every matrix of tests run whole. Else each commit plays
-# a sixth of the long ones, and six in a row all of them.
+# an eighth of the long ones, and eight in a row all of them.
 DEEP ?=
 SOME := $(if $(DEEP),,--some)
 

@@ -23,7 +23,7 @@ settings.register_profile(
 )
 settings.load_profile("house")
 
-DEEP_PARTS = 6
+DEEP_PARTS = 8
 """Of the long matrices each commit plays one part, and the next one the next part."""
 
 UNTESTED = "NOT TESTED ON A REAL CONTROL PLANE: "
