@@ -127,6 +127,10 @@ async def started(
     text = yaml.safe_dump_all(objects(lab, shop.namespace, policy or {}, env or {}))
     await asyncio.to_thread(lab.cluster.kubectl, "apply", "-f", "-", stdin=text)
     await shop.complete(120.0)
+    for pod in await shop.every("pods"):
+        # The API server puts one there by itself, unless it is told not to.
+        mounts = [mount["name"] for mount in pod["spec"]["containers"][0].get("volumeMounts", ())]
+        assert mounts == [], "the application has no token"
     leaders = Leaders(shop=shop)
     task = asyncio.ensure_future(leaders.watch(lab.api))
     try:
