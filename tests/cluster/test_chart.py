@@ -9,7 +9,7 @@ import yaml
 
 from tests.cluster.lab import build
 from tests.cluster.lab.toolchain import Unavailable
-from tests.manifests.rendered import MANIFESTS, Json, key, kustomized
+from tests.manifests.rendered import MANIFESTS, Json, key, kustomized, overlaid
 
 HELM_SECONDS = 60.0
 Key = tuple[str, str, str, str]
@@ -63,6 +63,18 @@ def test_the_same_objects(settings: tuple[str, ...], folders: tuple[str, ...]) -
     assert notes == {"helm.sh/resource-policy": "keep"}, "the journals outlive the release"
     for name, item in expected.items():
         assert found[name] == item, name
+
+
+def test_monitoring_has_the_labels_that_its_prometheus_asks_for(tmp_path: Path) -> None:
+    """As the kustomization that is printed puts them on, and nothing else has them."""
+    found = _rendered("--set=monitoring.enabled=true,monitoring.labels.release=prometheus")
+    printed = overlaid("monitoring", "monitoring-labels", tmp_path)
+    assert {item["metadata"]["labels"]["release"] for item in printed} == {"prometheus"}
+    for item in printed:
+        assert found[key(item)] == item
+    others = _rendered()
+    assert {name: found[name] for name in others} == others
+    assert len(found) == len(others) + len(printed)
 
 
 def test_a_single_replica_keeps_no_node_from_being_drained() -> None:
@@ -140,7 +152,8 @@ def test_mutating_policies_are_refused_where_they_are_not_served() -> None:
     [
         *("replcas=1", "prometheus=prometheus:9090", "args={oops}"),
         *("imagePullSecrets={registry}", "nodeSelector.infra=true", "podAnnotations.scrape=false"),
-        "tolerations[0].efect=NoSchedule",
+        *("tolerations[0].efect=NoSchedule", "monitoring.labels.release=true"),
+        r"monitoring.labels.app\.kubernetes\.io/component=controller",
     ],
 )
 def test_a_value_that_is_none_is_refused(setting: str) -> None:
