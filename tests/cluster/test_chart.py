@@ -77,6 +77,31 @@ def test_monitoring_has_the_labels_that_its_prometheus_asks_for(tmp_path: Path) 
     assert len(found) == len(others) + len(printed)
 
 
+def test_only_some_namespaces_are_those_of_the_overlay_that_is_printed(tmp_path: Path) -> None:
+    printed = overlaid("overlays/central", "some-namespaces", tmp_path, shop="one-namespace")
+    found = _rendered("--set=namespaces={shop}")
+    assert found.keys() == {key(item) for item in printed}
+    for item in printed:
+        if item["kind"] != "Namespace":
+            assert found[key(item)] == item
+
+
+def test_each_namespace_has_its_binding_and_its_flag() -> None:
+    """To the account of the release, wherever that is; its own namespace may be one of them."""
+    spaces = ["delivery", "shop"]
+    found = _rendered(f"--set=namespaces={{{','.join(spaces)}}}", namespace="delivery")
+    bindings = [item for name, item in found.items() if name[1] == "RoleBinding"]
+    bound = [item for item in bindings if item["roleRef"]["kind"] == "ClusterRole"]
+    assert sorted(item["metadata"]["namespace"] for item in bound) == spaces
+    account = {"kind": "ServiceAccount", "name": "switchgear", "namespace": "delivery"}
+    assert all(item["subjects"] == [account] for item in bindings)
+    assert not [name for name in found if name[1] == "ClusterRoleBinding"]
+    daemon = found["apps/v1", "Deployment", "delivery", "switchgear"]
+    (container,) = daemon["spec"]["template"]["spec"]["containers"]
+    flags = [arg for arg in container["args"] if arg.startswith("--namespace=")]
+    assert flags == [f"--namespace={name}" for name in spaces]
+
+
 def test_a_single_replica_keeps_no_node_from_being_drained() -> None:
     budget = ("policy/v1", "PodDisruptionBudget", "switchgear", "switchgear")
     found = _rendered()
@@ -153,6 +178,7 @@ def test_mutating_policies_are_refused_where_they_are_not_served() -> None:
         *("replcas=1", "prometheus=prometheus:9090", "args={oops}"),
         *("imagePullSecrets={registry}", "nodeSelector.infra=true", "podAnnotations.scrape=false"),
         *("tolerations[0].efect=NoSchedule", "monitoring.labels.release=true"),
+        *("namespaces=shop", "namespaces={Shop}", "namespaces={shop,shop}"),
         r"monitoring.labels.app\.kubernetes\.io/component=controller",
     ],
 )

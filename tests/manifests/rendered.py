@@ -52,13 +52,21 @@ def rendered(folder: Path) -> tuple[Json, ...]:
     return tuple(item for item in yaml.safe_load_all(done.stdout) if item)
 
 
-def overlaid(folder: str, block_name: str, tmp_path: Path) -> tuple[Json, ...]:
-    """The same of an overlay that `docs/kubernetes.md` prints over `manifests/<folder>`."""
+def overlaid(
+    folder: str, block_name: str, tmp_path: Path, **beside: str
+) -> tuple[Json, ...]:
+    """The same of an overlay that `docs/kubernetes.md` prints over `manifests/<folder>`.
+
+    `beside`: files without their `.yaml`, by the blocks that have them.
+    """
     shown = f".../manifests/{folder}"
     printed = block(block_name, "kubernetes.md")
     assert shown in printed
     place = os.path.relpath(MANIFESTS / folder, tmp_path)
     (tmp_path / "kustomization.yaml").write_text(printed.replace(shown, place), encoding="utf-8")
+    for name, other in beside.items():
+        text = block(other, "kubernetes.md")
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
     return rendered(tmp_path)
 
 

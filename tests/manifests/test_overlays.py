@@ -15,6 +15,7 @@ from tests.manifests.rendered import (
     key,
     kustomized,
     of_kind,
+    overlaid,
     own_containers,
     pod_specs,
     rendered,
@@ -45,6 +46,23 @@ def test_a_sidecar_of_another_name_has_it_wherever_target_stands(tmp_path: Path,
     (container,) = own_containers(deployment["spec"]["template"]["spec"])
     assert f"--target=deployment/{name}" in container["args"]
     assert "checkout" not in yaml.safe_dump(deployment)
+
+
+def test_only_some_namespaces_as_it_is_printed(tmp_path: Path) -> None:
+    """The right on the cluster is gone, one in the namespace is there, and the flag with it."""
+    shipped = {key(item): item for item in kustomized("overlays/central")}
+    objects = overlaid("overlays/central", "some-namespaces", tmp_path, shop="one-namespace")
+    found = {key(item): item for item in objects}
+    rbac = "rbac.authorization.k8s.io/v1"
+    cluster = shipped.pop((rbac, "ClusterRoleBinding", "", "switchgear"))
+    bound = found.pop((rbac, "RoleBinding", "shop", "switchgear-targets"))
+    for field in ("roleRef", "subjects"):
+        assert bound[field] == cluster[field]
+    assert bound["metadata"]["labels"] == cluster["metadata"]["labels"]
+    deployment = found["apps/v1", "Deployment", "switchgear", "switchgear"]
+    (container,) = own_containers(deployment["spec"]["template"]["spec"])
+    assert container["args"].pop() == "--namespace=shop"
+    assert found == shipped
 
 
 def _sidecar(folder: Path) -> Json:
