@@ -96,6 +96,20 @@ def test_all_problems_are_told_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("[::]:8340", ("::", 8340)),
+        ("[::1]:0", ("::1", 0)),
+        # `$(POD_IP):8340`, as a kubelet puts the address in.
+        ("fd00:10::7:8340", ("fd00:10::7", 8340)),
+    ],
+)
+def test_an_address_of_ipv6(text: str, address: tuple[str, int], tmp_path: Path) -> None:
+    found = good(listen=text, advertise=text, token_file=str(tmp_path / "token"))
+    assert found.listen == found.advertise == address
+
+
 def test_services_of_the_namespace_are_no_settings() -> None:
     """Kubernetes tells a sidecar of every Service beside it; `switchgear-x` begins as ours do."""
     ports = ("PORT", "PORT_80_TCP", "PORT_80_TCP_PROTO", "PORT_80_TCP_PORT", "PORT_80_TCP_ADDR")

@@ -88,7 +88,7 @@ class Checkout:
 def _checkout(cluster: Cluster, folder: Path) -> Checkout:
     checkout, programs = folder / "checkout", folder / "programs"
     shutil.copytree(MANIFESTS, checkout / "manifests", symlinks=True)
-    for name in ("base/deployment.yaml", "chart/templates/deployment.yaml"):
+    for name in ("base/deployment.yaml", "chart/values.yaml"):
         path = checkout / "manifests" / name
         text = path.read_text(encoding="utf-8")
         text = text.replace(PROMETHEUS, cluster.prometheus_url)
