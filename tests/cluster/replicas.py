@@ -102,15 +102,17 @@ def _checkout(cluster: Cluster, folder: Path) -> Checkout:
 async def printed(cluster: Cluster, folder: Path, block_name: str) -> AsyncIterator[Checkout]:
     """Install by a block of the page, and wait until both replicas are there and one leads.
 
-    Whatever is left of it is taken off afterwards.
+    The token is made by its own, and what the page then has looked at is there. Whatever is left of it is taken off afterwards.
     """
     found = _checkout(cluster, folder)
     await _nothing(cluster)
     try:
         await found.types(block_name)
+        await found.types("doors")
         await available(cluster)
         await obeyed(cluster, mutating=True)
         await until(lambda: _led(cluster), READY_SECONDS, lambda: log(cluster))
+        await found.types("check")
         yield found
     finally:
         await _nothing(cluster)
