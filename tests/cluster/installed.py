@@ -14,13 +14,22 @@ import yaml
 from tests.cluster.lab import build
 from tests.cluster.lab.application import App, until
 from tests.cluster.lab.worker import Cluster, Refusal
-from tests.manifests.rendered import Json, kustomized
+from tests.manifests.rendered import Json, Right, kustomized
 
 SYSTEM = "switchgear"
 """The namespace of the manifests, and of the service account that the policies exempt."""
 
 ACTIVE_SECONDS = 30.0
 """How long the API server may take to obey policies that it was given; it takes one or two."""
+
+
+SELDOM: dict[Right, str] = {
+    ("", "persistentvolumeclaims", "get", ""): "a pod with a volume, which one node may hold alone",
+    ("", "pods", "delete", ""): "the undo of a native roll",
+    ("", "services", "get", "checkout-canary"): "a twin whose name was taken a moment ago",
+    ("apps", "replicasets", "get", ""): "`on-failure: revert`",
+}
+"""Rights of the sidecars that a promotion and a kill may leave alone, each with what needs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
