@@ -102,7 +102,8 @@ def _checkout(cluster: Cluster, folder: Path) -> Checkout:
 async def printed(cluster: Cluster, folder: Path, block_name: str) -> AsyncIterator[Checkout]:
     """Install by a block of the page, and wait until both replicas are there and one leads.
 
-    The token is made by its own, and what the page then has looked at is there. Whatever is left of it is taken off afterwards.
+    The token is made by its own, and what the page then has looked at is there. Whatever is left of
+    it is taken off afterwards.
     """
     found = _checkout(cluster, folder)
     await _nothing(cluster)

@@ -52,9 +52,7 @@ def rendered(folder: Path) -> tuple[Json, ...]:
     return tuple(item for item in yaml.safe_load_all(done.stdout) if item)
 
 
-def overlaid(
-    folder: str, block_name: str, tmp_path: Path, **beside: str
-) -> tuple[Json, ...]:
+def overlaid(folder: str, block_name: str, tmp_path: Path, **beside: str) -> tuple[Json, ...]:
     """The same of an overlay that `docs/kubernetes.md` prints over `manifests/<folder>`.
 
     `beside`: files without their `.yaml`, by the blocks that have them.
