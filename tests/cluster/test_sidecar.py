@@ -24,6 +24,7 @@ from tests.cluster.lab.worker import Refusal
 from tests.cluster.people import killed_by
 from tests.manifests.rendered import Right, own_containers, rights_of
 from tests.support.realtime import plain
+from tests.support.runbook import block
 
 POLICY = {"policy": "fast", "steps": "5@5s,50@5s", "bake": "3s"}
 TOKEN = "a-long-line"
@@ -61,6 +62,23 @@ def objects(lab: Lab, namespace: str, policy: Object, env: Object) -> list[Objec
     return list(found.values())
 
 
+def caller(deployment: Object) -> Object:
+    """A container of the application's that asks the API server for its own Deployment, or fails.
+
+    It has no token but by the line that is printed for it.
+    """
+    about = deployment["metadata"]
+    path = f"/apis/apps/v1/namespaces/{about['namespace']}/deployments/{about['name']}"
+    template = deployment["spec"]["template"]["spec"]
+    return {
+        "name": "caller",
+        "image": "registry.example/kubectl:dev",
+        "args": ["get", "--raw", path],
+        "securityContext": template["containers"][0]["securityContext"],
+        **yaml.safe_load(block("token", "kubernetes.md")),
+    }
+
+
 @dataclass
 class Leaders:
     """Who held the lease, look by look."""
@@ -90,9 +108,16 @@ class Leaders:
 
 @contextlib.asynccontextmanager
 async def started(
-    lab: Lab, shop: App, policy: Object | None = None, env: Object | None = None
+    lab: Lab,
+    shop: App,
+    policy: Object | None = None,
+    env: Object | None = None,
+    *,
+    calls: bool = False,
 ) -> AsyncIterator[Leaders]:
     """The application with its sidecars; the Deployment is adopted by one of them.
+
+    One that `calls` asks the API server itself before it serves.
 
     What they did must be in order when the test has passed (`Trail.holds`).
 
@@ -115,7 +140,11 @@ async def started(
         since=now(),
     )
     lab.trails.append(trail)
-    text = yaml.safe_dump_all(objects(lab, shop.namespace, policy or {}, env or {}))
+    every = objects(lab, shop.namespace, policy or {}, env or {})
+    (ours,) = (item for item in every if item["kind"] == "Deployment")
+    if calls:
+        ours["spec"]["template"]["spec"]["initContainers"].append(caller(ours))
+    text = yaml.safe_dump_all(every)
     await asyncio.to_thread(lab.cluster.kubectl, "apply", "-f", "-", stdin=text)
     await shop.complete(120.0)
     for pod in await shop.every("pods"):
@@ -238,7 +267,7 @@ async def test_a_bad_version_is_rolled_back_by_the_pods_that_stay(
     del space
     shop = app()
     reverts: Right = ("apps", "replicasets", "get", "")
-    async with started(lab, shop, {"on-failure": "revert"}) as leaders:
+    async with started(lab, shop, {"on-failure": "revert"}, calls=True) as leaders:
         stable = await stable_hash(shop)
         load = await lab.load(shop, rate=100.0)
         await shop.deploy("v2", {"ERROR_RATE": "0.5"})
