@@ -2,6 +2,8 @@
 """How the text of each setting of the daemon is read; each raises ValueError with a sentence."""
 
 import ipaddress
+import re
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -12,6 +14,10 @@ from controller.core.values import is_name, is_namespace
 LEVELS: Final = ("debug", "info", "warning", "error")
 MOST_TARGET: Final = 200
 """The names that we make of it are longer, and an object's has at most 253 characters."""
+
+_HOST: Final = "_SERVICE_HOST"
+_LINK: Final = r"_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_[A-Z]+(?:_(?:PROTO|PORT|ADDR))?)?)"
+"""What stands behind a Service's name in the variables that Kubernetes makes of it."""
 
 KINDS: Final = frozenset({"deployment", "deployments", "deploy", "deployments.apps"})
 
@@ -151,6 +157,17 @@ def route(text: str) -> tuple[str, str]:
         message = "must be HTTPRoute/NAME or GRPCRoute/NAME"
         raise ValueError(message)
     return kind, rest
+
+
+def linked(names: Collection[str]) -> set[str]:
+    """Those of these variables by which Kubernetes tells a container of the Services beside it.
+
+    A Service called `switchgear-x` has some that begin as ours do. Each comes together with the
+    Service's `_SERVICE_HOST`, so what only looks like one is none.
+    """
+    services = [name.removesuffix(_HOST) for name in names if name.endswith(_HOST)]
+    patterns = [re.compile(re.escape(service) + _LINK, re.ASCII) for service in services]
+    return {name for name in names if any(one.fullmatch(name) for one in patterns)}
 
 
 def is_loopback(host: str) -> bool:

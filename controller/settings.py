@@ -267,15 +267,15 @@ def load(
             problems.append(
                 Problem(key=where, code="InvalidSetting", message=f"{shown!r}: {_words(error)}")
             )
-    known = {setting.variable for setting in TABLE} | KNOWN_ELSEWHERE
+    ours = {name for name in environment if name.startswith(ENVIRONMENT)}
+    known = {setting.variable for setting in TABLE} | KNOWN_ELSEWHERE | readers.linked(ours)
     problems += [
         Problem(
             key=name,
             code="UnknownSetting",
             message="no setting of that name; `switchgear run --help` lists them",
         )
-        for name in sorted(environment)
-        if name.startswith(ENVIRONMENT) and name not in known
+        for name in sorted(ours - known)
     ]
     problems += _contradictions(values)
     return tuple(problems) if problems else Settings(**values)

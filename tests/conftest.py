@@ -4,7 +4,6 @@
 And the one fixture that two rooms share: the cluster of the lane `make test-cluster`.
 """
 
-import os
 import signal
 import subprocess
 import zlib
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.untested import UNTESTED, untested
 
 if TYPE_CHECKING:
     from tests.cluster.lab.worker import Cluster
@@ -25,8 +26,6 @@ settings.load_profile("house")
 
 DEEP_PARTS = 8
 """Of the long matrices each commit plays one part, and the next one the next part."""
-
-UNTESTED = "NOT TESTED ON A REAL CONTROL PLANE: "
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,10 +111,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Cluster]":
         with worker.cluster(tmp_path_factory.mktemp("lab")) as found:
             yield found
     except toolchain.Unavailable as error:
-        message = f"{UNTESTED}{error}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message, pytrace=False)
-        pytest.skip(message)
+        untested(error)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

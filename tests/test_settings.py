@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller import settings
+from controller import readers, settings
 from controller.cli import main
 from controller.core.policy.model import Problem
 from controller.settings import TABLE, Settings
@@ -94,6 +94,34 @@ def test_all_problems_are_told_at_once() -> None:
         ("SWITCHGEAR_LISTEN", "InvalidSetting"),
         ("SWITCHGEAR_LOGLEVEL", "UnknownSetting"),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("[::]:8340", ("::", 8340)),
+        ("[::1]:0", ("::1", 0)),
+        # `$(POD_IP):8340`, as a kubelet puts the address in.
+        ("fd00:10::7:8340", ("fd00:10::7", 8340)),
+    ],
+)
+def test_an_address_of_ipv6(text: str, address: tuple[str, int], tmp_path: Path) -> None:
+    found = good(listen=text, advertise=text, token_file=str(tmp_path / "token"))
+    assert found.listen == found.advertise == address
+
+
+def test_services_of_the_namespace_are_no_settings() -> None:
+    """Kubernetes tells a sidecar of every Service beside it; `switchgear-x` begins as ours do."""
+    ports = ("PORT", "PORT_80_TCP", "PORT_80_TCP_PROTO", "PORT_80_TCP_PORT", "PORT_80_TCP_ADDR")
+    of_each = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP_METRICS", *ports)
+    services = ("SWITCHGEAR", "SWITCHGEAR_X", "SWITCHGEAR_X_PORT_1")
+    good({f"{service}_{part}": "x" for service in services for part in of_each})
+    settings = {row.variable for row in TABLE}
+    begun = {"_".join(name.split("_")[:end]) for name in settings for end in range(1, 9)}
+    hosts = {f"{name}_SERVICE_HOST" for name in begun}
+    assert not readers.linked(hosts | settings) & settings, "none of ours is taken for one"
+    (problem,) = bad({"SWITCHGEAR_X_PORT": "8340", "SWITCHGEAR_SERVICE_HOST": "10.0.0.1"})
+    assert (problem.key, problem.code) == ("SWITCHGEAR_X_PORT", "UnknownSetting")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.0.0.7", "switchgear.example"])

@@ -88,7 +88,7 @@ class Checkout:
 def _checkout(cluster: Cluster, folder: Path) -> Checkout:
     checkout, programs = folder / "checkout", folder / "programs"
     shutil.copytree(MANIFESTS, checkout / "manifests", symlinks=True)
-    for name in ("base/deployment.yaml", "chart/templates/deployment.yaml"):
+    for name in ("base/deployment.yaml", "chart/values.yaml"):
         path = checkout / "manifests" / name
         text = path.read_text(encoding="utf-8")
         text = text.replace(PROMETHEUS, cluster.prometheus_url)
@@ -102,15 +102,18 @@ def _checkout(cluster: Cluster, folder: Path) -> Checkout:
 async def printed(cluster: Cluster, folder: Path, block_name: str) -> AsyncIterator[Checkout]:
     """Install by a block of the page, and wait until both replicas are there and one leads.
 
-    Whatever is left of it is taken off afterwards.
+    The token is made by its own, and what the page then has looked at is there. Whatever is left of
+    it is taken off afterwards.
     """
     found = _checkout(cluster, folder)
     await _nothing(cluster)
     try:
         await found.types(block_name)
+        await found.types("doors")
         await available(cluster)
         await obeyed(cluster, mutating=True)
         await until(lambda: _led(cluster), READY_SECONDS, lambda: log(cluster))
+        await found.types("check")
         yield found
     finally:
         await _nothing(cluster)

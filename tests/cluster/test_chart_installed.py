@@ -1,29 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """The chart as Helm brings it into a cluster: installed, upgraded, and taken off again.
 
-What Helm has made is compared with what the API server makes of the kustomization, one by one.
+What Helm has made is compared with what the API server makes of the kustomization, one by one. What
+it makes in a namespace of another name holds a change there and brings it through.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster.installed import SYSTEM, monitored, specs, unguarded
-from tests.cluster.lab.application import of_git, until
+from tests.cluster.conftest import Lab, Space
+from tests.cluster.installed import SYSTEM, monitored, obeyed, specs, unguarded
+from tests.cluster.lab import records
+from tests.cluster.lab.application import App, of_git, until
 from tests.cluster.lab.worker import Cluster, Refusal
+from tests.cluster.people import enter
 from tests.cluster.pipelines import helm
 from tests.manifests.rendered import MANIFESTS, Json, key, kustomized
+from tests.support.api import real_client
 
 pytestmark = pytest.mark.timeout(600)
 
 Key = tuple[str, str, str, str]
-LISTEN = "--listen=$(POD_IP):8340"
+LISTEN = "$(POD_IP):8340"
 """On the lab all pods share one network."""
 
+POLICY = {"policy": "fast", "steps": "5@3s,50@3s", "bake": "3s"}
 READY_SECONDS = 60.0
 WRITTEN = {"configmap/switchgear-cluster", "lease.coordination.k8s.io/switchgear"}
 """What the controller itself has written when no run has begun: who leads, and the latches."""
@@ -47,29 +54,26 @@ def _remove(cluster: Cluster) -> None:
     cluster.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", "--wait=true")
 
 
-def _upgrade(cluster: Cluster, *settings: str) -> str:
+def _upgrade(cluster: Cluster, *settings: str, home: str = SYSTEM) -> str:
     """`helm upgrade --install`, until everything is ready."""
     return helm(
         cluster,
         *("upgrade", "--install", "switchgear", MANIFESTS / "chart"),
-        *(f"--namespace={SYSTEM}", "--create-namespace", "--wait", "--timeout=80s"),
-        *(f"--set=args={{{LISTEN}}}", f"--set=prometheus={cluster.prometheus_url}"),
+        *(f"--namespace={home}", "--create-namespace", "--wait", "--timeout=80s"),
+        *(f"--set=listen={LISTEN}", f"--set=prometheus={cluster.prometheus_url}"),
         *settings,
     )
 
 
-def _uninstall(cluster: Cluster) -> None:
-    helm(cluster, "uninstall", "switchgear", f"--namespace={SYSTEM}", "--wait", "--timeout=80s")
+def _uninstall(cluster: Cluster, home: str = SYSTEM) -> None:
+    helm(cluster, "uninstall", "switchgear", f"--namespace={home}", "--wait", "--timeout=80s")
 
 
 def _wanted(cluster: Cluster) -> list[Json]:
     """The objects of the kustomization with the values that the chart is given."""
     text = yaml.safe_dump_all(kustomized("overlays/central"))
     text = text.replace("http://prometheus.monitoring:9090", cluster.prometheus_url)
-    found = list(yaml.safe_load_all(text))
-    (daemon,) = (item for item in found if item["kind"] == "Deployment")
-    daemon["spec"]["template"]["spec"]["containers"][0]["args"].append(LISTEN)
-    return found
+    return list(yaml.safe_load_all(text.replace("0.0.0.0:8340", LISTEN)))
 
 
 def _completed(cluster: Cluster) -> dict[Key, Json]:
@@ -154,7 +158,7 @@ async def _led(cluster: Cluster) -> None:
 @pytest.mark.parametrize("own_namespace", [True, pytest.param(False, marks=pytest.mark.deep)])
 async def test_installed_upgraded_and_taken_off(bare: Cluster, *, own_namespace: bool) -> None:
     """With a namespace of the release's own, and in one that is not its business."""
-    settings = () if own_namespace else ("--set=namespace.create=false",)
+    settings = ("--set=namespace.create=true",) if own_namespace else ()
     expected = await asyncio.to_thread(_completed, bare)
     space = ("v1", "Namespace", "", SYSTEM)
     # A namespace of a test before may take its time to end, with what was ours in it.
@@ -205,3 +209,52 @@ def _left(cluster: Cluster) -> set[str]:
 
 async def _left_nothing(cluster: Cluster, others: set[str]) -> bool:
     return await asyncio.to_thread(_left, cluster) <= others
+
+
+@pytest.mark.deep
+async def test_in_another_namespace_a_change_is_held_and_promoted(
+    bare: Cluster, lab: Lab, space: Space, app: Callable[..., App]
+) -> None:
+    """And in one namespace alone; whatever went on meaning `switchgear` would be missed here.
+
+    The account that the policies exempt, the namespace whose documents they guard, the seats at the
+    API server, and where the rights on documents and Lease are.
+    """
+    shop, home = app(), space.system
+
+    def told() -> str:
+        return bare.pod_log(home, "switchgear-*")
+
+    try:
+        watched = f"--set=namespaces={{{space.name}}}"
+        await asyncio.to_thread(_upgrade, bare, watched, home=home)
+        await obeyed(bare, mutating=True, home=home)
+        await shop.start(annotations=POLICY, replicas=2)
+        alice, _ = enter(bare, space.name)
+        await shop.adopted(told, READY_SECONDS)
+        await lab.load(shop)
+        image = ("set", "image", "deployment/checkout", "app=registry.example/app:v2")
+        await asyncio.to_thread(bare.kubectl, *image, "-n", space.name, kubeconfig=alice)
+        assert (await shop.read("deployments"))["spec"]["paused"], "before a pod of it exists"
+        await records.ended(lab.api, home, "promoted", told)
+        await shop.complete()
+        assert await shop.ready() == {"v2": 2}
+        journal = await records.journal(lab.api, home)
+        assert [record["actor"] for record in journal if record["kind"] == "begun"] == ["alice"]
+        account = await asyncio.to_thread(bare.kubeconfig_for_service_account, home, "switchgear")
+        await _seated(bare, account, home)
+        for namespace in ("default", SYSTEM):
+            with pytest.raises(Refusal, match="forbidden"):
+                bare.kubectl("get", "deployments", "-n", namespace, kubeconfig=account)
+    finally:
+        await asyncio.to_thread(_uninstall, bare, home)
+        await unguarded(bare, home)
+
+
+async def _seated(cluster: Cluster, account: Path, home: str) -> None:
+    """The API server serves the account by our FlowSchema."""
+    ours = json.loads(cluster.kubectl("get", "flowschema", "switchgear", "-o", "json"))
+    async with real_client(account) as client:
+        answer = await client.get(f"/api/v1/namespaces/{home}/configmaps")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["X-Kubernetes-PF-FlowSchema-UID"] == ours["metadata"]["uid"]

@@ -18,6 +18,7 @@ from tests.cluster.lab.kubelet.nodes import NODES
 from tests.cluster.lab.worker import Cluster
 from tests.support.dialects import MERGE
 from tests.support.realtime import ROOT
+from tests.support.untested import untested
 from tests.support.world import REAL, World
 
 SERIES = {
@@ -221,7 +222,7 @@ async def test_a_lab_by_hand(
 ) -> None:
     """It lasts until a signal where nobody is at its standard input, and until that has an end."""
     if how and shutil.which(how[0]) is None:
-        pytest.skip("no `unshare`; the Makefile does without it as well")
+        untested(f"there is no `{how[0]}`, with which whoever is not root has a lab")
     nobody = ends == "signal"
     process = await asyncio.create_subprocess_exec(
         *(*how, sys.executable, "-m", "tests.cluster.lab", "up", str(tmp_path / "lab")),

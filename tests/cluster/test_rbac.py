@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import yaml
 
 from tests.cluster.conftest import Lab, Space
 from tests.cluster.installed import SYSTEM, Installed, installed
@@ -17,8 +18,9 @@ from tests.cluster.lab.trail import stray, used
 from tests.cluster.lab.worker import Cluster, Refusal
 from tests.cluster.people import P, asked_by
 from tests.cluster.scenes import shipped
-from tests.manifests.rendered import kustomized, rights_of, rules_of
+from tests.manifests.rendered import CONTROLLER, kustomized, rights_of, rules_of
 from tests.support.realtime import Daemon, plain
+from tests.support.runbook import block
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -44,6 +46,19 @@ async def rights(cluster: Cluster) -> AsyncIterator[Installed]:
     async with installed(cluster, "base") as found:
         cluster.kubectl("delete", "clusterrolebinding", "switchgear")
         yield found
+
+
+def _bind(cluster: Cluster, namespace: str) -> None:
+    """By the RoleBinding that is printed; elsewhere the account may do nothing any more."""
+    binding = yaml.safe_load(block("one-namespace", "kubernetes.md"))
+    binding["metadata"]["namespace"] = namespace
+    cluster.kubectl("create", "-f", "-", stdin=yaml.safe_dump(binding))
+    for resource in ("deployments.apps", "services", "httproutes.gateway.networking.k8s.io"):
+        ask = ("auth", "can-i", "patch", resource, f"--as={CONTROLLER}")
+        assert cluster.kubectl(*ask, "-n", namespace).strip() == "yes"
+        for elsewhere in (("-n", "default"), ("-A",)):
+            with pytest.raises(Refusal):
+                cluster.kubectl(*ask, *elsewhere)
 
 
 async def _volume(app: App) -> None:
@@ -121,10 +136,8 @@ async def test_a_set_of_runs_uses_every_rule_and_is_refused_nothing(
 
     As it is shipped the daemon competes for a lease. The GRPCRoute is in a namespace of its own.
     """
-    account = f"--serviceaccount={SYSTEM}:switchgear"
     for namespace in (space.name, space.system):
-        bind = ("create", "rolebinding", "switchgear", "--clusterrole=switchgear", account)
-        lab.cluster.kubectl(*bind, "-n", namespace)
+        _bind(lab.cluster, namespace)
     options = (f"--namespace={space.system}", "--leader-election=on")
     daemon, _ = await shipped(rights, lab, space, options=options)
     shop, claims, grpc, undone = app(), app("claims"), app("grpc"), app("undone")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The controller's own pods are replaced in mid-run, as `kubectl rollout restart` does it.
 
+Before that it is installed once more, which is what an upgrade is, and changes nothing.
+
 Both of them, one after the other, so the run changes hands at least once and at most three times.
 """
 
@@ -41,8 +43,10 @@ async def test_a_restart_of_the_controller_in_mid_run(
     shop, cluster = app(), lab.cluster
     since, folder = now(), cluster.folder / "pods"
     earlier = set(folder.glob(LOGS))  # Of the controllers of other tests.
-    async with printed(cluster, lab.folder, "install"):
+    async with printed(cluster, lab.folder, "install") as checkout:
         first = {pod["metadata"]["name"] for pod in pods(cluster)}
+        await checkout.types("install")
+        assert {pod["metadata"]["name"] for pod in pods(cluster)} == first
         await shop.start(annotations=POLICY, replicas=2)
         await shop.adopted(lambda: log(cluster))
         load = await lab.load(shop)

@@ -10,22 +10,13 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from controller.adapters.clock import LoopClock
-from controller.adapters.kube import transport
-from controller.adapters.kube.cache import Cache, Only
-from controller.adapters.kube.calls import Calls
-from controller.adapters.kube.cluster import KubeCluster
-from controller.core import effects
-from controller.core.errors import Refused
-from controller.core.values import RouteKind, TargetRef
 from tests.cluster.conftest import Lab, Space
-from tests.cluster.installed import sidecar_objects
+from tests.cluster.installed import SELDOM, sidecar_objects
 from tests.cluster.lab import application, records
 from tests.cluster.lab.application import PREFIX, App, Object, until
 from tests.cluster.lab.trail import Trail, now, stray, used
@@ -33,6 +24,7 @@ from tests.cluster.lab.worker import Refusal
 from tests.cluster.people import killed_by
 from tests.manifests.rendered import Right, own_containers, rights_of
 from tests.support.realtime import plain
+from tests.support.runbook import block
 
 POLICY = {"policy": "fast", "steps": "5@5s,50@5s", "bake": "3s"}
 TOKEN = "a-long-line"
@@ -70,6 +62,23 @@ def objects(lab: Lab, namespace: str, policy: Object, env: Object) -> list[Objec
     return list(found.values())
 
 
+def caller(deployment: Object) -> Object:
+    """A container of the application's that asks the API server for its own Deployment, or fails.
+
+    It has no token but by the line that is printed for it.
+    """
+    about = deployment["metadata"]
+    path = f"/apis/apps/v1/namespaces/{about['namespace']}/deployments/{about['name']}"
+    template = deployment["spec"]["template"]["spec"]
+    return {
+        "name": "caller",
+        "image": "registry.example/kubectl:dev",
+        "args": ["get", "--raw", path],
+        "securityContext": template["containers"][0]["securityContext"],
+        **yaml.safe_load(block("token", "kubernetes.md")),
+    }
+
+
 @dataclass
 class Leaders:
     """Who held the lease, look by look."""
@@ -99,9 +108,16 @@ class Leaders:
 
 @contextlib.asynccontextmanager
 async def started(
-    lab: Lab, shop: App, policy: Object | None = None, env: Object | None = None
+    lab: Lab,
+    shop: App,
+    policy: Object | None = None,
+    env: Object | None = None,
+    *,
+    calls: bool = False,
 ) -> AsyncIterator[Leaders]:
     """The application with its sidecars; the Deployment is adopted by one of them.
+
+    One that `calls` asks the API server itself before it serves.
 
     What they did must be in order when the test has passed (`Trail.holds`).
 
@@ -124,9 +140,17 @@ async def started(
         since=now(),
     )
     lab.trails.append(trail)
-    text = yaml.safe_dump_all(objects(lab, shop.namespace, policy or {}, env or {}))
+    every = objects(lab, shop.namespace, policy or {}, env or {})
+    (ours,) = (item for item in every if item["kind"] == "Deployment")
+    if calls:
+        ours["spec"]["template"]["spec"]["initContainers"].append(caller(ours))
+    text = yaml.safe_dump_all(every)
     await asyncio.to_thread(lab.cluster.kubectl, "apply", "-f", "-", stdin=text)
     await shop.complete(120.0)
+    for pod in await shop.every("pods"):
+        # The API server puts one there by itself, unless it is told not to.
+        mounts = [mount["name"] for mount in pod["spec"]["containers"][0].get("volumeMounts", ())]
+        assert mounts == [], "the application has no token"
     leaders = Leaders(shop=shop)
     task = asyncio.ensure_future(leaders.watch(lab.api))
     try:
@@ -137,14 +161,6 @@ async def started(
         task.cancel()
         sys.stderr.write(f"led by: {leaders.seen}\n")
 
-
-SELDOM: dict[Right, str] = {
-    ("", "persistentvolumeclaims", "get", ""): "a pod with a volume, which one node may hold alone",
-    ("", "pods", "delete", ""): "the undo of a native roll",
-    ("", "services", "get", "checkout-canary"): "a twin whose name was taken a moment ago",
-    ("apps", "replicasets", "get", ""): "`on-failure: revert`",
-}
-"""Rights of the sidecars that a promotion and a kill may leave alone, each with what needs it."""
 
 BEFORE = {"Holding", "Checking", "Preparing", "Scaling", "Raising", "Judging", "Committing"}
 
@@ -251,7 +267,7 @@ async def test_a_bad_version_is_rolled_back_by_the_pods_that_stay(
     del space
     shop = app()
     reverts: Right = ("apps", "replicasets", "get", "")
-    async with started(lab, shop, {"on-failure": "revert"}) as leaders:
+    async with started(lab, shop, {"on-failure": "revert"}, calls=True) as leaders:
         stable = await stable_hash(shop)
         load = await lab.load(shop, rate=100.0)
         await shop.deploy("v2", {"ERROR_RATE": "0.5"})
@@ -260,87 +276,6 @@ async def test_a_bad_version_is_rolled_back_by_the_pods_that_stay(
         assert await shop.ready() == {"v1": 2}
         assert reverts not in unused(lab, shop)
     judge(leaders, stable)
-
-
-async def test_what_is_seldom_needed_the_role_lets_the_adapter_do(
-    lab: Lab, space: Space, app: Callable[..., App]
-) -> None:
-    """With the account's token and no daemon: the calls that a run makes where it must."""
-    shop = app()
-    every = sidecar_objects(space.name)
-    rights = [every[kind] for kind in ("ServiceAccount", "Role", "RoleBinding")]
-    await asyncio.to_thread(
-        lab.cluster.kubectl, "apply", "-f", "-", stdin=yaml.safe_dump_all(rights)
-    )
-    target = await surrounded(lab, shop)
-    granted, since = rights_of(every["Role"]["rules"]), now()
-    config = lab.cluster.kubeconfig_for_service_account(space.name, shop.name)
-    async with adapter(config, target) as cluster:
-        assert (await cluster.preflight(target)).once_claims == ("data",)
-        owner = (await shop.read("deployments"))["metadata"]["uid"]
-        twin = effects.CreateCanaryService(target=target, owner_uid=owner, service=shop.name)
-        with pytest.raises(Refused, match="exists and is not ours"):
-            await cluster.perform(twin)
-        (pod,) = await shop.every("pods")
-        named = (pod["metadata"]["name"], pod["metadata"]["uid"])
-        await cluster.perform(effects.DeletePods(target=target, pods=(named,)))
-        (replica_set,) = await shop.every("replicasets")
-        stable = replica_set["metadata"]["name"]
-        await cluster.perform(effects.Revert(target=target, uid=owner, replica_set=stable))
-    user = f"system:serviceaccount:{space.name}:{shop.name}"
-    events = lab.cluster.audited(lambda _: True, since=since, user=user)
-    assert stray(events, granted) == []
-    assert SELDOM.keys() <= used(events, granted)
-
-
-async def surrounded(lab: Lab, shop: App) -> TargetRef:
-    """A target with a claim and a pod, beside somebody else's Service under its twin's name."""
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    }
-    body = application.deployment(shop.name, replicas=1, annotations=POLICY)
-    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
-    body["spec"]["template"]["spec"]["volumes"] = [volume]
-    services = [application.service(name) for name in (shop.name, f"{shop.name}-canary")]
-    route = application.route(shop.name, shop.host)
-    text = yaml.safe_dump_all([claim, body, *services, route])
-    space = ("-n", shop.namespace)
-    await asyncio.to_thread(lab.cluster.kubectl, *space, "apply", "-f", "-", stdin=text)
-
-    async def started() -> bool:
-        return len(await shop.every("pods")) == 1
-
-    await until(started, 30.0, "a pod of it is there")
-    return TargetRef(shop.namespace, shop.name)
-
-
-@contextlib.asynccontextmanager
-async def adapter(kubeconfig: Path, target: TargetRef) -> AsyncIterator[KubeCluster]:
-    """The cluster as a sidecar has it: what is watched is watched by its name."""
-    only = Only(
-        target=target,
-        services=(target.name,),
-        routes=((RouteKind.HTTP.value, target.name),),
-    )
-    connection = await transport.load(kubeconfig=str(kubeconfig), in_cluster=False)
-    calls = Calls(connection.wire, LoopClock())
-    cluster = KubeCluster(calls, (target.namespace,), Cache(only))
-    watching = asyncio.ensure_future(cluster.run())
-
-    async def synced() -> bool:
-        return cluster.synced
-
-    try:
-        await until(synced, 30.0, "everything is listed")
-        yield cluster
-    finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
-        await connection.wire.aclose()
 
 
 @pytest.mark.deep

@@ -2,6 +2,7 @@
 """The manifests as kubectl renders them, for tests that need no cluster."""
 
 import functools
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from controller.demo import binaries
+from tests.support.runbook import block
 
 Json: TypeAlias = dict[str, Any]
 
@@ -48,6 +50,22 @@ def rendered(folder: Path) -> tuple[Json, ...]:
     )
     assert done.returncode == 0, done.stderr
     return tuple(item for item in yaml.safe_load_all(done.stdout) if item)
+
+
+def overlaid(folder: str, block_name: str, tmp_path: Path, **beside: str) -> tuple[Json, ...]:
+    """The same of an overlay that `docs/kubernetes.md` prints over `manifests/<folder>`.
+
+    `beside`: files without their `.yaml`, by the blocks that have them.
+    """
+    shown = f".../manifests/{folder}"
+    printed = block(block_name, "kubernetes.md")
+    assert shown in printed
+    place = os.path.relpath(MANIFESTS / folder, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(printed.replace(shown, place), encoding="utf-8")
+    for name, other in beside.items():
+        text = block(other, "kubernetes.md")
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return rendered(tmp_path)
 
 
 def of_kind(objects: tuple[Json, ...], *kinds: str) -> list[Json]:

@@ -143,7 +143,6 @@ def test_our_containers_are_restricted(folder: str) -> None:
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert container["resources"]["limits"]["memory"]
             assert "cpu" not in container["resources"]["limits"]
-        assert spec["enableServiceLinks"] is False
 
 
 def _texts(value: object) -> Iterator[str]:

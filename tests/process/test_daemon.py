@@ -6,7 +6,9 @@ one that the process made; the next process has to find its way from what the cl
 """
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,12 +174,27 @@ async def _killed_at(name: str, folder: Path) -> None:
         assert sum(world.failures.values()) == 0, name
 
 
+def _loopback() -> str:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return "[::1]"
+    return "127.0.0.1"
+
+
 async def test_it_waits_for_a_world_that_is_not_there_yet(tmp_path: Path) -> None:
-    """Neither API server nor Prometheus listen when it starts; it says so, and then works."""
+    """Neither API server nor Prometheus listen when it starts; it says so, and then works.
+
+    Its doors are at an address of IPv6, where this machine has one.
+    """
     ports = free_port(), free_port()
     config = tmp_path / "kubeconfig"
     config.write_text(kubeconfig(f"http://127.0.0.1:{ports[0]}"))
-    daemon = Daemon(folder=tmp_path, kubeconfig=config, prometheus=f"http://127.0.0.1:{ports[1]}")
+    daemon = Daemon(
+        folder=tmp_path,
+        kubeconfig=config,
+        prometheus=f"http://127.0.0.1:{ports[1]}",
+        host=_loopback(),
+    )
     try:
         await daemon.start()
         assert "caches are not filled" in await daemon.answers("/readyz", 503)

@@ -130,6 +130,7 @@ class Daemon:
     folder: Path
     kubeconfig: Path
     prometheus: str
+    host: str = "127.0.0.1"
     port: int = field(default_factory=free_port)
     options: tuple[str, ...] = RUN
     """What it is told besides."""
@@ -138,7 +139,7 @@ class Daemon:
     @property
     def url(self) -> str:
         """Address of its doors."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     async def start(self) -> None:
         """Start it; it is not ready yet."""
@@ -147,7 +148,7 @@ class Daemon:
                 sys.executable, "-m", "controller", "run",
                 f"--kubeconfig={self.kubeconfig}",
                 f"--prometheus={self.prometheus}",
-                f"--listen=127.0.0.1:{self.port}",
+                f"--listen={self.host}:{self.port}",
                 *self.options,
                 cwd=ROOT,
                 env=dict(os.environ),

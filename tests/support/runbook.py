@@ -18,9 +18,9 @@ def blocks(*names: str) -> str:
 
 
 def block(name: str, page: str = "runbook.md") -> str:
-    """A block of commands, by the comment that stands before it."""
+    """A block of commands or of a manifest, by the comment that stands before it."""
     text = (ROOT / "docs" / page).read_text()
-    found = re.search(rf"<!-- tested: {name} -->\n```(?:ba)?sh\n(.*?)```", text, re.DOTALL)
+    found = re.search(rf"<!-- tested: {name} -->\n```(?:(?:ba)?sh|yaml)\n(.*?)```", text, re.DOTALL)
     assert found is not None, f"{page} has no block {name!r}"
     return found.group(1)
 
