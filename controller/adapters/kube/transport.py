@@ -29,6 +29,10 @@ CONNECT_SECONDS: Final = 10.0
 CONNECTIONS: Final = 128
 """One per watch (8 resources times the namespaces named) and 32 at most for everything else."""
 
+KEEP_SECONDS: Final = 45.0
+"""For an idle connection: evidence is made durable every half minute, and a handshake costs more
+than the write. Servers keep them for 90 s, what balances their load mostly for a minute."""
+
 RELOAD_SECONDS: Final = 10.0
 """A refused token is fetched anew at most this often: exec plugins may ask a person."""
 
@@ -122,7 +126,9 @@ class HttpWire:
         """The session, made on first use because it belongs to the running loop."""
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                limit=CONNECTIONS, ssl=self._client.rest_client.ssl_context
+                limit=CONNECTIONS,
+                ssl=self._client.rest_client.ssl_context,
+                keepalive_timeout=KEEP_SECONDS,
             )
             # Proxies and credentials come from the kubeconfig, never from the environment.
             self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
