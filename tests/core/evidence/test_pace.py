@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A past that is thinned out, and a run that is scraped more often: k stands for its own scrapes."""
+"""A past that is thinned out, and a run that is scraped more often: k counts the run's scrapes."""
 
+import functools
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,61 +10,64 @@ from dataclasses import replace
 import pytest
 
 from controller.core.evidence import calibration, replay
-from controller.core.evidence.calibration import Calibration
+from controller.core.evidence.calibration import KNOWN_CAP, Calibration
 from controller.core.evidence.judge import Interval, Limits, Settings, Tally
 from controller.core.evidence.past import Past
 from tests.core.evidence.traffic import around, binomial, certified, noticed, tenth
 
 PAST_GAP, SCRAPE = 15.0, 5.0
 PODS, CANARY = 20, 2
-RUN_SECONDS = 1800.0
-BAD = 0.002
+RUN_SECONDS = 1200.0
+BAD, WORSE = 0.002, 50.0
+INCIDENT_SECONDS = 30.0
+SELDOM = 40_000.0
+"""Seconds between two of one pod: in six hours of eighteen pods there are ten."""
+
+PASTS, EACH = 4, 8
 
 Count = tuple[int, int]
 
 
-def pods(
-    source: random.Random, count: int, seconds: float, *, every: float, factor: float
-) -> Iterator[Sequence[Count]]:
-    """Scrape by scrape the answers of each pod: one of them fails for half a minute now and then."""
-    until = [0.0] * count
-    for number in range(int(seconds / SCRAPE)):
-        at, row = number * SCRAPE, []
-        for pod in range(count):
-            if source.random() < SCRAPE / every:
-                until[pod] = at + 30.0
-            requests = around(source, 10.0 * SCRAPE)
-            row.append((requests, binomial(source, requests, BAD * (factor if at < until[pod] else 1.0))))
-        yield row
+def served(source: random.Random, *, failing: bool) -> Count:
+    """What a pod answers in one scrape of the run."""
+    requests = around(source, 10.0 * SCRAPE)
+    return requests, binomial(source, requests, BAD * (WORSE if failing else 1.0))
 
 
-def past(source: random.Random, *, every: float, factor: float) -> Past:
-    """Six hours of stable, a sample every 15 s."""
-    steps = list(pods(source, PODS - CANARY, 6 * 3600, every=every, factor=factor))
+def summed(counts: Sequence[Count]) -> Count:
+    return sum(one[0] for one in counts), sum(one[1] for one in counts)
+
+
+def past(source: random.Random, every: float) -> Past:
+    """Six hours of stable, a sample every 15 s: each pod fails for half a minute now and then."""
     together = round(PAST_GAP / SCRAPE)
-    rows = {
-        str(pod): [
-            (sum(one[pod][0] for one in part), sum(one[pod][1] for one in part))
-            for begin in range(0, len(steps), together)
-            for part in [steps[begin : begin + together]]
-        ]
-        for pod in range(PODS - CANARY)
-    }
+    rows: dict[str, list[Count]] = {}
+    for pod in range(PODS - CANARY):
+        until, row = 0.0, list[Count]()
+        for number in range(round(6 * 3600 / SCRAPE)):
+            at = number * SCRAPE
+            if source.random() < SCRAPE / every:
+                until = at + INCIDENT_SECONDS
+            row.append(served(source, failing=at < until))
+        parts = range(0, len(row), together)
+        rows[str(pod)] = [summed(row[begin : begin + together]) for begin in parts]
     return Past(rows=rows, gap=PAST_GAP)
 
 
-def run(source: random.Random, *, every: float, factor: float) -> Iterator[Interval]:
-    """A healthy one."""
-    rows = pods(source, PODS, RUN_SECONDS, every=every, factor=factor)
-    for number, row in enumerate(rows, 1):
-        canary, stable = row[:CANARY], row[CANARY:]
+def run(source: random.Random, *, struck: bool = False, bad: float = BAD) -> Iterator[Interval]:
+    """One run; if it is `struck`, one of the canary's two pods has such an incident in it."""
+    for number in range(round(RUN_SECONDS / SCRAPE)):
+        hit = struck and 400.0 <= number * SCRAPE < 400.0 + INCIDENT_SECONDS
+        each = [served(source, failing=hit and pod == 0) for pod in range(PODS)]
+        canary, stable = summed(each[:CANARY]), summed(each[CANARY:])
+        if bad != BAD:
+            canary = (canary[0], binomial(source, canary[0], bad))
         yield Interval(
-            at=number * SCRAPE, seconds=SCRAPE, canary=tally(canary), stable=tally(stable)
+            at=(number + 1) * SCRAPE,
+            seconds=SCRAPE,
+            canary=Tally(requests=canary[0], errors=canary[1]),
+            stable=Tally(requests=stable[0], errors=stable[1]),
         )
-
-
-def tally(counts: Sequence[Count]) -> Tally:
-    return Tally(requests=sum(one[0] for one in counts), errors=sum(one[1] for one in counts))
 
 
 def learnt(known: Past, scrape: float) -> Calibration:
@@ -70,3 +75,58 @@ def learnt(known: Past, scrape: float) -> Calibration:
     return certified(calibration.of(known, RUN_SECONDS), known, planned)[0]
 
 
+@functools.cache
+def pasts() -> list[tuple[Calibration, Calibration]]:
+    """What is learnt of pasts with incidents, at the pace of the past and at that of the run."""
+    known = [past(random.Random(f"pace {number}"), SELDOM) for number in range(PASTS)]
+    return [(learnt(one, 0.0), learnt(one, SCRAPE)) for one in known]
+
+
+def found_at(found: Calibration, intervals: Iterator[Interval]) -> float | None:
+    return noticed(found.applied(Settings(limits=Limits(max_error_rate=0.05))), intervals)
+
+
+def test_an_incident_as_the_past_had_rolls_no_run_back_that_is_scraped_more_often() -> None:
+    """Certified for scrapes of 15 s, four of 5 s are over before the incident is."""
+    lost = [0, 0]
+    for number, known in enumerate(pasts()):
+        for turn in range(EACH):
+            for place, found in enumerate(known):
+                source = random.Random(f"run {number} {turn}")
+                lost[place] += found_at(found, run(source, struck=True)) is not None
+    coarse, paced = lost
+    assert paced <= 1
+    # What the same incidents do to a cap that was tried at the pace of the past.
+    assert coarse >= PASTS * EACH / 4
+
+
+def test_who_is_bad_for_longer_than_that_is_found_when_the_scrapes_are_over() -> None:
+    for number, (_, found) in enumerate(pasts()):
+        at = found_at(found, run(random.Random(number), bad=0.2))
+        assert found.cap_scrapes > KNOWN_CAP
+        assert at is not None
+        assert at <= (found.cap_scrapes + 2) * SCRAPE
+
+
+def test_a_calm_past_asks_for_no_more_scrapes_however_often_the_run_is_scraped() -> None:
+    calm = past(random.Random("calm"), math.inf)
+    usual = learnt(calm, 0.0)
+    assert usual.cap_scrapes == KNOWN_CAP
+    for scrape in (5.0, 1.0):
+        assert replace(learnt(calm, scrape), words=usual.words) == usual
+
+
+@pytest.mark.parametrize("scrape", [15.0, 30.0])
+def test_a_run_that_is_scraped_no_more_often_is_played_as_its_past_stands(scrape: float) -> None:
+    known = past(random.Random("pace 0"), SELDOM)
+    assert learnt(known, scrape) == pasts()[0][0]
+
+
+def test_what_is_tried_is_as_patient_in_seconds_as_at_the_pace_of_the_past() -> None:
+    assert tuple(replay.ladder(1.0)) == replay.LADDER
+    assert replay.ladder(3.0) == [
+        (1, 2), (1, 3), (1, 4), (1, 6), (1, 9), (1, 12), (1, 18), (2, 18), (4, 18), (4, 30),
+    ]  # fmt: skip
+    for scrapes in (1.25, 7.5, 15.0):
+        most = max(cap for _, cap in replay.ladder(scrapes))
+        assert most >= scrapes * max(cap for _, cap in replay.LADDER)
