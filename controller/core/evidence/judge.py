@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from controller.core.evidence import blind, checks, gates, limits, readings, slower, young
+from controller.core.evidence import blind, checks, gates, limits, readings, slower, timing, young
 from controller.core.evidence.checks import NOBODY, Check, Kind, Roster
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.observe import observe
@@ -189,7 +189,7 @@ def judge(
             evidence, settings, gate, Outcome.HOLD, tuple(found),
             check=found[0].check, now=now, level=level, alone=alone,
         )  # fmt: skip
-    passed = _passed(evidence, level, settings)
+    passed = _passed(evidence, level, settings, alone=alone)
     deciding = checks.deciding(known, evidence)
     return _verdict(
         evidence, settings, gate, Outcome.PASS, (passed,),
@@ -322,7 +322,7 @@ def _doubts(known: Roster, evidence: Evidence, settings: Settings) -> Iterator[R
         )
 
 
-def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
+def _passed(evidence: Evidence, level: float, settings: Settings, *, alone: bool) -> Reason:
     window, sure = evidence.window, percent(1 - settings.beta)
     excess = percent(evidence.proof.bound(settings.beta))
     slow = "".join(
@@ -331,6 +331,7 @@ def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
         if known.requests
     )
     unseen = ", ".join(readings.unmeasured(evidence, settings))
+    untimed = timing.uncompared(evidence, alone=alone)
     canary = counted(window.canary.errors, window.canary.requests, "errors")
     stable = counted(window.stable.errors, window.stable.requests, "")
     return Reason(
@@ -339,7 +340,8 @@ def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
         message=f"canary {canary} against stable {stable} in {window.seconds:.0f} s at this "
         f"weight; evidence against it {power(level)}, rollback at {power(settings.log_needed)}; "
         f"with {sure} certainty at most {excess} more errors than stable{slow}"
-        + (f"; not measured on the canary so far: {unseen}" if unseen else ""),
+        + (f"; not measured on the canary so far: {unseen}" if unseen else "")
+        + (f"; {untimed}" if untimed else ""),
         canary_value=window.canary.error_rate,
         stable_value=window.stable.error_rate,
         n=window.canary.requests,

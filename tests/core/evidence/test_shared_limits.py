@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A limit that both versions break is nobody's fault; who is far worse is found all the same, and
-who mends it passes."""
+who mends it passes.
+"""
 
 import math
 import random
