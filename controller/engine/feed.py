@@ -8,7 +8,7 @@ scrape wakes the targets that it is about.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -16,6 +16,7 @@ import structlog
 from controller.core import errors
 from controller.core.evidence import calibration, past, repeats, replay
 from controller.core.evidence.calibration import Calibration
+from controller.core.evidence.grid import usual_gap
 from controller.core.evidence.replay import Planned
 from controller.core.evidence.scraped import Jobs
 from controller.core.evidence.series import TrackKey, TrackSeries
@@ -43,6 +44,9 @@ HISTORY_SECONDS: Final = 6 * 3600.0
 
 LATENCY_SECONDS: Final = 3600.0
 """How much of it says where its answers fall; a histogram is many series."""
+
+PACE_SECONDS: Final = 120.0
+"""How much of it shows how often is scraped, by the scrapes themselves: the rest is thinned out."""
 
 REPLAY_SECONDS: Final = 30.0
 """Longest that a run waits for its replay, and for those of others before it. A tick is held up by
@@ -326,7 +330,7 @@ class Feed:
         except errors.MetricsUnavailable as error:
             log.warning("no history of latency", key=str(key), why=error.diagnostics())
         known = past.read(repeats.without(stable), timed and repeats.without(timed))
-        run = planned(known.gap)
+        run = replace(planned(known.gap), scrape_seconds=await self._scraped_every(key))
         measured = calibration.of(known, run.seconds)
         replays = replay.certified(measured, known, run)
         try:
@@ -342,3 +346,16 @@ class Feed:
         except TimeoutError:
             why = f"no replay of its past within {REPLAY_SECONDS:g} s"
             return calibration.unplayed(measured, why)
+
+    async def _scraped_every(self, key: TrackKey) -> float:
+        """Seconds between two scrapes of stable as they are now, which are the run's; 0: not known.
+
+        To a tenth, as a run tells its own.
+        """
+        try:
+            batch = await self._metrics.samples(PACE_SECONDS, [key])
+        except errors.MetricsUnavailable as error:
+            log.warning("no newest scrapes", key=str(key), why=error.diagnostics())
+            return 0.0
+        found = batch.series.get(key)
+        return round(usual_gap(one.samples for one in found.requests), 1) if found else 0.0

@@ -102,7 +102,7 @@ def test_explain_tells_every_record(failed: Room) -> None:
         assert words in text, words
     assert "failed answers: canary " in text
     assert "difference to stable +" in text
-    assert "each end with 95 % certainty" in text
+    assert "each end with 95.31 % certainty" in text
     assert "limit of the policy, 5 %" in text
     assert "evidence against it by check: errors 10^" in text
     assert "; errors decided" in text

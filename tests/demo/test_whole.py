@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(260)]
 STORY_SECONDS = 220.0
 
 SURE = {
-    "good": "with 95.0 % certainty at most (?P<most>[0-9.]+) % more errors than stable",
+    "good": "with 95.3 % certainty at most (?P<most>[0-9.]+) % more errors than stable",
     "errors": r"evidence 10\^(?P<have>[0-9.]+) of 10\^(?P<need>[0-9.]+) needed",
     "slow": r"evidence 10\^(?P<have>[0-9.]+) of 10\^(?P<need>[0-9.]+) needed",
 }

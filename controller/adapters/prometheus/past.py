@@ -27,6 +27,7 @@ from controller.adapters.prometheus.saturation import Saturation
 from controller.adapters.prometheus.wire import Row
 from controller.core.backtest.measured import Grid, Line
 from controller.core.errors import MetricsTimedOut, MetricsUnavailable
+from controller.core.evidence import repeats
 from controller.core.evidence.measures import Gauge
 from controller.core.evidence.readings import READ_SECONDS
 from controller.core.evidence.saturation import WINDOW_SECONDS
@@ -204,16 +205,21 @@ class View:
         self._moment = moment
 
     async def samples(self, since_seconds: float, keys: Collection[TrackKey]) -> Batch:
-        """See the port. Raw samples in chunks, thinned ones where the store refuses those."""
+        """See the port. Raw samples in chunks; where the store refuses those thinned ones, as far
+        apart as scrapes were.
+        """
         parts, warnings = asking.parts(self._choice, keys)
         queries = [part.query(None, "", 0.0) for part in parts]
         queries += asking.timed(parts, "", 0.0)
         answers = [
             await self._archive.raw(query.text, self._moment, since_seconds) for query in queries
         ]
-        if self._archive.coarse:
-            queries = [replace(query, thinned=True) for query in queries]
-        return self._batch(queries, answers, warnings)
+        if not self._archive.coarse:
+            return self._batch(queries, answers, warnings)
+        queries = [replace(query, thinned=True) for query in queries]
+        found = self._batch(queries, answers, warnings)
+        series = {key: repeats.without(track) for key, track in found.series.items()}
+        return replace(found, series=series)
 
     async def history(self, key: TrackKey, seconds: float) -> Batch:
         """See the port: the query of a daemon that had asked then."""

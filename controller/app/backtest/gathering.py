@@ -17,7 +17,7 @@ from controller.core.backtest import rehearsal, stretch
 from controller.core.backtest.rehearsal import Plan, Played
 from controller.core.backtest.stretch import Stretch
 from controller.core.backtest.thinning import REGRESSIONS
-from controller.core.evidence import calibration, repeats
+from controller.core.evidence import calibration
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.series import TrackKey
 from controller.core.lifecycle import trial
@@ -178,8 +178,6 @@ async def _window(
     edge = EDGE_SCRAPES * USUAL_GAP
     batch = await archive.at(moment + seconds).samples(seconds + edge, [key])
     series = joined(batch, [key])
-    if series and archive.coarse:
-        series = repeats.without(series)
     found = stretch.read(series, moment, moment + seconds) if series else None
     if found is None:
         return None

@@ -234,24 +234,6 @@ def checks(settings: Settings, evidence: Evidence) -> tuple[Check, ...]:
     return roster(settings, evidence).checks
 
 
-def broken_by_stable(
-    check: Check, stable: tuple[int, int], evidence: Evidence, settings: Settings
-) -> bool:
-    """Whether stable breaks this limit as well, over the window or lately.
-
-    Args:
-        check: The limit.
-        stable: (bad, requests) of stable in the window.
-        evidence: The accumulators.
-        settings: The settings of the run.
-    """
-    least, limit = settings.min_stable_requests, check.limit
-    if stable[1] >= max(least, 1) and stable[0] > limit * stable[1]:
-        return True
-    _, _, requests, errors = evidence.recent
-    return check.kind is Kind.ERROR_LIMIT and requests >= least and errors > limit * requests
-
-
 def learned(settings: Settings, evidence: Evidence, interval: Interval) -> Evidence:
     """Fix the latency bounds at the first histogram that both tracks report.
 

@@ -186,6 +186,17 @@ def _warm_in(evidence: Evidence, gate: Gate) -> float:
     return max(evidence.warm_until + gate.warm_seconds - evidence.last_at, 0.0)
 
 
+def asks_times(evidence: Evidence, settings: Settings, *, alone: bool) -> bool:
+    """Whether answers at this weight must have been timed.
+
+    By a limit, or since stable's are, in this run or before it: the canary's are compared with
+    those. Where nothing of stable serves any more there is nothing to compare with.
+    """
+    if settings.limits.latency:
+        return True
+    return not alone and bool(evidence.bounds or settings.past or evidence.window.stable.timed)
+
+
 def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reason]:
     """What is not ruled out yet would cost more bad requests than allowed (specification, 1.11)."""
     window = evidence.window
@@ -270,7 +281,7 @@ def seconds_to_go(
     if not alone:
         asked.append((window.stable, settings.min_stable_requests))
     waits = [wait_for(tally.requests, least, window.seconds) for tally, least in asked]
-    if settings.limits.latency:
+    if asks_times(evidence, settings, alone=alone):
         waits += [wait_for(tally.timed, least, window.seconds) for tally, least in asked]
     waits.append(max(gate.dwell_seconds - window.seconds, 0.0))
     if gate.proven:

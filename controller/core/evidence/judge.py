@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from controller.core.evidence import blind, checks, gates, readings, slower, young
+from controller.core.evidence import blind, checks, gates, limits, readings, slower, timing, young
 from controller.core.evidence.checks import NOBODY, Check, Kind, Roster
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.observe import observe
@@ -190,7 +190,7 @@ def judge(
             evidence, settings, gate, Outcome.HOLD, tuple(found),
             check=found[0].check, now=now, level=level, alone=alone,
         )  # fmt: skip
-    passed = _passed(evidence, level, settings)
+    passed = _passed(evidence, level, settings, alone=alone)
     deciding = checks.deciding(known, evidence)
     return _verdict(
         evidence, settings, gate, Outcome.PASS, (passed,),
@@ -304,18 +304,8 @@ def _stated(trip: Trip, words: str, settings: Settings) -> Reason:
 
 def _doubts(known: Roster, evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """What speaks against the canary or its surroundings without being proof."""
+    yield from limits.doubts(known, evidence, settings)
     window = evidence.window
-    shared = None
-    for check in known.limits:
-        canary = check.figures(window.canary) or NOBODY
-        stable = check.figures(window.stable) or NOBODY
-        if shared is None and checks.broken_by_stable(check, stable, evidence, settings):
-            shared = check
-        # Two limits may be one check, where they meet at one bound of the histogram.
-        also = check == shared
-        if also or canary[0] > check.limit * canary[1]:
-            code = Code.STABLE_VIOLATES_LIMIT if also else Code.ABOVE_LIMIT
-            yield _limit(check, canary, stable, code)
     level = evidence.level
     if level >= settings.log_doubt:
         deciding = checks.deciding(known, evidence)
@@ -338,27 +328,7 @@ def _doubts(known: Roster, evidence: Evidence, settings: Settings) -> Iterator[R
         )
 
 
-def _limit(check: Check, canary: tuple[int, int], stable: tuple[int, int], code: Code) -> Reason:
-    told = f"canary {counted(*canary, check.what)}, limit {percent(check.limit)}"
-    if code is Code.STABLE_VIOLATES_LIMIT:
-        also = f"stable breaks the same limit with {counted(*stable, check.what)}"
-        message = f"{also}; {told}: a shared cause, paused instead of rolled back"
-    else:
-        message = f"{told}: above it, not yet proven"
-    shared = code is Code.STABLE_VIOLATES_LIMIT
-    return Reason(
-        check=check.name,
-        code=code,
-        message=message,
-        expected=UNKNOWN if shared else UNDECIDED,
-        canary_value=_share(canary),
-        stable_value=_share(stable),
-        n=canary[1],
-        limit=check.limit,
-    )
-
-
-def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
+def _passed(evidence: Evidence, level: float, settings: Settings, *, alone: bool) -> Reason:
     window, sure = evidence.window, percent(1 - settings.beta)
     excess = percent(evidence.proof.bound(settings.beta))
     slow = "".join(
@@ -367,6 +337,7 @@ def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
         if known.requests
     )
     unseen = ", ".join(readings.unmeasured(evidence, settings))
+    untimed = timing.uncompared(evidence, alone=alone)
     canary = counted(window.canary.errors, window.canary.requests, "errors")
     stable = counted(window.stable.errors, window.stable.requests, "")
     return Reason(
@@ -375,7 +346,8 @@ def _passed(evidence: Evidence, level: float, settings: Settings) -> Reason:
         message=f"canary {canary} against stable {stable} in {window.seconds:.0f} s at this "
         f"weight; evidence against it {power(level)}, rollback at {power(settings.log_needed)}; "
         f"with {sure} certainty at most {excess} more errors than stable{slow}"
-        + (f"; not measured on the canary so far: {unseen}" if unseen else ""),
+        + (f"; not measured on the canary so far: {unseen}" if unseen else "")
+        + (f"; {untimed}" if untimed else ""),
         canary_value=window.canary.error_rate,
         stable_value=window.stable.error_rate,
         n=window.canary.requests,

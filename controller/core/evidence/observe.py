@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from controller.core.evidence import checks, eprocess, timing
 from controller.core.evidence.checks import Check, Kind
 from controller.core.evidence.eprocess import Process
-from controller.core.evidence.safe import Timely
+from controller.core.evidence.safe import NOTHING, Timely
 from controller.core.evidence.settings import Settings
-from controller.core.evidence.state import NEVER, Evidence, Trip, Window, opened
-from controller.core.evidence.tally import Interval, Tally
+from controller.core.evidence.state import NEVER, Evidence, Trip, Window
+from controller.core.evidence.tally import INFINITE, Interval, Tally
 from controller.core.evidence.tempering import Tempered, tempered
 
 SLACK_SECONDS = 1e-3
@@ -79,6 +79,8 @@ def _resumed(evidence: Evidence, settings: Settings, interval: Interval) -> Evid
     (Counters span an outage of the store, and what a later scrape brings.) Nobody knows what has
     happened in it, so that it is evidence time of neither track, whose counts go on where the
     interval begins; where it is longer than an interval may count, the window begins anew there.
+    What speaks for the canary goes on: bets that sit out a while are as good as before, and begun
+    anew they would be another chance to be wrong.
     """
     begins, last = interval.begins, evidence.last_at
     lost = begins - last if math.isfinite(last) else 0.0
@@ -92,7 +94,9 @@ def _resumed(evidence: Evidence, settings: Settings, interval: Interval) -> Evid
     at = evidence.window.at
     if at is None or lost <= settings.longest_interval_seconds:
         return later
-    return opened(later, max(at, begins))
+    # What of the canary waits for stable's next answers is of another time than those.
+    proof = replace(later.proof, open=NOTHING.open)
+    return replace(later, window=Window(at=max(at, begins)), proof=proof)
 
 
 def _timely(
@@ -195,8 +199,15 @@ def _counted(
 def _together(evidence: Evidence, known: Tally, seen: Tally, *, usable: bool) -> Tally:
     """Both, at the bounds that are watched: as soon as `known` has any, it has those alone.
 
-    A histogram without the bound of a limit would take that bound from the whole window.
+    A histogram without the bound of a limit would take that bound from the whole window. Until it
+    is known which are watched it is only told how many answers were timed.
     """
+    if not evidence.bounds:
+        # A histogram without any bound tells nothing of any answer.
+        bounded = any(0 < bound < INFINITE for bound, _ in seen.buckets)
+        return known.plus(seen.only(frozenset()) if bounded else replace(seen, buckets=()))
+    if len(known.buckets) == 1:
+        known = replace(known, buckets=())
     if seen.buckets and not usable:
         seen = replace(seen, buckets=())
     elif not known.buckets:

@@ -92,7 +92,7 @@ def detection_seconds(settings: Settings, load: Load, bad: float) -> float:
     stake = math.log(len(eprocess.RATIOS) / eprocess.FIRST_BET)
     weight = checks.checks(settings, start(settings))[0].weight
     slow = (settings.log_needed - math.log(weight) + stake) / pace
-    scrapes = max(math.ceil(slow / load.scrape_seconds), settings.cap_scrapes)
+    scrapes = max(math.ceil(slow / load.scrape_seconds), math.ceil(settings.cap_scrapes))
     if bad >= max(settings.fast_error_rate, settings.fast_ratio * load.stable_bad):
         fast = (math.log(settings.fast_evidence) + stake) / pace
         scrapes = min(scrapes, max(math.ceil(fast / load.scrape_seconds), 1))

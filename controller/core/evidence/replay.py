@@ -7,6 +7,10 @@ a false one; if there are more than alpha allows, a more careful setting is trie
 noise which phi alone does not measure, such as single pods with a bad minute. Where there are more
 with the most careful one as well, that one is taken, and told with how many there are: the promise
 does not hold then. What is measured beside requests (checks of the team, saturation) is not played.
+
+The store thins the past out, and the run may be scraped more often than that. Then an interval of
+the replay may grow as much as those scrapes of the run together may that it stands for: a cap in
+scrapes is a cap in seconds, and the replay plays what the run will do.
 """
 
 import functools
@@ -25,7 +29,8 @@ from controller.core.evidence.state import start, weight_changed
 from controller.core.evidence.tally import UNREPORTED, Interval, Tally
 
 LADDER: Final = ((1, 2), (1, 3), (1, 4), (1, 6), (2, 6), (4, 6), (4, 10))
-"""(factor of phi, k), from the quickest to the most careful (source: the specification, 1.6)."""
+"""(factor of phi, k), from the quickest to the most careful (source: the specification, 1.6), for a
+run that is scraped as often as the past shows."""
 
 MOST_REPLAYS: Final = 60
 MOST_INTERVALS: Final = 240
@@ -47,11 +52,13 @@ class Planned:
         settings: How it is judged, as far as that does not depend on stable's past.
         steps: For each step its share of the requests, above 0, and its seconds.
         seconds: How long it is watched; beyond the last step that goes on.
+        scrape_seconds: Between two scrapes of the run; 0: as in the past.
     """
 
     settings: Settings
     steps: tuple[tuple[float, float], ...]
     seconds: float
+    scrape_seconds: float = 0.0
 
     def share(self, after: float) -> float:
         """The canary's share so many seconds after the run began."""
@@ -61,6 +68,19 @@ class Planned:
             (share for share, end in zip(shares, ends, strict=True) if after < end),
             self.steps[-1][0],
         )
+
+    def scrapes(self, gap: float) -> float:
+        """So many of its scrapes one interval of a past with this gap stands for, 1 at least."""
+        return max(gap / self.scrape_seconds, 1.0) if self.scrape_seconds > 0 else 1.0
+
+
+def ladder(scrapes: float) -> Sequence[tuple[int, int]]:
+    """What is tried where so many scrapes of the run are one interval of the past.
+
+    Beside the caps as they stand those that are as many seconds as they would be in the past.
+    """
+    quick = {(factor, cap) for factor, cap in LADDER if factor == 1}
+    return sorted(quick | {(factor, math.ceil(cap * scrapes)) for factor, cap in LADDER})
 
 
 def actors(share: float, pods: int) -> int:
@@ -92,8 +112,10 @@ def certified(
     if not found.known or not cases:
         return found
     allowed = math.floor(planned.settings.alpha * len(cases))
-    told, hits = found, 0
-    for factor, cap in LADDER:
+    scrapes = planned.scrapes(past.gap)
+    rungs = ladder(scrapes)
+    told, hits, played = found, 0, (0, 0.0)
+    for factor, cap in rungs:
         told = replace(
             found,
             phi=found.phi * factor,
@@ -101,9 +123,12 @@ def certified(
             far_phi=found.far_phi * factor,
             cap_scrapes=max(cap, found.cap_scrapes),
         )
-        settings = told.applied(planned.settings)
+        before, played = played, (factor, max(told.cap_scrapes / scrapes, 1.0))
+        if played == before:
+            continue  # Within one interval of the past; it ended as the last one did.
+        settings = replace(told.applied(planned.settings), cap_scrapes=played[1])
         # What is told of is counted to the end.
-        most = len(cases) if (factor, cap) == LADDER[-1] else allowed
+        most = len(cases) if (factor, cap) == rungs[-1] else allowed
         hits = 0
         for case in cases:
             hits += yield from stage.rolled_back(case, settings)
@@ -111,9 +136,10 @@ def certified(
                 break
         if hits <= allowed:
             break
+    pace = f" scrapes of {planned.scrape_seconds:g} s" if scrapes > 1 else ""
     words = (
-        f"phi = {told.phi:g} and k = {told.cap_scrapes}: of {len(cases)} replays of this run on "
-        f"stable's own past {hits} would have been rolled back"
+        f"phi = {told.phi:g} and k = {told.cap_scrapes}{pace}: of {len(cases)} replays of this run "
+        f"on stable's own past {hits} would have been rolled back"
     )
     if hits <= allowed:
         return replace(told, words=f"{found.words}; {words}")

@@ -67,7 +67,8 @@ class Settings(HashedOnce):
             smaller, since everything that takes 1.25 times as long is a regression that hurts.
         margin: Extra share of failed requests that is forgiven on top of it.
         dispersion: phi, by how much errors cluster beyond chance; evidence is divided by it.
-        cap_scrapes: k, the least number of scrapes it takes to roll back by the composite.
+        cap_scrapes: k, the least number of scrapes it takes to roll back by the composite. A whole
+            one in a run; in a replay an interval may stand for several scrapes of the run.
         past_doubt: Why no setting is careful enough for stable's own past; empty: this one is.
         dispersion_known: Whether phi was measured on history or is the cautious default.
         latency_dispersion: The same as phi for slow answers.
@@ -102,7 +103,7 @@ class Settings(HashedOnce):
     latency_tolerance: float = 1.1
     margin: float = 0.0
     dispersion: float = 3.0
-    cap_scrapes: int = 3
+    cap_scrapes: float = 3
     past_doubt: str = ""
     dispersion_known: bool = False
     latency_dispersion: float = 3.0

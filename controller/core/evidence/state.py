@@ -173,18 +173,11 @@ def weight_changed(evidence: Evidence, at: float, *, warm_up_seconds: float = 0.
     """
     rate = eprocess.WEIGHT_CHANGE_BET
     return replace(
-        opened(evidence, at),
+        evidence,
         fast=eprocess.put(evidence.fast, rate),
         processes=tuple(eprocess.put(process, rate) for process in evidence.processes),
-        warm_until=max(evidence.warm_until, at + warm_up_seconds),
-    )
-
-
-def opened(evidence: Evidence, at: float) -> Evidence:
-    """A window that begins then; nothing from before speaks for the canary."""
-    return replace(
-        evidence,
         window=Window(at=at),
+        warm_until=max(evidence.warm_until, at + warm_up_seconds),
         proof=NOTHING,
         timely=tuple(Timely(seconds=known.seconds) for known in evidence.timely),
         excess=NONE,

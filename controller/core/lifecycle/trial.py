@@ -156,8 +156,8 @@ def _strictness(policy: Policy, scrape_seconds: float, slips: int) -> Settings:
         restart_rate=restart_rate(int(total / scrape)),
         fast_error_rate=policy.breaker_share,
         safe_margin=max((policy.error_rate or 0.0) / 2, LEAST_MARGIN),
-        # A step that begins again is another chance to be wrong: all together stay near the first.
-        beta=BETA / (slips + 1) ** 2,
+        # A step that begins again is another chance to be wrong: all together come to BETA.
+        beta=BETA / 2 ** (slips + 4) if slips else BETA * 15 / 16,
     )
 
 

@@ -320,6 +320,11 @@ PARTS: Final[dict[str, Part]] = {
     "healthy": Part(runs=2000, found=rollbacks.healthy_versions),
     "noise": Part(runs=1000, found=rollbacks.noisy, each=noise.RUNS_EACH),
     "gateways": Part(runs=400, found=rollbacks.behind_gateways, each=GATEWAY_RUNS_EACH),
+    "seldom": Part(
+        runs=400,
+        found=rollbacks.seldom,
+        each=math.lcm(GATEWAY_RUNS_EACH, noise.RUNS_EACH),
+    ),
     "stalls": Part(
         runs=800,
         found=rollbacks.stalled,

@@ -48,6 +48,11 @@ class Found:
         return Mean.of([past.phi for past in self.pasts])
 
     @property
+    def scrapes(self) -> Mean:
+        """k, the least number of scrapes to a rollback."""
+        return Mean.of([past.cap_scrapes for past in self.pasts])
+
+    @property
     def slow_phi(self) -> Mean:
         """The same of slow answers."""
         return Mean.of([past.latency_phi for past in self.pasts])

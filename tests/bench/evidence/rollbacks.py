@@ -76,6 +76,25 @@ def behind_gateways(runs: int) -> Found:
     yield goals.each(what, goals.NOISY, cells)
 
 
+def seldom(runs: int) -> Found:
+    """Where incidents are so seldom that the replay alone shows them, at two paces."""
+    lines, cells = [], Cells()
+    for name in noise.SELDOM:
+        pods = noise.false_rollbacks(name, runs)
+        whole = noise.false_rollbacks(name, runs, each=GATEWAY_RUNS_EACH, alone=True)
+        cells.append((name, pods.share))
+        told = [
+            text
+            for one in (pods, whole)
+            for text in (str(one.phi), str(one.scrapes), str(one.share), one.share.at_most)
+        ]
+        lines.append((name, *told))
+    by_pods = ("phi", "k", "rolled back", "at most, 95 % sure")
+    yield rows(("the run has", *by_pods, "by a gateway: phi", *by_pods[1:]), lines)
+    what = "healthy versions rolled back, seldom incidents of single pods, by pods"
+    yield goals.each(what, goals.NOISY, cells)
+
+
 def stalled(runs: int) -> Found:
     """Where slow answers come together."""
     lines, cells = [], Cells()

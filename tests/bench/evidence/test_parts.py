@@ -39,6 +39,7 @@ def documented(name: str) -> list[list[str]]:
     [
         ("noise", [*noise.SCENARIOS]),
         ("gateways", [*noise.SCENARIOS]),
+        ("seldom", [*noise.SELDOM]),
         ("stalls", [*stalls.SCENARIOS]),
         (
             "promotion",

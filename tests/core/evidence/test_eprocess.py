@@ -140,9 +140,9 @@ def test_logarithms_of_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("canary", "stable"),
-    [(0, 9), (1, 9), (100, 0), (100, 900)],
-    ids=["calm", "alike", "bad", "all"],
+    ("canary", "stable", "healthy"),
+    [(0, 9, True), (1, 9, True), (100, 900, True), (100, 0, False)],
+    ids=["calm", "alike", "all", "bad"],
 )
 @pytest.mark.parametrize(
     "steps",
@@ -151,20 +151,25 @@ def test_logarithms_of_nothing() -> None:
         pytest.param(10**7, marks=[pytest.mark.deep, pytest.mark.timeout(900)]),
     ],
 )
-def test_no_run_is_so_long_that_a_number_overflows(steps: int, canary: int, stable: int) -> None:
+def test_no_run_is_so_long_that_a_number_overflows_or_that_nothing_is_found_any_more(
+    steps: int, canary: int, stable: int, healthy: bool
+) -> None:
     """Ten million scrapes are a year and a half of one run."""
     scores, process = relative((canary, 100), (stable, 900)), eprocess.fresh(len(eprocess.RATIOS))
     paid = eprocess.payout(scores, 1.0)
     for _ in range(steps):
         process = eprocess.advance(process, paid, 1 / 256)
     assert all(math.isfinite(part) for part in (*process.bets, process.scale, process.cash))
-    value = eprocess.value(process)
-    assert math.isfinite(value)
-    # What is left of a healthy year still finds what turns bad now.
-    bad = eprocess.payout(relative((100, 100), (0, 900)), 1.0)
-    for _ in range(60):
+    before = eprocess.value(process)
+    assert math.isfinite(before)
+    won = before - process.cash
+    # What a healthy time leaves is the reserve, and a bad one as much on bets as is ever kept.
+    assert won < 1 if healthy else won > eprocess.MOST_UNITS - 10
+    # Ten times stable's errors, as soon as ever: one of the 256 parts of the reserve is bet on it.
+    bad = eprocess.payout(relative((10, 100), (9, 900)), 1.0)
+    for _ in range(5):
         process = eprocess.advance(process, bad, 1 / 256)
-    assert eprocess.value(process) > value or steps * max(scores) > 1e6
+    assert not healthy or eprocess.value(process) > before + math.log(100)
 
 
 @given(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A track that is there at first and then is not, or scrapes that are lost: no evidence time."""
 
+import math
+
 import pytest
 
 from controller.core.evidence.judge import (
@@ -9,6 +11,7 @@ from controller.core.evidence.judge import (
     Evidence,
     Gate,
     Interval,
+    Limits,
     Outcome,
     Settings,
     Tally,
@@ -83,6 +86,28 @@ def test_what_a_restart_finds_no_samples_of_begins_the_window_anew() -> None:
     assert found.outcome is Outcome.HOLD
     assert found.canary == Tally(requests=100)
     assert found.evidence_seconds == 5.0
+
+
+def test_what_speaks_for_the_canary_outlasts_a_hole_and_no_change_of_weight() -> None:
+    """Begun anew it would be another chance to promote a version that is worse; see `safe`."""
+    settings = Settings(limits=Limits(latency=((0.25, 0.01),)))
+    evidence = weight_changed(start(settings), 1000.0)
+    good = Tally(requests=100, buckets=((0.1, 90), (0.3, 100), (math.inf, 100)))
+    pairs = [(good, good)] * 10 + [(good, UNREPORTED), (good, Tally())]
+    for number, (canary, stable) in enumerate(pairs, 1):
+        interval = Interval(at=1000.0 + number, seconds=1.0, canary=canary, stable=stable)
+        evidence = observe(evidence, settings, interval)
+    assert evidence.proof.open[1] == 100
+    late = Interval(at=2215.0, seconds=5.0, canary=good, stable=good)
+    later = observe(evidence, settings, late)
+    assert later.window.at == 2210.0
+    # The one that waited for an answer of stable before the hole is left out.
+    assert later.proof.requests == pytest.approx(1.1 * evidence.proof.requests)
+    assert later.timely[0].requests > evidence.timely[0].requests
+    assert later.excess.owed[0] > evidence.excess.owed[0]
+    anew = observe(weight_changed(evidence, 2200.0), settings, late)
+    assert anew.proof.requests == pytest.approx(0.1 * evidence.proof.requests)
+    assert anew.timely[0].requests < evidence.timely[0].requests
 
 
 def test_a_short_hole_is_no_evidence_time_and_begins_nothing_anew() -> None:

@@ -106,12 +106,46 @@ def test_more_errors_of_stable_never_speak_against_the_canary(
     assert after([(canary, worse)]).level <= after([(canary, stable)]).level + 1e-9
 
 
-@given(st.lists(tallies(), max_size=10))
-def test_one_track_alone_is_never_judged(stable: list[Tally]) -> None:
-    nothing = Tally(reported=False)
-    evidence = after([(nothing, tally) for tally in stable])
-    verdict = judge(evidence, RULES, float(len(stable)), gate=Gate(dwell_seconds=0))
-    assert verdict.outcome is Outcome.HOLD
+SERVED = (
+    Tally(requests=200, buckets=((0.1, 150), (0.3, 200), (math.inf, 200))),
+    Tally(requests=900, buckets=((0.1, 700), (0.3, 900), (math.inf, 900))),
+)
+"""What both answered while they were there."""
+
+GONE = (
+    Tally(reported=False),
+    Tally(),
+    Tally(buckets=((0.1, 0), (0.3, 0), (math.inf, 0))),
+)
+"""Not scraped, and scraped without a single request."""
+
+
+@pytest.mark.parametrize("nothing", GONE, ids=["unreported", "no requests", "none timed"])
+@pytest.mark.parametrize("gone", ["canary", "stable"])
+@given(st.lists(tallies(), max_size=10), st.integers(0, 3))
+def test_one_track_alone_never_passes(
+    gone: str, nothing: Tally, there: list[Tally], before: int
+) -> None:
+    """Neither if the other was never there, nor at a weight at which it is not there any more.
+
+    What a limit says of a canary alone needs many requests of it (`checks.NONE_BESIDE`), and stable
+    on record as asked for none.
+    """
+
+    def pair(tally: Tally) -> tuple[Tally, Tally]:
+        return (nothing, tally) if gone == "canary" else (tally, nothing)
+
+    evidence = changed = after([SERVED] * before)
+    if before:
+        changed = weight_changed(evidence, float(before))
+    for number, tally in enumerate(there, before + 1):
+        canary, stable = pair(tally)
+        interval = Interval(at=float(number), seconds=1.0, canary=canary, stable=stable)
+        changed = observe(changed, RULES, interval)
+    verdict = judge(changed, RULES, float(before + len(there)), gate=Gate(dwell_seconds=0))
+    assert verdict.outcome is not Outcome.PASS
+    if gone == "canary" or not nothing.reported:
+        assert verdict.outcome is Outcome.HOLD
 
 
 @settings(max_examples=6, deadline=None)

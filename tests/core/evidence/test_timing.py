@@ -90,9 +90,85 @@ def test_a_histogram_that_a_later_step_has_not_holds(lost: Tally, tracks: str) -
     assert found.seconds_to_go is None
 
 
-@pytest.mark.parametrize("lost", [UNTIMED, OTHER])
-def test_where_nobody_set_a_limit_nothing_waits_for_it(lost: Tally) -> None:
-    assert second_step([(lost, lost)] * STEP, FREE).outcome is Outcome.PASS
+@pytest.mark.parametrize("lost", [UNTIMED, FROZEN, OTHER], ids=["lost", "frozen", "other bounds"])
+@pytest.mark.parametrize("tracks", ["both", "canary", "stable"])
+def test_where_nobody_set_a_limit_what_was_compared_before_is_waited_for(
+    lost: Tally, tracks: str
+) -> None:
+    """Answers of a step that were compared with nobody's are no PASS of their latency."""
+    canary = TIMED if tracks == "stable" else lost
+    stable = TIMED if tracks == "canary" else lost
+    found = second_step([(canary, stable)] * STEP, FREE)
+    assert found.outcome is Outcome.HOLD
+    assert {(one.check, one.code) for one in found.reasons} == {("latency", Code.NO_LATENCY_DATA)}
+    back = second_step([(canary, stable)] * STEP + [(TIMED, TIMED)] * 3, FREE)
+    assert back.outcome is Outcome.PASS
+
+
+def first_step(scrapes: Iterable[Both], settings: Settings = FREE) -> Verdict:
+    """The verdict in a run's first step, of whose histograms nothing was seen before."""
+    opened = weight_changed(start(settings), BEGUN)
+    evidence = fed(opened, settings, scrapes, BEGUN, every=1.0)
+    return judge(evidence, settings, evidence.last_at + 0.5, gate=Gate(dwell_seconds=15.0))
+
+
+ENDLESS = Tally(requests=40, buckets=((INF, 40),))
+"""A histogram that has lost all bounds."""
+
+KNOWN = replace(FREE, past=BUCKETS)
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "settings"),
+    [
+        (UNTIMED, TIMED, FREE),
+        (ENDLESS, TIMED, FREE),
+        (FROZEN, TIMED, FREE),
+        (UNTIMED, TIMED, KNOWN),
+        (UNTIMED, UNTIMED, KNOWN),
+    ],
+    ids=["none", "without a bound", "frozen", "as before the run", "before the run alone"],
+)
+def test_a_version_that_shows_no_histogram_where_stable_has_one_never_passes(
+    canary: Tally, stable: Tally, settings: Settings
+) -> None:
+    found = first_step([(canary, stable)] * STEP, settings)
+    assert found.outcome is Outcome.HOLD
+    assert set(codes(found)) == {Code.NO_LATENCY_DATA}
+    assert found.seconds_to_go is None
+    if canary is not FROZEN:
+        assert found.reasons[0].message == (
+            "canary has 0 of 100 timed answers at this weight: it shows no histogram, and is not "
+            "compared with stable without one"
+        )
+
+
+def test_a_histogram_that_comes_late_is_waited_for_and_counts_from_then_on() -> None:
+    late = [(UNTIMED, TIMED)] * STEP
+    early = first_step([*late, *[(TIMED, TIMED)] * 2])
+    assert early.outcome is Outcome.HOLD
+    assert early.reasons[0].message == "canary has 80 of 100 timed answers at this weight"
+    assert early.seconds_to_go is not None
+    assert first_step([*late, *[(TIMED, TIMED)] * 3]).outcome is Outcome.PASS
+
+
+def test_where_nobody_times_anything_nothing_waits_for_it() -> None:
+    found = first_step([(UNTIMED, UNTIMED)] * STEP)
+    assert found.outcome is Outcome.PASS
+    assert "latency" not in found.reasons[0].message
+
+
+def test_histograms_that_cannot_be_compared_from_the_start_are_told_with_the_pass() -> None:
+    """Another library has other bounds, or the old version has none: no wait would change that."""
+    upgraded = first_step([(OTHER, TIMED)] * STEP, KNOWN)
+    assert upgraded.outcome is Outcome.PASS
+    told = "; latency not compared: the histograms of the two have no bound in common"
+    assert upgraded.reasons[0].message.endswith(told)
+    new = first_step([(TIMED, UNTIMED)] * STEP)
+    assert new.outcome is Outcome.PASS
+    assert new.reasons[0].message.endswith("; latency not compared: stable's answers are not timed")
+    compared = first_step([(TIMED, TIMED)] * STEP)
+    assert "not compared" not in compared.reasons[0].message
 
 
 def test_in_the_bake_where_stable_has_none_the_canary_is_asked_alone() -> None:

@@ -73,10 +73,21 @@ def test_caps_shorten_the_automatic_ladder_and_leave_its_budget() -> None:
 def test_the_margin_is_half_of_the_limit_and_a_step_that_slipped_is_judged_more_strictly() -> None:
     paper, found = memory(AUTO)
     first = trial.settings(paper.situation(found), found.run)
-    assert (first.safe_margin, first.beta) == (0.01, trial.BETA)
+    assert (first.safe_margin, first.beta) == (0.01, trial.BETA * 15 / 16)
     paper, found = memory({**AUTO, "error-rate": "0.1%"}, slips=2)
     later = trial.settings(paper.situation(found), found.run)
-    assert (later.safe_margin, later.beta) == (trial.LEAST_MARGIN, trial.BETA / 9)
+    assert (later.safe_margin, later.beta) == (trial.LEAST_MARGIN, trial.BETA / 64)
+
+
+def test_however_often_a_step_slips_all_its_chances_to_be_wrong_come_to_beta() -> None:
+    def beta(slips: int) -> float:
+        paper, found = memory(AUTO, slips=slips)
+        return trial.settings(paper.situation(found), found.run).beta
+
+    spent = [sum(beta(slips) for slips in range(most)) for most in (1, 2, 40)]
+    assert spent == sorted(spent)
+    assert 0.9 * trial.BETA < spent[0] < spent[-1] <= trial.BETA
+    assert spent[-1] == pytest.approx(trial.BETA)
 
 
 def test_a_run_is_judged_by_what_its_document_says_of_the_past() -> None:
