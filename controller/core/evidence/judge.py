@@ -14,7 +14,17 @@ from typing import Final
 
 import msgspec
 
-from controller.core.evidence import blind, checks, gates, limits, readings, slower, timing, young
+from controller.core.evidence import (
+    baseline,
+    blind,
+    checks,
+    gates,
+    limits,
+    readings,
+    slower,
+    timing,
+    young,
+)
 from controller.core.evidence.checks import NOBODY, Check, Kind, Roster
 from controller.core.evidence.gates import Gate
 from controller.core.evidence.observe import observe
@@ -182,6 +192,7 @@ def judge(
         return _failed(evidence.trip, known.checks, evidence, settings, gate, now=now)
     found = [*_doubts(known, evidence, settings), *readings.doubts(evidence, settings)]
     found += [*young.doubts(evidence, settings)]
+    found += [*baseline.doubts(evidence, settings)] if alone else []
     found += [*blind.lacking(evidence, settings, now, alone=alone), *unseen]
     found += [*readings.unread(evidence, settings, now, proven=gate.proven)]
     found += [*gates.lacking(evidence, settings, gate, alone=alone)]

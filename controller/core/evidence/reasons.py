@@ -38,6 +38,7 @@ class Code(enum.StrEnum):
     EVIDENCE_AGAINST = "EvidenceAgainst"
     ABOVE_LIMIT = "AboveLimit"
     STABLE_VIOLATES_LIMIT = "StableViolatesLimit"
+    WORSE_THAN_BEFORE = "WorseThanBefore"
     WORSE_THAN_STABLE = "WorseThanStable"
     LIMIT_VIOLATED = "LimitViolated"
     FAST_TRIP = "FastTrip"

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where nobody is left to compare with: the new version beside what stable was before.
+
+When the user's own Deployment has rolled, no stable pod answers any more, and what shows under the
+whole load alone has never been compared. Limits are often far from what is usual. So nothing passes
+that is worse than stable's past by more than a promotion behind a route has to rule out. Times of
+day differ, and an incident may befall anybody: it is a reason to wait, and no proof of anything. If
+it stays, the deadline ends the run (specification, 1.2: no relative evidence without stable).
+"""
+
+from collections.abc import Iterator
+
+from controller.core.evidence import latency
+from controller.core.evidence.reasons import UNDECIDED, Code, Reason, counted, percent
+from controller.core.evidence.settings import Settings
+from controller.core.evidence.state import Evidence
+
+
+def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
+    """What is worse at this weight than stable was, in errors and in how long answers take."""
+    canary = evidence.window.canary
+    figures = (canary.errors, canary.requests)
+    if settings.dispersion_known:
+        most = settings.past_rate + settings.safe_margin
+        if _beyond(figures, most, settings):
+            yield _reason("errors", figures, "errors", settings.past_rate, most)
+    if sum(evidence.past) < latency.LEAST_SEEN:
+        return
+    for place, bound in enumerate(evidence.bounds[:-1], start=1):
+        slow, before = canary.slow(bound), sum(evidence.past[place:]) / sum(evidence.past)
+        most = settings.slow_ruled_out(before)
+        if slow is not None and _beyond(slow, most, settings):
+            yield _reason("latency", slow, f"slower than {bound:g} s", before, most)
+            return  # The bounds above tell of the same answers.
+
+
+def _beyond(figures: tuple[int, int], most: float, settings: Settings) -> bool:
+    bad, total = figures
+    return total >= settings.min_requests and bad > most * total
+
+
+def _reason(check: str, figures: tuple[int, int], what: str, before: float, most: float) -> Reason:
+    return Reason(
+        check=check,
+        code=Code.WORSE_THAN_BEFORE,
+        message=f"new version {counted(*figures, what)}; stable had {percent(before)} before, and "
+        f"with nobody to compare with nothing passes above {percent(most)}",
+        expected=UNDECIDED,
+        canary_value=figures[0] / figures[1],
+        stable_value=before,
+        n=figures[1],
+        limit=most,
+    )
