@@ -125,6 +125,13 @@ def shared() -> Verdict:
     return said(settings, seen(settings, canary, stable))
 
 
+def alone() -> Verdict:
+    """A rolled version that fails more than stable ever did, with no stable left."""
+    settings = Settings(dispersion=1.0, dispersion_known=True, past_rate=0.001)
+    evidence = seen(settings, Tally(requests=400, errors=8), UNREPORTED)
+    return judge(evidence, settings, evidence.last_at, gate=DWELL, alone=True)
+
+
 LIMITED = Settings(limits=Limits(max_error_rate=0.05))
 CHECKED = Settings(assertions=(ORDERS,))
 GAUGED = Settings(gauges=(MEMORY, POOL))
@@ -182,6 +189,7 @@ WAITS: dict[str, tuple[Code, Callable[[], Verdict]]] = {
         lambda: said(LIMITED, seen(LIMITED, Tally(requests=18, errors=1), scrapes=6)),
     ),
     "a limit that both break": (Code.STABLE_VIOLATES_LIMIT, shared),
+    "worse than ever, with nobody beside it": (Code.WORSE_THAN_BEFORE, alone),
     "no value of a check": (Code.NO_CHECK_DATA, lambda: said(CHECKED)),
     "a check that fails": (
         Code.CHECK_BROKEN,
