@@ -41,6 +41,9 @@ STRETCH: Final = 100
 GOAL: Final = 100.0
 """Microseconds that a scrape may cost, all told."""
 
+CORE: Final = 0.10
+"""The part of a core that a thousand runs may take, read and judged."""
+
 MOST_BYTES: Final = 4096
 """That the state may have."""
 
