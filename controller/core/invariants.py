@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from controller.core import effects
 from controller.core.effects import RISKIER, Admit, FollowCanary, RaiseWeight, Roll
-from controller.core.lifecycle import exposure, trial
+from controller.core.lifecycle import exposure, rungs
 from controller.core.lifecycle.climb import ready_pods
 from controller.core.lifecycle.memory import Memory
 from controller.core.lifecycle.situation import Decision, Situation
@@ -45,17 +45,17 @@ def _steps(situation: Situation, before: Memory, decision: Decision) -> Iterator
         yield f"S2: {risen} steps granted at once"
     if after.granted > before.run.granted and before.phase is not Phase.JUDGING:
         yield f"S2: a step granted in {before.phase.value}, where no evidence is weighed"
-    if isinstance(situation.policy, Policy) and after.granted > trial.final(situation, after):
+    if isinstance(situation.policy, Policy) and after.granted > rungs.final(situation, after):
         yield "S2: more steps granted than there are"
 
 
 def _weights(situation: Situation, decision: Decision) -> Iterator[str]:
     run = decision.memory.run
     for effect in decision.effects:
-        if isinstance(effect, FollowCanary | Roll) and run.granted < trial.final(situation, run):
+        if isinstance(effect, FollowCanary | Roll) and run.granted < rungs.final(situation, run):
             yield f"S1: {type(effect).__name__} before everything was granted"
         if isinstance(effect, RaiseWeight | Admit):
-            cap = trial.rung(situation, run, min(run.granted, effect.step))
+            cap = rungs.at(situation, run, min(run.granted, effect.step))
             if effect.weight_bp > cap.weight_bp:
                 yield f"S1: weight {effect.weight_bp} asked for under a cap of {cap.weight_bp}"
         exposing = isinstance(effect, RaiseWeight | Admit | FollowCanary)

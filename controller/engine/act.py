@@ -15,7 +15,7 @@ from controller.core import effects, errors
 from controller.core.effects import RaiseWeight, Riskier, Safer
 from controller.core.guard import permit
 from controller.core.guard.permit import Asked, Permit, Refusal
-from controller.core.lifecycle import climb, trial
+from controller.core.lifecycle import climb, rungs, trial
 from controller.core.lifecycle.memory import Memory, Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.observation import Route
@@ -145,8 +145,8 @@ class Actor:
             latches=latches,
             epoch=self.epoch,
             routes=routes,
-            ladder=tuple(step.weight_bp for step in trial.ladder(situation, run)),
-            final=trial.final(situation, run),
+            ladder=tuple(step.weight_bp for step in rungs.ladder(situation, run)),
+            final=rungs.final(situation, run),
             granted=run.granted,
             breaker="" if run.probe else situation.breaker,
             paused=_paused(annotations),

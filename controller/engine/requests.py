@@ -138,10 +138,10 @@ class Requests:
 
     @staticmethod
     def _promote(card: Card) -> str:
-        if card.memory is None or card.memory.phase is not Phase.JUDGING:
+        if card.memory is None or card.memory.phase not in {Phase.JUDGING, Phase.BAKING}:
             message = f"{card.target} is not being judged now"
             raise errors.Refused(message, advice="`switchgear status` says where it stands")
-        return "the present step counts as passed"
+        return "the present step counts as passed, if its pods are ready"
 
     @staticmethod
     def _abort(card: Card) -> str:

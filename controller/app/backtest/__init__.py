@@ -22,7 +22,7 @@ from controller.app.reading import Access
 from controller.core import checkup, errors
 from controller.core.backtest import rehearsal, summary
 from controller.core.evidence.series import PodsKey, TrackKey
-from controller.core.lifecycle import trial
+from controller.core.lifecycle import rungs
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.values import TargetRef, percent
@@ -88,7 +88,7 @@ async def _rehearsed(seen: Surroundings, archive: Archive, *, days: float) -> di
             "and is more careful than it would be"
         )
     if not chosen:
-        needed = checkup.span(trial.planned_seconds(situation.plan))
+        needed = checkup.span(rungs.planned_seconds(situation.plan))
         raise errors.Refused(
             f"the history of {key} has no {needed} in a row, which a run of this policy takes at "
             f"least: {checkup.span(history)} were found",
@@ -152,7 +152,7 @@ def _report(
     slow = sorted(bound for bound in gathered.bounds if bound)
     ladder = [
         {"share": percent(step.weight_bp), "seconds": step.dwell_seconds}
-        for step in trial.planned(run, situation.plan)
+        for step in rungs.planned(run, situation.plan)
     ]
     known = [one for one in gathered.calibrations if one.known]
     return {

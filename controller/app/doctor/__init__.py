@@ -16,7 +16,7 @@ from controller.app.doctor.surroundings import Surroundings
 from controller.app.reading import Access
 from controller.core import checkup, errors
 from controller.core.checkup import Finding
-from controller.core.lifecycle import checks, trial
+from controller.core.lifecycle import checks, rungs
 from controller.core.policy import lint, manifests
 from controller.core.policy.lint import Timing
 from controller.core.values import TargetRef, percent
@@ -116,7 +116,7 @@ def _words(seen: Surroundings) -> str:
         return plan.name
     ladder = ", ".join(
         f"{percent(step.weight_bp)} {checkup.span(step.dwell_seconds)}"
-        for step in trial.planned(run, plan)
+        for step in rungs.planned(run, plan)
     )
     limits = [f"at most {plan.error_rate * 100:g} % errors"] if plan.error_rate is not None else []
     limits += [f"p{one.quantile * 100:g} below {one.seconds:g} s" for one in plan.latency]

@@ -73,7 +73,7 @@ def steps(situation: Situation, run: Run, seen: Counters) -> tuple[Finding, ...]
             ),
         )
     paced = replace(situation, scrape_seconds=seen.past.gap or situation.scrape_seconds)
-    found = forecast.rungs(paced, run, per_second=per_second, stable_bad=seen.stable_bad)
+    found = forecast.of(paced, run, per_second=per_second, stable_bad=seen.stable_bad)
     return tuple(_rung(rung, paced, per_second) for rung in found)
 
 

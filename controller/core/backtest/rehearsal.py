@@ -28,7 +28,7 @@ from controller.core.evidence.judge import (
 )
 from controller.core.evidence.readings import read
 from controller.core.evidence.replay import actors
-from controller.core.lifecycle import trial
+from controller.core.lifecycle import rungs, trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.values import WHOLE_BP
@@ -108,13 +108,13 @@ def planned(situation: Situation, run: Run) -> Plan:
         situation: The policy, the scrape interval and the gateway's pace.
         run: The run, with what is known of stable's past before it.
     """
-    rungs = []
+    found = []
     before = 0
-    for index in range(trial.final(situation, run)):
-        step = trial.rung(situation, run, index)
+    for index in range(rungs.final(situation, run)):
+        step = rungs.at(situation, run, index)
         there = replace(run, step=index)
         pods = max(1, -(-run.replicas * step.weight_bp // WHOLE_BP))
-        rungs.append(
+        found.append(
             Rung(
                 share=step.weight_bp / WHOLE_BP,
                 gate=trial.gate(situation, there),
@@ -125,7 +125,7 @@ def planned(situation: Situation, run: Run) -> Plan:
         before = pods
     return Plan(
         settings=trial.settings(situation, run),
-        rungs=tuple(rungs),
+        rungs=tuple(found),
         settle_seconds=situation.settle_seconds,
     )
 

@@ -20,10 +20,11 @@ def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
     """What is worse at this weight than stable was, in errors and in how long answers take."""
     canary = evidence.window.canary
     figures = (canary.errors, canary.requests)
-    if settings.dispersion_known:
-        most = settings.past_rate + settings.safe_margin
+    usual = settings.usual_rate
+    if usual is not None:
+        most = usual + settings.safe_margin
         if _beyond(figures, most, settings):
-            yield _reason("errors", figures, "errors", settings.past_rate, most)
+            yield _reason("errors", figures, "errors", usual, most)
     if sum(evidence.past) < latency.LEAST_SEEN:
         return
     for place, bound in enumerate(evidence.bounds[:-1], start=1):

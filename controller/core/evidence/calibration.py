@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.core.evidence import dispersion, past
 from controller.core.evidence.dispersion import LEAST_ERRORS, Count
+from controller.core.evidence.latency import LEAST_SEEN
 from controller.core.evidence.measures import Gauge
 from controller.core.evidence.past import Past
 from controller.core.evidence.settings import Settings
@@ -39,6 +40,8 @@ class Calibration:
         known: Whether phi was measured.
         volume: Requests per second then; 0: unknown.
         rate: Share of failed answers then; 0: unknown.
+        usual_rate: The same, also where so few failed that it is not known how they cluster; None:
+            too few answers.
         buckets: Stable's histogram: (upper bound in seconds, requests not slower).
         gauges: What can run out, and how far stable used it.
         words: What it rests on, for people.
@@ -54,6 +57,7 @@ class Calibration:
     known: bool = False
     volume: float = 0.0
     rate: float = 0.0
+    usual_rate: float | None = None
     buckets: tuple[tuple[float, int], ...] = ()
     gauges: tuple[Gauge, ...] = ()
     words: str = "nothing is known of stable's past; assuming phi = 3 and k = 3"
@@ -71,6 +75,7 @@ class Calibration:
             dispersion_known=self.known,
             volume=self.volume,
             past_rate=self.rate,
+            usual_rate=self.usual_rate,
             past=self.buckets,
             gauges=self.gauges,
             past_doubt=self.doubt,
@@ -87,6 +92,7 @@ class Calibration:
             "known": int(self.known),
             "volume": repr(self.volume),
             "rate": repr(self.rate),
+            "usualRate": repr(self.usual_rate),
             "buckets": [[repr(bound), count] for bound, count in self.buckets],
             "gauges": [_gauge(gauge) for gauge in self.gauges],
             "words": self.words,
@@ -110,6 +116,7 @@ class Calibration:
                 known=bool(told["known"]),
                 volume=float(told["volume"]),
                 rate=float(told["rate"]),
+                usual_rate=_read_rate(told.get("usualRate", "None")),
                 buckets=tuple((float(bound), int(count)) for bound, count in told["buckets"]),
                 gauges=tuple(_read_gauge(gauge) for gauge in told.get("gauges", ())),
                 words=str(told["words"]),
@@ -117,6 +124,10 @@ class Calibration:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"calibration is damaged: {error!r}") from error
+
+
+def _read_rate(told: str) -> float | None:
+    return None if told == "None" else float(told)
 
 
 def _gauge(gauge: Gauge) -> list[str]:
@@ -187,6 +198,7 @@ def of(known: Past, run_seconds: float = math.inf) -> Calibration:
         far_bound=min(far, default=math.inf),
         volume=known.volume if found.known else 0.0,
         rate=known.rate if found.known else 0.0,
+        usual_rate=known.rate if known.total[0] >= LEAST_SEEN else None,
         buckets=known.buckets,
     )
 

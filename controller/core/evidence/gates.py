@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from controller.core.evidence import latency
 from controller.core.evidence.reasons import UNKNOWN, Code, Reason, percent, power, seconds
 from controller.core.evidence.safe import Proof, Timely
 from controller.core.evidence.settings import Settings
@@ -190,11 +191,13 @@ def asks_times(evidence: Evidence, settings: Settings, *, alone: bool) -> bool:
     """Whether answers at this weight must have been timed.
 
     By a limit, or since stable's are, in this run or before it: the canary's are compared with
-    those. Where nothing of stable serves any more there is nothing to compare with.
+    those, and where nothing of stable serves any more with what is known of its past.
     """
     if settings.limits.latency:
         return True
-    return not alone and bool(evidence.bounds or settings.past or evidence.window.stable.timed)
+    if alone:
+        return sum(evidence.past) >= latency.LEAST_SEEN
+    return bool(evidence.bounds or settings.past or evidence.window.stable.timed)
 
 
 def _costly(evidence: Evidence, settings: Settings, gate: Gate) -> Iterator[Reason]:

@@ -77,6 +77,7 @@ class Settings(HashedOnce):
         volume: Requests per second that stable answered when phi was measured; 0: unknown. Where
             noise moves whole shares, phi - 1 grows with the requests.
         past_rate: Share of failed answers that stable had then; 0: unknown.
+        usual_rate: The same, also where nothing more is known of them; None: too few answers.
         past: Stable's histogram before the run: (upper bound in seconds, requests not slower),
             bounds ascending; empty: learnt from the first intervals.
         beta: Largest probability that a version worse by more than `safe_margin` is promoted.
@@ -111,6 +112,7 @@ class Settings(HashedOnce):
     far_bound: float = math.inf
     volume: float = 0.0
     past_rate: float = 0.0
+    usual_rate: float | None = None
     past: tuple[tuple[float, int], ...] = ()
     beta: float = 0.05
     safe_margin: float = 0.005

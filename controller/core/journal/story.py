@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controller.core.lifecycle import trial
+from controller.core.lifecycle import rungs, trial
 from controller.core.lifecycle.memory import Run
 from controller.core.policy import parse
 from controller.core.policy.model import Policy
@@ -55,8 +55,8 @@ def facts(run: Run, lines: Sequence[str], *, journal: bool = False) -> dict[str,
     first = records(lines[:1])
     why = _decided(lines, "why")
     policy = policy_of(run)
-    rungs = trial.planned(run, policy) if policy else ()
-    steps = [{"weight_bp": step.weight_bp, "dwell_seconds": step.dwell_seconds} for step in rungs]
+    planned = rungs.planned(run, policy) if policy else ()
+    steps = [{"weight_bp": step.weight_bp, "dwell_seconds": step.dwell_seconds} for step in planned]
     found: dict[str, Any] = {
         "name": run.name,
         "target": {"namespace": run.target.namespace, "name": run.target.name},
@@ -87,10 +87,10 @@ def ladder_text(run: Run) -> str:
     policy = policy_of(run)
     if policy is None:
         return ""
-    rungs = trial.planned(run, policy)
+    planned = rungs.planned(run, policy)
     return " ".join(
         f"[{percent(step.weight_bp)}]" if index == run.step else percent(step.weight_bp)
-        for index, step in enumerate(rungs)
+        for index, step in enumerate(planned)
     )
 
 

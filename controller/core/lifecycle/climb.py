@@ -7,7 +7,7 @@ from controller.core import effects
 from controller.core.effects import Effect
 from controller.core.evidence.judge import Outcome
 from controller.core.evidence.reasons import seconds
-from controller.core.lifecycle import coverage, exposure, prepare, trial, waits
+from controller.core.lifecycle import coverage, exposure, prepare, rungs, trial, waits
 from controller.core.lifecycle.memory import Ending, Memory, Run
 from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import Event
@@ -26,10 +26,10 @@ def wanted_pods(situation: Situation, run: Run) -> int:
     From the bake on it is as many as stable had, since they will carry everything. Where the number
     of pods is the share itself it is rounded down, to none if need be.
     """
-    step = trial.rung(situation, run, run.step)
+    step = rungs.at(situation, run, run.step)
     if run.traffic is Traffic.REPLICAS:
         return caps.most_beside(exposure.stable_pods(situation), step.weight_bp)
-    baking = run.step >= trial.rungs(situation, run)
+    baking = run.step >= rungs.count(situation, run)
     weight_bp = WHOLE_BP if baking else step.weight_bp
     now = situation.view.deployment.replicas if situation.view.deployment else 0
     full = max(run.replicas, now)
@@ -59,12 +59,12 @@ def slipped(situation: Situation, memory: Memory) -> Decision | None:
         # Nothing may be written into it any more, so that it can be no part of a run.
         return given_way(situation, memory, f"{run.target.canary} has lost our label")
     # Where the number of pods splits the requests a Service is open while a step lasts.
-    at_whole = run.traffic is Traffic.REPLICAS or run.step > trial.rungs(situation, run)
+    at_whole = run.traffic is Traffic.REPLICAS or run.step > rungs.count(situation, run)
     lost = prepare.pins(situation, run, HASH_LABEL, run.stable_hash)
     gone = prepare.backends(situation, run) or list(prepare.objects(situation, run))
     empty = any(exposure.exposures(situation, run)) and ready_pods(situation.view, run) == 0
     # At the whole the commit itself waits: weight 0 would lead to a Service that is not there.
-    lacking = run.step <= trial.rungs(situation, run) and prepare.lacking(situation, run)
+    lacking = run.step <= rungs.count(situation, run) and prepare.lacking(situation, run)
     if not gone and not empty and not lacking and (at_whole or not lost):
         return None
     return again(situation, replace(memory, run=run), tuple(lost))
@@ -77,7 +77,7 @@ def again(situation: Situation, memory: Memory, lost: tuple[Effect, ...] = ()) -
     if slips > MOST_SLIPS:
         reason = f"another writer undid the controller's part {slips} times"
         return given_way(situation, memory.with_run(slips=slips), reason)
-    step = min(run.step, trial.rungs(situation, run))
+    step = min(run.step, rungs.count(situation, run))
     after = memory.moved(Event.SLIPPED, situation.now, slips=slips, step=step, weight_bp=0)
     message = "another writer undid the controller's part; the step begins again from weight 0"
     return Decision(
@@ -102,7 +102,7 @@ def given_way(situation: Situation, memory: Memory, reason: str) -> Decision:
 def scale(situation: Situation, memory: Memory) -> Decision:
     """SCALING: enough ready canary pods for the next weight."""
     if not memory.run.ladder:
-        steps = trial.ladder(situation, memory.run)
+        steps = rungs.ladder(situation, memory.run)
         fixed = tuple((step.weight_bp, step.dwell_seconds) for step in steps)
         memory = memory.with_run(ladder=fixed)
     run = memory.run
@@ -145,7 +145,7 @@ def _resized(situation: Situation, memory: Memory, canary: Deployment, count: in
 def _too_few(situation: Situation, memory: Memory) -> Decision:
     """Stable has shrunk so far that a single canary pod would be more than the step allows."""
     pods = exposure.stable_pods(situation)
-    step = trial.rung(situation, memory.run, memory.run.step)
+    step = rungs.at(situation, memory.run, memory.run.step)
     reason = (
         f"1 canary pod beside {pods} is {percent(caps.share_beside(1, pods))}, above the step's "
         f"{percent(step.weight_bp)}: the Deployment was scaled down in mid-run"
@@ -181,7 +181,7 @@ def _mixed(situation: Situation, memory: Memory) -> Decision | None:
     run = memory.run
     if exposure.opened(situation, run):
         return None
-    step = trial.rung(situation, run, run.step)
+    step = rungs.at(situation, run, run.step)
     stable = next((s for s in situation.view.replica_sets if s.hash == run.stable_hash), None)
     ready = stable.ready if stable is not None else 0
     canary = situation.view.canary
@@ -201,7 +201,7 @@ def raise_weight(situation: Situation, memory: Memory) -> Decision:
     run = memory.run
     if run.traffic is Traffic.REPLICAS:
         return _mixed(situation, memory) or _in_force(situation, memory, exposure.share(situation))
-    step = trial.rung(situation, run, run.step)
+    step = rungs.at(situation, run, run.step)
     shares = situation.shares(run.lanes)
     if any(share != step.weight_bp for share in shares):
         effect = effects.RaiseWeight(
@@ -248,12 +248,12 @@ def judge(situation: Situation, memory: Memory) -> Decision:
     run = memory.run
     found = trial.verdict(situation, memory)
     why = trial.sentence(found)
-    step = trial.rung(situation, run, run.step)
+    step = rungs.at(situation, run, run.step)
     if found.outcome is Outcome.PASS:
         return replace(_passed(situation, memory, why), verdict=found)
-    person = next((item for item in situation.requests if item.verb is Verb.PROMOTE), None)
+    person = situation.asked(Verb.PROMOTE)
     if person is not None:
-        why = f"promoted by {person.actor} without full evidence ({person.reason or 'no reason'})"
+        why = trial.vouched(person)
         return replace(_passed(situation, memory, why, person=True), verdict=found)
     waited = situation.now - memory.moments.entered
     limit = step.dwell_seconds + situation.plan.deadline_seconds
@@ -290,8 +290,8 @@ def grown(situation: Situation, run: Run) -> effects.StartCanary | None:
 def _passed(situation: Situation, memory: Memory, why: str, *, person: bool = False) -> Decision:
     """The next rung. In a recovery run a person's word goes straight to the commit."""
     run = memory.run
-    final = trial.final(situation, run)
-    step = trial.rung(situation, run, run.step)
+    final = rungs.final(situation, run)
+    step = rungs.at(situation, run, run.step)
     last = run.step >= final - 1 or (person and run.recovery)
     after_step = final if last else run.step + 1
     ended = Event.LADDER_PASSED if run.promotion is Promotion.ROLL else Event.PROMOTED

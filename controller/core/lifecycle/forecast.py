@@ -8,7 +8,7 @@ from typing import Final
 from controller.core.evidence import power
 from controller.core.evidence.power import Load, Passage
 from controller.core.evidence.readings import READ_SECONDS
-from controller.core.lifecycle import trial
+from controller.core.lifecycle import rungs, trial
 from controller.core.lifecycle.memory import Run
 from controller.core.lifecycle.situation import Situation
 from controller.core.policy.model import Step
@@ -42,9 +42,7 @@ class Rung:
     examples: tuple[tuple[float, float], ...]
 
 
-def rungs(
-    situation: Situation, run: Run, *, per_second: float, stable_bad: float
-) -> tuple[Rung, ...]:
+def of(situation: Situation, run: Run, *, per_second: float, stable_bad: float) -> tuple[Rung, ...]:
     """Every rung up to the one that lets the Deployment roll.
 
     Args:
@@ -55,9 +53,9 @@ def rungs(
     """
     found: list[Rung] = []
     chosen = trial.settings(situation, run)
-    steps = trial.rungs(situation, run)
-    for index in range(trial.final(situation, run)):
-        step = trial.rung(situation, run, index)
+    steps = rungs.count(situation, run)
+    for index in range(rungs.final(situation, run)):
+        step = rungs.at(situation, run, index)
         gate = trial.gate(situation, replace(run, step=index))
         load = Load(
             per_second=per_second,

@@ -20,6 +20,7 @@ from controller.core.lifecycle import (
     prepare,
     promote,
     rollback,
+    rungs,
     trial,
 )
 from controller.core.lifecycle.memory import Ending, Memory
@@ -178,10 +179,8 @@ def _aborted(situation: Situation, memory: Memory) -> Decision | None:
         memory.run.name,
         "true",
     }
-    who = next(
-        (item.actor for item in situation.requests if item.verb is Verb.ABORT),
-        "annotation" if asked else "",
-    )
+    person = situation.asked(Verb.ABORT)
+    who = person.actor if person is not None else "annotation" if asked else ""
     if not who:
         return None
     return _stopped(situation, memory, Ending.ABORTED, f"aborted by {who}", "Aborted")
@@ -253,7 +252,7 @@ def _above(situation: Situation, memory: Memory) -> Decision | None:
     run = memory.run
     if run.traffic is Traffic.REPLICAS:
         return climb.crowded(situation, memory)
-    rung = trial.rung(situation, run, run.step).weight_bp
+    rung = rungs.at(situation, run, run.step).weight_bp
     limit = rung if memory.phase is Phase.RAISING else min(run.weight_bp, rung)
     most = max(situation.shares(run.lanes), default=0)
     if most <= limit:

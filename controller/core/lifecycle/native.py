@@ -20,7 +20,7 @@ from controller.core.evidence.judge import Outcome
 from controller.core.evidence.reasons import seconds
 from controller.core.lifecycle import exposure, prepare, promote, trial, waits
 from controller.core.lifecycle.memory import Ending, Memory, Run
-from controller.core.lifecycle.situation import Decision, Notice, Situation
+from controller.core.lifecycle.situation import Decision, Notice, Situation, Verb
 from controller.core.lifecycle.table import Event
 from controller.core.observation import Deployment, Pod, ReplicaSet
 from controller.core.values import HASH_LABEL, WHOLE_BP
@@ -58,7 +58,7 @@ def roll_out(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=after, why=message, notices=(notice,))
     why = f"rolling under traffic: {deployment.updated} of {deployment.replicas} pods are new"
     waited = situation.now - memory.moments.entered
-    if (deployment.stalled and deployment.observed) or waited > situation.roll_seconds:
+    if (deployment.stalled and deployment.observed) or waited >= situation.roll_seconds:
         return _failed(situation, memory, "RollStalled", f"the roll did not finish ({why})")
     return Decision(memory=memory, why=why)
 
@@ -90,16 +90,18 @@ def bake(situation: Situation, memory: Memory) -> Decision:
     waited = situation.now - memory.moments.entered
     fresh = promote.new_set(situation, run)
     ready = fresh.ready if fresh is not None else 0
-    if ready < deployment.replicas and waited > situation.ready_seconds:
+    if ready < deployment.replicas and waited >= situation.ready_seconds:
         reason = f"the rolled pods did not stay ready ({ready} of {deployment.replicas})"
         return _failed(situation, memory, "RollStalled", reason)
     found = trial.verdict(situation, memory)
     why = trial.sentence(found)
     limit = situation.plan.bake.seconds + situation.plan.deadline_seconds
-    if found.outcome is Outcome.PASS and ready >= deployment.replicas:
+    person = situation.asked(Verb.PROMOTE)
+    if ready >= deployment.replicas and (person is not None or found.outcome is Outcome.PASS):
+        told = why if person is None else trial.vouched(person)
         after = memory.moved(Event.BAKED, situation.now)
-        notice = Notice(reason="BakePassed", message=f"the rolled pods passed: {why}")
-        return Decision(memory=after, why=why, notices=(notice,), verdict=found)
+        notice = Notice(reason="BakePassed", message=f"the rolled pods passed: {told}")
+        return Decision(memory=after, why=told, notices=(notice,), verdict=found)
     if waited >= limit and not situation.paused:
         reason = f"no verdict on the rolled pods after {limit:.0f} s: {why}"
         after = memory.moved(Event.STOP, situation.now, ending=Ending.INCONCLUSIVE, reason=reason)

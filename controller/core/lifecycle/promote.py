@@ -127,7 +127,7 @@ def roll(situation: Situation, memory: Memory) -> Decision:
         return Decision(memory=after, why="the Deployment has rolled")
     why = f"rolling: {deployment.updated} of {deployment.replicas} pods are new"
     waited = situation.now - memory.moments.entered
-    if (deployment.stalled and deployment.observed) or waited > situation.roll_seconds:
+    if (deployment.stalled and deployment.observed) or waited >= situation.roll_seconds:
         reason = f"the roll after the commit did not finish ({why})"
         after = memory.moved(Event.STOP, situation.now, ending=Ending.FAILED, reason=reason)
         notice = Notice(reason="RollStalled", message=reason, warning=True)
@@ -242,7 +242,7 @@ def _unready(situation: Situation, memory: Memory, why: str) -> Decision:
 def _doubted(situation: Situation, memory: Memory) -> Decision | None:
     """Nothing more is handed back while the evidence grows; it decides, or time is up."""
     waited = situation.now - memory.moments.entered
-    if waited > situation.ready_seconds or not trial.doubtful(situation, memory):
+    if waited >= situation.ready_seconds or not trial.doubtful(situation, memory):
         return None
     most = seconds(situation.ready_seconds - waited)
     said = trial.sentence(trial.verdict(situation, memory))

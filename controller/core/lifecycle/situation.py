@@ -108,6 +108,10 @@ class Situation:
         text = deployment.annotations.get("paused", "") if deployment else ""
         return text.lower() not in {"", "false", "no"}
 
+    def asked(self, verb: Verb) -> Request | None:
+        """The first request of that kind that was not acted on yet."""
+        return next((item for item in self.requests if item.verb is verb), None)
+
     def service(self, name: str) -> Service | None:
         """The user's Service of that name, as seen."""
         return next((item for item in self.view.services if item.name == name), None)

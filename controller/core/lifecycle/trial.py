@@ -23,13 +23,13 @@ from controller.core.evidence.replay import Planned
 from controller.core.evidence.settings import Limits, Settings, oldest, restart_rate
 from controller.core.evidence.tally import UNREPORTED, Interval
 from controller.core.guard.permit import Refusal
-from controller.core.lifecycle import coverage
+from controller.core.lifecycle import coverage, rungs
 from controller.core.lifecycle.memory import Memory, Run
-from controller.core.lifecycle.situation import Decision, Situation
+from controller.core.lifecycle.situation import Decision, Request, Situation
 from controller.core.lifecycle.table import ALL_IN, ARMED, COMMITTED, SERVED
 from controller.core.lifecycle.tracks import by_pods
 from controller.core.policy import caps
-from controller.core.policy.model import Policy, Promotion, Step
+from controller.core.policy.model import Policy
 from controller.core.values import WHOLE_BP, Same
 
 CHECKPOINT_SECONDS = 30.0
@@ -40,8 +40,6 @@ BETA = 0.05
 
 LEAST_MARGIN = 0.005
 """What is proven before a promotion is no finer than this: it would take a day of requests."""
-
-UNCAPPED = caps.Ceilings()
 
 WATCH_SECONDS = 10.0
 """A run that waits for evidence is woken by each scrape, and looked at so often all the same: not
@@ -61,70 +59,15 @@ LEAST_SCRAPES = 2
 """A step that its budget would end sooner lasts for so many."""
 
 
-def ladder(situation: Situation, run: Run) -> tuple[Step, ...]:
-    """The run's steps, each under the caps as they are now."""
-    steps = _steps(run, situation.plan, situation.ceilings)
-    return tuple(_capped(situation, step) for step in steps)
-
-
-def _steps(run: Run, policy: Policy, ceilings: caps.Ceilings) -> tuple[Step, ...]:
-    """The run's steps as they were fixed when it began; before that, the policy's as they are."""
-    return _fixed(run.ladder) if run.ladder else caps.ladder(policy, ceilings)
-
-
-@functools.lru_cache(maxsize=MOST_REMEMBERED)
-def _fixed(ladder: tuple[tuple[int, float], ...]) -> tuple[Step, ...]:
-    return tuple(Step(weight_bp=bp, dwell_seconds=dwell) for bp, dwell in ladder)
-
-
-def _capped(situation: Situation, step: Step) -> Step:
-    limit = caps.limit(step, situation.plan, situation.ceilings)
-    return step if limit == step.weight_bp else replace(step, weight_bp=limit)
-
-
-def planned(run: Run, policy: Policy, ceilings: caps.Ceilings = UNCAPPED) -> tuple[Step, ...]:
-    """The ladder as people read it: the run's steps (at first the policy's) and the bake."""
-    # Rolled natively, the new version bakes with all requests.
-    most = policy.bake.weight_bp if run.promotion is Promotion.SHIFT else WHOLE_BP
-    bake = Step(weight_bp=most, dwell_seconds=policy.bake.seconds)
-    return (*_steps(run, policy, ceilings), bake)
-
-
-def rungs(situation: Situation, run: Run) -> int:
-    """How many steps the ladder has; the rung of that number is the bake, the next the commit."""
-    return len(_steps(run, situation.plan, situation.ceilings))
-
-
-def final(situation: Situation, run: Run) -> int:
-    """The rung that allows the Deployment to roll: after the bake, or right after the last step."""
-    return rungs(situation, run) + (run.promotion is Promotion.SHIFT)
-
-
-def rung(situation: Situation, run: Run, index: int) -> Step:
-    """Weight and dwell of a rung: a step, the bake, or the whole."""
-    steps = _steps(run, situation.plan, situation.ceilings)
-    if index < len(steps):
-        return _capped(situation, steps[index])
-    if index == len(steps) and run.promotion is Promotion.SHIFT:
-        bake = situation.plan.bake
-        return Step(weight_bp=bake.weight_bp, dwell_seconds=bake.seconds)
-    return Step(weight_bp=WHOLE_BP, dwell_seconds=0.0)
-
-
-def planned_seconds(policy: Policy) -> float:
-    """How long a run is watched if all goes well."""
-    return sum(step.dwell_seconds for step in policy.steps) + policy.bake.seconds
-
-
 def rehearsed(run: Run, policy: Policy, ceilings: caps.Ceilings) -> Callable[[float], Planned]:
     """The run as it is replayed on stable's past before it begins, by the seconds of a scrape."""
-    steps = planned(run, policy, ceilings)
+    steps = rungs.planned(run, policy, ceilings)
 
     def paced(scrape_seconds: float) -> Planned:
         return Planned(
             settings=_strictness(policy, scrape_seconds, run.slips),
             steps=tuple((step.weight_bp / WHOLE_BP, step.dwell_seconds) for step in steps),
-            seconds=HOLDS * planned_seconds(policy),
+            seconds=HOLDS * rungs.planned_seconds(policy),
         )
 
     return paced
@@ -143,7 +86,7 @@ def _settings(policy: Policy, known: Known, scrape_seconds: float, slips: int) -
 
 def _strictness(policy: Policy, scrape_seconds: float, slips: int) -> Settings:
     """What the policy says to it, while nothing is known of stable's past."""
-    total = planned_seconds(policy)
+    total = rungs.planned_seconds(policy)
     scrape = max(scrape_seconds, 1.0)
     return Settings(
         min_requests=policy.min_requests,
@@ -179,12 +122,12 @@ def gate(situation: Situation, run: Run) -> Gate:
     faster than that allows.
     """
     index, policy = run.step, situation.plan
-    step, after = rung(situation, run, index), rung(situation, run, index + 1)
+    step, after = rungs.at(situation, run, index), rungs.at(situation, run, index + 1)
     scrape = max(situation.scrape_seconds, 1.0)
-    steered = policy.budget is not None and index < rungs(situation, run)
+    steered = policy.budget is not None and index < rungs.count(situation, run)
     return Gate(
         dwell_seconds=max(step.dwell_seconds, LEAST_SCRAPES * scrape * steered),
-        proven=index == final(situation, run) - 1,
+        proven=index == rungs.final(situation, run) - 1,
         warm_seconds=LEAST_SCRAPES * scrape,
         budget=policy.budget if steered and policy.budget is not None else math.inf,
         next_share=after.weight_bp / WHOLE_BP,
@@ -321,7 +264,7 @@ def unfit(situation: Situation, memory: Memory) -> Refusal | None:
     to be as fresh as the judge would ask for, and not such that nothing would pass on it.
     """
     run = memory.run
-    if memory.phase in COMMITTED or (run.recovery and run.step >= final(situation, run)):
+    if memory.phase in COMMITTED or (run.recovery and run.step >= rungs.final(situation, run)):
         # After the commit the road to the end is the safe one; and stable that is down must never
         # bar its own fix.
         return None
@@ -367,6 +310,11 @@ def soak(situation: Situation, run: Run) -> float:
     scrapes = calibration(run).cap_scrapes + 1
     most = max(situation.plan.bake.seconds, situation.settle_seconds)
     return max(situation.settle_seconds, min(scrapes * situation.scrape_seconds, most))
+
+
+def vouched(person: Request) -> str:
+    """Why a step passes that the evidence has not let pass."""
+    return f"promoted by {person.actor} without full evidence ({person.reason or 'no reason'})"
 
 
 def sentence(found: Verdict) -> str:

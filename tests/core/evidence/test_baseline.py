@@ -23,7 +23,7 @@ from controller.core.evidence.judge import (
 
 BEGUN = 1000.0
 SCRAPES = 20
-USUAL = Settings(dispersion=1.0, dispersion_known=True, past_rate=0.001, volume=1000.0)
+USUAL = Settings(dispersion=1.0, usual_rate=0.001)
 """One answer of a thousand fails, by six hours of stable; half a percent more may pass."""
 
 
@@ -78,4 +78,4 @@ def test_beside_stable_it_is_stable_that_counts() -> None:
 
 
 def test_without_a_past_nothing_is_held_against_errors() -> None:
-    assert baked(20, 10, replace(USUAL, dispersion_known=False)).outcome is Outcome.PASS
+    assert baked(20, 10, replace(USUAL, usual_rate=None)).outcome is Outcome.PASS

@@ -127,7 +127,7 @@ def shared() -> Verdict:
 
 def alone() -> Verdict:
     """A rolled version that fails more than stable ever did, with no stable left."""
-    settings = Settings(dispersion=1.0, dispersion_known=True, past_rate=0.001)
+    settings = Settings(dispersion=1.0, usual_rate=0.001)
     evidence = seen(settings, Tally(requests=400, errors=8), UNREPORTED)
     return judge(evidence, settings, evidence.last_at, gate=DWELL, alone=True)
 

@@ -11,7 +11,7 @@ from msgspec import structs
 from controller.core.evidence.calibration import Calibration
 from controller.core.evidence.state import Evidence, start, weight_changed
 from controller.core.evidence.tally import Interval, Tally
-from controller.core.lifecycle import machine, trial
+from controller.core.lifecycle import machine, rungs, trial
 from controller.core.lifecycle.memory import Memory, Moments, Run, encode, recalled
 from controller.core.lifecycle.table import FOLLOWED, TRANSITIONS, Event, Phase
 from controller.core.policy.caps import Ceilings
@@ -33,7 +33,7 @@ def proven(promotion: Promotion, annotations: dict[str, str]) -> list[bool]:
     situation = paper.situation(found)
     return [
         trial.gate(situation, replace(found.run, step=index)).proven
-        for index in range(trial.final(situation, found.run))
+        for index in range(rungs.final(situation, found.run))
     ]
 
 
@@ -65,7 +65,7 @@ def test_a_native_roll_costs_as_long_as_it_bakes() -> None:
 def test_caps_shorten_the_automatic_ladder_and_leave_its_budget() -> None:
     paper, found = memory(AUTO)
     situation = replace(paper.situation(found), ceilings=Ceilings(cluster_bp=500))
-    assert [step.weight_bp for step in trial.ladder(situation, found.run)] == [100, 500]
+    assert [step.weight_bp for step in rungs.ladder(situation, found.run)] == [100, 500]
     gate = trial.gate(situation, replace(found.run, step=1))
     assert (gate.next_share, gate.budget) == (0.80, 100.0)
 
