@@ -95,6 +95,7 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
     # A gateway has forgotten the last stable pod when the bake is over.
     await shop.start(annotations={**POLICY, "steps": "20@8s", "bake": "8s"}, env=env)
     load = await lab.load(shop)
+    await load.until_answered(scenes.RESTED)
     await shop.deploy("v2", env)
     await shop.complete()
     await load.until_answered(300)
@@ -114,7 +115,7 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
     assert load.answers("v3").total > 100
     ours = load.failures.total() - native
     sys.stderr.write(f"{native} lost in a native roll, {ours} in a run\n")
-    scenes.not_more(ours, native, load.failures)
+    scenes.not_more(ours, native, load.failures, spread=scenes.SAME_LAG)
     failed = [at for at in load.failed_at() if at > since]
     await scenes.only_the_roll_cost(lab, own.system, gone, stable, failed)
     if drain:
