@@ -23,6 +23,9 @@ POLICY = {"policy": "fast", "traffic": "replicas", "steps": "20@3s", "bake": "3s
 SHARE = 0.2
 """What one canary pod gets beside four, and what the step allows."""
 
+DRAINS = {"DRAIN_SECONDS": "6"}
+"""Longer than a busy gateway may be behind the endpoints."""
+
 SIGMAS = 4.0
 """So far chance may lead a share away from its mean: once in 16,000 looks."""
 
@@ -86,13 +89,13 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
 
     Whatever fails in the run fails in Kubernetes' own part of it.
     """
-    # Longer than a busy gateway may be behind the endpoints.
-    env = {"DRAIN_SECONDS": "6"} if drain else {}
+    env = DRAINS if drain else {}
     shop = app()
     daemon, own = await shipped(gate, lab, space)
     # A gateway has forgotten the last stable pod when the bake is over.
     await shop.start(annotations={**POLICY, "steps": "20@8s", "bake": "8s"}, env=env)
     load = await lab.load(shop)
+    await load.until_answered(scenes.RESTED)
     await shop.deploy("v2", env)
     await shop.complete()
     await load.until_answered(300)
@@ -112,7 +115,7 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
     assert load.answers("v3").total > 100
     ours = load.failures.total() - native
     sys.stderr.write(f"{native} lost in a native roll, {ours} in a run\n")
-    scenes.not_more(ours, native, load.failures)
+    scenes.not_more(ours, native, load.failures, spread=scenes.SAME_LAG)
     failed = [at for at in load.failed_at() if at > since]
     await scenes.only_the_roll_cost(lab, own.system, gone, stable, failed)
     if drain:
@@ -137,30 +140,39 @@ async def test_a_bad_version_meets_a_step_of_whole_pods_and_goes(
     assert await shop.ready() == {"v1": 4}
 
 
+@pytest.mark.parametrize(
+    "drain",
+    [
+        pytest.param(False, id="dies-at-once"),
+        pytest.param(True, id="drains", marks=pytest.mark.deep),
+    ],
+)
 async def test_a_version_that_turns_bad_when_it_has_rolled_is_undone(
-    gate: Installed, lab: Lab, space: Space, app: Callable[..., App]
+    gate: Installed, lab: Lab, space: Space, app: Callable[..., App], drain: bool
 ) -> None:
     """Its stable pods are gone by then; they come back before the bad ones go."""
-    shop = app()
+    shop, env = app(), DRAINS if drain else {}
     daemon, own = await shipped(gate, lab, space)
-    await shop.start(annotations={**POLICY, "bake": "120s"})
+    await shop.start(annotations={**POLICY, "bake": "120s"}, env=env)
     await daemon.start()
     await shop.adopted()
     load = await lab.load(shop)
-    await shop.deploy("v2", {"ERROR_RATE": "0.5", "ERROR_SECONDS": "60"})
+    await shop.deploy("v2", {**env, "ERROR_RATE": "0.5", "ERROR_SECONDS": "60"})
     await records.reached(lab.api, own.system, "Baking", log=daemon.log)
     await load.quiet()
-    failed = load.failures.total()
+    failed, rolled = load.failures.total(), time.time()
     state = await records.ended(lab.api, own.system, "rolled-back", daemon.log)
     assert state["tripped"]
     await load.until_answered(200)
     assert await shop.ready() == {"v1": 4}
     sys.stderr.write(f"{failed} lost in the roll, {load.failures} in all\n")
     # Its own errors are its own. The way back takes four pods away as the roll did, but when nobody
-    # asks them any more; what one of them costs is left for a gateway that is later than usual.
+    # asks them any more.
     assert load.answers("v2").bad > 0
     assert load.answers("v1").bad == 0
-    scenes.not_more(load.failures.total() - failed, failed // 4, load.failures, pods=1)
+    assert [when - rolled for when in load.failed_at() if when > rolled] == []
+    if drain:
+        assert load.failures == {}
 
 
 async def test_a_step_that_whole_pods_cannot_make_is_refused_with_the_numbers(

@@ -32,14 +32,15 @@ BAD_AT = 40.0
 pytestmark = [pytest.mark.timeout(500), pytest.mark.once]
 
 
-async def native(lab: Lab, shop: App) -> int:
-    """How many requests fail when v1 becomes v1a and nobody controls it."""
+async def native(lab: Lab, shop: App) -> Counter[str]:
+    """What requests fail by when v1 becomes v1a and nobody controls it."""
     load = await lab.load(shop)
+    await load.until_answered(scenes.RESTED)
     await shop.deploy("v1a")
     await shop.complete(within=120.0)
     await load.until_answered(300)
     await load.stop()
-    return load.failures.total()
+    return load.failures
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,12 @@ async def test_not_more_requests_fail_than_in_a_native_roll(
         await scene.load.until_answered(200)
     assert state["promotion"] == "roll"
     assert await _own(scene) == {"v2": 4}
-    scenes.not_more(scene.load.failures.total(), theirs, scene.load.failures)
+    ours = scene.load.failures
+    sys.stderr.write(f"lost in a native roll: {theirs}, in a run: {ours}\n")
+    # The route leads half of its clients to the canary pods, which outlast the roll.
+    direct = sum(count for cause, count in theirs.items() if cause.startswith("direct"))
+    most = (theirs.total() + direct + 1) // 2
+    scenes.not_more(ours.total(), most, (theirs, ours), spread=scenes.SAME_LAG)
     failed = scene.load.failed_at()
     await scenes.only_the_roll_cost(lab, scene.space.system, gone, stable, failed)
 
@@ -78,7 +84,7 @@ async def test_a_person_stops_it(
     if moment != "last step":
         unmanaged = app(name="unmanaged")
         await unmanaged.start()
-        theirs = await native(lab, unmanaged)
+        theirs = (await native(lab, unmanaged)).total()
     scene = await scenes.begun(gate, lab, space, app(), policy={**POLICY, **about})
     stable = await _names(scene)
     await scene.shop.deploy("v2")
@@ -110,7 +116,7 @@ async def test_a_version_that_turns_bad_while_it_rolls(
     if not env:
         unmanaged = app(name="unmanaged", gateway=plane)
         await unmanaged.start()
-        theirs = await native(lab, unmanaged)
+        theirs = (await native(lab, unmanaged)).total()
     shop = app(gateway=plane)
     # A pod is rolled every seven seconds, so that the second one is on its way at the trip.
     scene = await scenes.begun(gate, lab, space, shop, policy=POLICY, env=env, minReadySeconds=6)

@@ -34,6 +34,7 @@ SHIFT = {"policy": "fast", "steps": "50@3s", "bake": "3s", "warm-up": "2s"}
 ROLL = {**SHIFT, "promotion": "roll"}
 LASTING = {**ROLL, "bake": "10m"}
 WAITING = {**SHIFT, "steps": "50@10m"}
+PODS = {**SHIFT, "traffic": "replicas"}
 ENV = {"DRAIN_SECONDS": "4"}
 """Under a native roll only pods that drain fail nothing, whoever is there or not."""
 
@@ -93,6 +94,10 @@ async def _replaced(shop: App) -> bool:
         pytest.param("RollingOut", "roll", ROLL, False, marks=pytest.mark.deep),
         pytest.param("Baking", "roll", LASTING, True, marks=pytest.mark.deep),
         ("Orphaning", "roll", LASTING, True),
+        pytest.param("Judging", "roll", PODS, False, id="pods-judging"),
+        pytest.param(
+            "RollingOut", "roll", PODS, False, id="pods-rolling-out", marks=pytest.mark.deep
+        ),
     ],
 )
 async def test_a_person_ends_the_run_by_the_runbook(
@@ -105,8 +110,8 @@ async def test_a_person_ends_the_run_by_the_runbook(
     policy: dict[str, str],
     policies_go: bool,
 ) -> None:
-    shop, cluster = app(), lab.cluster
-    type_in = typist(cluster, shop)
+    shop, cluster, routed = app(), lab.cluster, policy is not PODS
+    type_in = typist(cluster, shop, routed=routed)
     async with installed(cluster, "base", "admission") as gate:
         own = Space(name=space.name, system=SYSTEM)
         daemon = lab.daemon(own, kubeconfig=gate.controller, options=QUICK)
@@ -121,31 +126,39 @@ async def test_a_person_ends_the_run_by_the_runbook(
             await asyncio.to_thread(uninstall, cluster, policies=True)
         else:
             user = await asyncio.to_thread(hand, cluster, space.name)
-        weights = await shop.weights()
+        weights, exposed = await shop.weights(), load.answers("v2").total
         await load.until_answered(300)
         assert await shop.weights() == weights, "traffic stays where it was"
+        assert load.answers("v2").total > exposed + 50, "the new version has its part"
         await type_in(way, user)
         if not policies_go:
             await asyncio.to_thread(uninstall, cluster, policies=False)
         assert (await shop.ready())["v1"] == 2
         await until(lambda: _stands_still(load), 30.0, "nobody is sent to the new version")
-        await type_in("detach restore")
+        await type_in("detach restore" if routed else "restore")
         await asyncio.to_thread(uninstall, cluster, policies=True)
         await until(lambda: _forgotten(type_in, shop), 60.0, "no mark of ours is left")
     assert await shop.ready() == {"v1": 2}
+    for kind in await shop.of_git():
+        assert [item["metadata"]["name"] for item in await shop.every(kind)] == [shop.name]
     assert await shop.of_git() == before
     await load.until_answered(100)
     assert load.failures == {}
 
 
-def typist(cluster: Cluster, shop: App) -> Typist:
-    """Types blocks of the runbook about an application, by default as an administrator."""
+def typist(cluster: Cluster, shop: App, *, routed: bool = True) -> Typist:
+    """Types blocks of the runbook about an application, by default as an administrator.
+
+    A run without a route leaves `R` empty, whether the application has one or not.
+    """
     names = {
         "NS": shop.namespace,
         **dict.fromkeys("DSR", shop.name),
         "K": "httproute",
         "APP": f"app={shop.name}",
     }
+    if not routed:
+        names["R"] = ""
 
     async def type_in(names_of_blocks: str, user: Path = cluster.kubeconfig) -> None:
         await typed(blocks(*names_of_blocks.split()), user, names, BLOCK_SECONDS)
@@ -275,7 +288,7 @@ async def _forgotten(type_in: Typist, shop: App) -> bool:
         return False
     found = await shop.of_git()
     return not any(
-        key.startswith(PREFIX) and key.removeprefix(PREFIX) not in SHIFT | ROLL
+        key.startswith(PREFIX) and key.removeprefix(PREFIX) not in ROLL | PODS
         for obj in found.values()
         for key in obj["metadata"].get("annotations") or {}
     )

@@ -35,6 +35,8 @@ POLICY = {
 }
 QUICK = Bounds(settle_seconds=0.6, drain_seconds=0.2, ready_seconds=20.0, roll_seconds=30.0)
 ROLL = {**POLICY, "switchgear.dev/promotion": "roll", "switchgear.dev/bake": "10m"}
+PODS = {**POLICY, "switchgear.dev/steps": "50@1s", "switchgear.dev/bake": "10m"}
+"""Without a route: two canary pods beside two."""
 NAMES = {
     "NS": "shop",
     **dict.fromkeys("DSR", "checkout"),
@@ -51,12 +53,16 @@ def _second_rule(route: Json) -> None:
     route["spec"]["rules"].append({"matches": [match], "backendRefs": [*refs]})
 
 
-async def _stopped_in(world: World, phase: str, policy: Mapping[str, str] = POLICY) -> House:
+async def _stopped_in(
+    world: World, phase: str, policy: Mapping[str, str] = POLICY, *, routed: bool = True
+) -> House:
     """A rollout whose controller is gone for good in this phase."""
-    await world.shop(rate=2000.0, direct_rate=50.0, annotations=dict(policy), replicas=2)
-    world.create(manifests.service("shop", "other"))
-    world.edit("httproutes", "shop", "checkout", _second_rule)
-    house = House(world, QUICK)
+    about: Json = {"annotations": dict(policy), "replicas": 2}
+    await world.shop(rate=2000.0, direct_rate=50.0, route=routed, **about)
+    if routed:
+        world.create(manifests.service("shop", "other"))
+        world.edit("httproutes", "shop", "checkout", _second_rule)
+    house = House(world, QUICK, routed=routed)
     await house.start()
     try:
         await until(
@@ -118,10 +124,10 @@ async def test_the_way_back_by_hand(tmp_path: Path) -> None:
     )
 
 
-def _of_the_team(world: World) -> list[Json]:
+def _of_the_team(world: World, *plurals: str) -> list[Json]:
     """What the team has, as git would have it."""
     found = []
-    for plural in ("deployments", "services", "httproutes"):
+    for plural in plurals:
         obj = copy.deepcopy(world.get(plural, "shop", "checkout"))
         notes = obj["metadata"].get("annotations") or {}
         notes.pop("deployment.kubernetes.io/revision", None)
@@ -129,26 +135,38 @@ def _of_the_team(world: World) -> list[Json]:
     return found
 
 
-async def _ended(phase: str, name: str, policy: Mapping[str, str], folder: Path) -> None:
-    async with real_world() as world, serving(world.api) as url:
+async def _ended(
+    phase: str, name: str, policy: Mapping[str, str], folder: Path, *, routed: bool = True
+) -> None:
+    names, detach = (NAMES, ["detach"]) if routed else ({**NAMES, "R": ""}, [])
+    async with real_world(pod_metrics=not routed) as world, serving(world.api) as url:
         kubeconfig = configured(folder, url)
-        await _stopped_in(world, phase, policy)
+        await _stopped_in(world, phase, policy, routed=routed)
         # Pods that do not drain fail some requests in a native roll, whoever is there or not.
         failed = sum(world.failures.values())
         assert not failed or name == "roll"
-        await typed(blocks(name), kubeconfig, NAMES)
+        await typed(blocks(name), kubeconfig, names)
         assert world.ready_pods("v1") == 2
-        await typed(blocks("detach", "restore", "forget"), kubeconfig, NAMES)
+        if routed:
+            await until(lambda: world.in_force("checkout").get("checkout-canary") == 0, 5.0)
+        before = world.answered()
+        await until(lambda: world.answered()["v1"] > before["v1"] + 1000, 10.0)
+        assert world.answered()["v2"] - before["v2"] <= 50, "a direct client has half a second"
+        await typed(blocks(*detach, "restore", "forget"), kubeconfig, names)
         assert {pod["metadata"]["labels"]["app"] for pod in world.pods()} == {"checkout"}
         assert world.ready_pods("v1") == len(world.pods()) == 2
-        deployment, service, route = _of_the_team(world)
+        deployment, service = _of_the_team(world, "deployments", "services")
         assert deployment["annotations"] == dict(policy)
         assert not deployment["spec"].get("paused")
         assert deployment["spec"]["template"]["metadata"]["labels"] == {"app": "checkout"}
         assert service["spec"]["selector"] == {"app": "checkout"}
-        assert service["annotations"] == route["annotations"] == {}
-        assert world.weights("checkout") == {"checkout": 1}
-        assert world.weights("checkout", rule=1) == {"checkout": 7, "other": 1}
+        assert service["annotations"] == {}
+        twins = {item["metadata"]["name"] for item in world.store.list("services", "shop")}
+        assert twins == ({"checkout", "other"} if routed else {"checkout"})
+        if routed:
+            assert _of_the_team(world, "httproutes")[0]["annotations"] == {}
+            assert world.weights("checkout") == {"checkout": 1}
+            assert world.weights("checkout", rule=1) == {"checkout": 7, "other": 1}
         assert name == "roll" or sum(world.failures.values()) == failed, world.failures
 
 
@@ -159,6 +177,8 @@ async def test_a_run_is_ended_by_hand_for_good(tmp_path: Path) -> None:
         _ended("Rolling", "after", POLICY, tmp_path / "rolling"),
         _ended("RollingOut", "roll", ROLL, tmp_path / "rolling-out"),
         _ended("Baking", "roll", ROLL, tmp_path / "baking"),
+        _ended("Judging", "roll", PODS, tmp_path / "pods", routed=False),
+        _ended("RollingOut", "roll", PODS, tmp_path / "pods-rolling-out", routed=False),
     )
 
 

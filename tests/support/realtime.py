@@ -200,13 +200,14 @@ class Daemon:
 
 
 @contextlib.asynccontextmanager
-async def real_world() -> AsyncIterator[World]:
-    """A world in real time with quick pods and a quick gateway."""
+async def real_world(*, pod_metrics: bool = False) -> AsyncIterator[World]:
+    """A world in real time with quick pods, which may count answers, and a quick gateway."""
     async with World(
         seed=1,
         namespaces=("shop", "switchgear"),
         scrape_interval=0.5,
         program_lag=(0.05, 0.3),
+        pod_metrics=pod_metrics,
     ) as world:
         world.virtual._ready_seconds = 0.2
         world.virtual._stop_seconds = 0.2
