@@ -202,16 +202,31 @@ async def test_a_past_by_such_a_label_is_that_of_all_answers() -> None:
     assert known.total == (6 * seconds + 11 + 59, 11 + 59)
 
 
+async def test_a_burst_in_the_newest_past_of_one_is_no_copy_of_the_calm_of_the_other() -> None:
+    """Both count from the start, and neither has moved for most of the time."""
+    rows = [
+        ({"endpoint": "/cart", "code": "500"}, [(at, 1) for at in HISTORY]),
+        (
+            {"endpoint": "/pay", "code": "500"},
+            [(at, 1 + max(0, 10 * (at - 3400))) for at in HISTORY],
+        ),
+        ({"endpoint": "/cart", "code": "200"}, [(at, 4 * at) for at in HISTORY]),
+    ]
+    bursts = 10 * (HISTORY[-1] - 3400)
+    known = past.read(await looked(rows, history=3600))
+    assert known.total == (4 * HISTORY[-1] + bursts, bursts)
+
+
 @pytest.mark.parametrize("late", [3, 14, 29])
 async def test_a_past_of_two_records_counts_once(late: int) -> None:
-    """Two replicas scrape every 30 s, one `late` seconds after the other; one was away."""
+    """Two Services are scraped every 30 s, one `late` seconds after the other; one was away."""
 
     def seen(by: int, per: float) -> Values:
         times = ((at, (at + by) // 30 * 30 - by) for at in HISTORY)
         return [(at, round(9000 + per * max(scraped, 0))) for at, scraped in times]
 
     rows = [
-        ({"replica": name, "endpoint": path, "code": "200"}, seen(by, per)[begin:])
+        ({"service": name, "endpoint": path, "code": "200"}, seen(by, per)[begin:])
         for path, per in (("/cart", 4.0), ("/pay", 2.5))
         for name, by, begin in (("0", 0, 0), ("1", late, 60))
     ]

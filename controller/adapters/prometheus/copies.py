@@ -2,9 +2,8 @@
 """Rows that differ in nothing but who scraped them, and rows that differ in a label of their own.
 
 `endpoint`, `container`, `service` and `node` are what the Prometheus Operator or a scrape
-configuration calls the way to a target, and `replica` what an old Thanos calls the store. An
-application that is scraped otherwise may count by labels of the same names:
-`http_requests_total{endpoint="/pay"}`. Taken for copies, all rows of a pod but one would be lost,
+configuration calls the way to a target. An application that is scraped otherwise may count by
+labels of the same names: `http_requests_total{endpoint="/pay"}`. Taken for copies, all rows of a pod but one would be lost,
 with their errors. Taken for its own, a pod behind two Services would count twice.
 
 Names and values do not tell the two apart, nor does how many values there are in a look: of two
@@ -26,10 +25,11 @@ from typing import Final
 
 from controller.core.evidence.series import Sample
 
-SCRAPERS: Final = ("job", "prometheus", "prometheus_replica")
-"""Labels that say who scraped, and nothing else."""
+SCRAPERS: Final = ("job", "prometheus", "prometheus_replica", "replica")
+"""Labels that say who scraped, and nothing else; the last is what Thanos calls a replica of the
+store, whose records of one write are stamped alike."""
 
-EITHER: Final = frozenset({"replica", "endpoint", "container"})
+EITHER: Final = frozenset({"endpoint", "container"})
 """Labels of the scraper, or of what is counted."""
 
 EITHER_OF_PODS: Final = EITHER | {"service", "node"}
@@ -98,16 +98,15 @@ def _go_along(one: Mapping[float, float], other: Sequence[Sample]) -> bool:
     """Whether two thinned series are records of one counter: neither is ever ahead of the other by
     more than that one grows until it is scraped again.
 
-    Two that hardly grow may be alike by chance; then what is left out is next to nothing.
+    Told by the places where one of them grows, or a burst in one would be outvoted by all the time
+    in which neither moved. Two that never grow are alike, and nothing is left out with one.
     """
     step = other[1].at - other[0].at if len(other) > 1 else LATE_SECONDS
     ahead = math.ceil(LATE_SECONDS / max(step, 1.0))
-    places = max(len(other) - ahead, 1)
-    seen = agreed = 0
-    for place in range(0, places, max(places // PLACES, 1)):
-        at, value = other[place]
-        then, later = other[min(place + ahead, len(other) - 1)]
-        if at in one and then in one:
-            seen += 1
-            agreed += value <= one[then] and one[at] <= later
-    return agreed >= ALIKE * seen
+    grown = [
+        (value <= one[then] and one[at] <= later)
+        for (at, value), (then, later) in zip(other, other[ahead:], strict=False)
+        if at in one and then in one and (value != later or one[at] != one[then])
+    ]
+    places = grown[:: max(len(grown) // PLACES, 1)]
+    return sum(places) >= ALIKE * len(places)
