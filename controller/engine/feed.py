@@ -172,8 +172,10 @@ class Feed:
             if self._followers:
                 await self.look()
             pause = self._pause()
-            await self._clock.sleep(SOONEST_SECONDS)
-            await self._rested(pause - SOONEST_SECONDS)
+            # Many may join one after the other, and each look is for all that are followed.
+            unbroken = min(pause, USUAL_SECONDS / LOOKS_PER_SCRAPE)
+            await self._clock.sleep(unbroken)
+            await self._rested(pause - unbroken)
 
     async def _rested(self, seconds: float) -> None:
         """Wait so long, or until somebody joins, who is looked for at once."""

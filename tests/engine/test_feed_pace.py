@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 
 from controller.adapters.clock import LoopClock
 from controller.core.evidence.series import Sample, Series, ServiceKey, TrackKey, TrackSeries
@@ -92,6 +93,32 @@ def test_it_asks_when_a_scrape_is_due_and_often_while_one_is_late() -> None:
         asked = store.asked
         await asyncio.sleep(10.0)
         assert 45 <= store.asked - asked <= 51
+        task.cancel()
+
+    clock.run(story())
+
+
+def test_who_joins_is_looked_for_at_once_and_many_are_together() -> None:
+    """Else a run would wait for a store's first word until somebody else's next scrape is due."""
+
+    async def story() -> None:
+        store = _Store()
+        feed = Feed(metrics=store, clock=LoopClock(), meters=Meters())
+        feed.follow(Memory(run=_run("slow"), moments=Moments(entered=0.0)))
+        task = asyncio.ensure_future(feed.run())
+        # It is known how seldom it is scraped, and the next look is seconds away.
+        await asyncio.sleep(200.0)
+        asked = store.asked
+        await asyncio.sleep(3.0)
+        assert store.asked - asked <= 1
+        asked = store.asked
+        quick = _run("quick")
+        for nth in range(20):
+            joining = replace(quick, name=f"quick-{nth}")
+            feed.follow(Memory(run=joining, moments=Moments(entered=0.0)))
+            await asyncio.sleep(0.1)
+        assert all(feed.reading(replace(quick, name=f"quick-{nth}")).clock for nth in range(9))
+        assert store.asked - asked <= 4
         task.cancel()
 
     clock.run(story())

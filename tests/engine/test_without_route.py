@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from controller.core.lifecycle.situation import Verb
+from controller.core.values import TargetRef
 from controller.sim import clock
 from controller.sim.traffic import Cause
 from controller.sim.world import World
@@ -100,6 +102,35 @@ def test_a_store_that_scrapes_no_pods_promotes_nothing() -> None:
             assert found.world.ready_pods("v1") == 10
             assert not found.runs()[-1]["quarantined"]
             found.at_rest(paused=True)
+
+    clock.run(main(), limit=7_200.0)
+
+
+@pytest.mark.slow
+def test_a_person_ends_the_bake_of_a_roll_that_nothing_is_known_of() -> None:
+    """As in a step: on record, and only where all pods are ready."""
+
+    async def main() -> None:
+        notes = {**POLICY, "switchgear.dev/deadline": "10m"}
+        async with house(**{**SHOP, "annotations": notes}) as found:
+            found.world.set_image("shop", "checkout", IMAGE)
+            await found.reaches("Baking")
+            found.world.prometheus.faults.hide = "checkout"
+            await asyncio.sleep(60)
+            assert found.runs()[-1]["phase"] == "Baking"
+            assert found.engine is not None
+            told = await found.engine.requests.submit(
+                TargetRef("shop", "checkout"),
+                Verb.PROMOTE,
+                actor="ada",
+                reason="looked at the graphs",
+            )
+            assert "counts as passed" in told
+            await found.ended("promoted")
+            assert found.world.ready_pods("v2") == 10
+            found.at_rest()
+            why = [one["body"]["why"] for one in found.journal() if one["kind"] == "decision"]
+            assert any("promoted by ada without full evidence" in words for words in why)
 
     clock.run(main(), limit=7_200.0)
 

@@ -3,8 +3,9 @@
 
 `endpoint`, `container`, `service` and `node` are what the Prometheus Operator or a scrape
 configuration calls the way to a target. An application that is scraped otherwise may count by
-labels of the same names: `http_requests_total{endpoint="/pay"}`. Taken for copies, all rows of a pod but one would be lost,
-with their errors. Taken for its own, a pod behind two Services would count twice.
+labels of the same names: `http_requests_total{endpoint="/pay"}`. Taken for copies, all rows of a
+pod but one would be lost, with their errors. Taken for its own, a pod behind two Services would
+count twice.
 
 Names and values do not tell the two apart, nor does how many values there are in a look: of two
 Services with one `job` there are two. What does is the time. Everything that one scrape has brought
