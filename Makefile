@@ -24,6 +24,9 @@ REALTIME := tests/demo tests/process tests/metrics/shapes
 DEEP ?=
 SOME := $(if $(DEEP),,--some)
 
+# What the suite spends its time with is told at its end.
+SLOWEST := --durations=25 --durations-min=15
+
 # The tests that core/ is measured by: its own, and the quick ones of what stands right above it.
 COVERING := tests/core tests/engine tests/http tests/cli
 
@@ -68,7 +71,7 @@ demo: $(READY)
 # may be sent to make alone.
 test: $(READY)
 	@mkdir -p .cache; status=0; \
-	  nice -n 19 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 600 $(SOME) \
+	  nice -n 19 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 600 $(SOME) $(SLOWEST) \
 	    $(REALTIME:%=--ignore=%) $(ARGS) > .cache/test.log 2>&1 & beside=$$!; \
 	  $(MAKE) --no-print-directory test-cluster ALSO="$(REALTIME)" & front=$$!; \
 	  trap "kill $$beside $$front; wait; exit 1" INT TERM; \
@@ -91,7 +94,7 @@ test-cluster: $(READY)
 	@inside=""; \
 	  if [ "$$(id -u)" != 0 ] && unshare --user --map-root-user true 2>/dev/null; then \
 	    inside="unshare --user --map-root-user"; fi; \
-	  set -- -o cache_dir=.cache/test-cluster --dist worksteal --timeout 300 --lab $(SOME) \
+	  set -- -o cache_dir=.cache/test-cluster --dist worksteal --timeout 300 --lab $(SOME) $(SLOWEST) \
 	    tests/cluster $(ALSO) tests/contract $(ARGS); \
 	  try() { $$inside $(BIN)/python -m pytest "$$@" & tried=$$!; wait $$tried; }; \
 	  status=0; tried=; trap 'kill $$tried; wait; exit 1' INT TERM; \

@@ -28,6 +28,8 @@ SELDOM: dict[Right, str] = {
     ("", "pods", "delete", ""): "the undo of a native roll",
     ("", "services", "get", "checkout-canary"): "a twin whose name was taken a moment ago",
     ("apps", "replicasets", "get", ""): "`on-failure: revert`",
+    ("apps", "replicasets", "patch", ""): "a hold that comes after the first pod",
+    ("apps", "replicasets", "delete", ""): "what was begun before such a hold",
 }
 """Rights of the sidecars that a promotion and a kill may leave alone, each with what needs it."""
 

@@ -79,7 +79,7 @@ def _share(slots: list[dict[str, Track]]) -> tuple[float, int]:
     "drain",
     [
         pytest.param(False, id="dies-at-once"),
-        pytest.param(True, id="drains"),
+        pytest.param(True, id="drains", marks=pytest.mark.deep),
     ],
 )
 async def test_not_more_requests_fail_than_in_a_native_roll(

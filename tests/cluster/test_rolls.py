@@ -98,7 +98,10 @@ async def test_a_person_stops_it(
 
 
 # On the second plane with the pods of which none may cost anything.
-@pytest.mark.parametrize(("pods", "plane"), [("dies-at-once", "traefik"), ("drains", "envoy")])
+@pytest.mark.parametrize(
+    ("pods", "plane"),
+    [("dies-at-once", "traefik"), pytest.param("drains", "envoy", marks=pytest.mark.deep)],
+)
 async def test_a_version_that_turns_bad_while_it_rolls(
     *,
     gate: Installed,

@@ -133,7 +133,11 @@ class OverHttp:
     @contextlib.asynccontextmanager
     async def lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[str]]:
         own = {"User-Agent": AGENT}
-        async with self._client.stream("GET", path, params=dict(query), headers=own) as response:
+        # Between two events there may be any time.
+        timeout = httpx.Timeout(self._client.timeout, read=None)
+        async with self._client.stream(
+            "GET", path, params=dict(query), headers=own, timeout=timeout
+        ) as response:
             assert response.status_code == 200, await response.aread()
             yield response.aiter_lines()
 

@@ -99,15 +99,17 @@ def _go_along(one: Mapping[float, float], other: Sequence[Sample]) -> bool:
     """Whether two thinned series are records of one counter: neither is ever ahead of the other by
     more than that one grows until it is scraped again.
 
-    Told by the places where one of them grows, or a burst in one would be outvoted by all the time
-    in which neither moved. Two that never grow are alike, and nothing is left out with one.
+    Told by the places where one of them grows, if there are any, or a burst in one would be
+    outvoted by all the time in which neither moved.
     """
     step = other[1].at - other[0].at if len(other) > 1 else LATE_SECONDS
-    ahead = math.ceil(LATE_SECONDS / max(step, 1.0))
-    grown = [
-        (value <= one[then] and one[at] <= later)
+    ahead = min(math.ceil(LATE_SECONDS / max(step, 1.0)), len(other) - 1)
+    both = [
+        (value, later, one[at], one[then])
         for (at, value), (then, later) in zip(other, other[ahead:], strict=False)
-        if at in one and then in one and (value != later or one[at] != one[then])
+        if at in one and then in one
     ]
+    grown = [four for four in both if four[0] != four[1] or four[2] != four[3]] or both
     places = grown[:: max(len(grown) // PLACES, 1)]
-    return sum(places) >= ALIKE * len(places)
+    agreed = sum(mine <= then and its <= later for mine, later, its, then in places)
+    return agreed >= ALIKE * len(places)
