@@ -93,8 +93,8 @@ async def _replaced(shop: App) -> bool:
         pytest.param("Rolling", "after", SHIFT, True, marks=pytest.mark.deep),
         pytest.param("RollingOut", "roll", ROLL, False, marks=pytest.mark.deep),
         pytest.param("Baking", "roll", LASTING, True, marks=pytest.mark.deep),
-        ("Orphaning", "roll", LASTING, True),
-        pytest.param("Judging", "roll", PODS, False, id="pods-judging", marks=pytest.mark.deep),
+        pytest.param("Orphaning", "roll", LASTING, True, marks=pytest.mark.deep),
+        pytest.param("Judging", "roll", PODS, False, id="pods-judging"),
         pytest.param(
             "RollingOut", "roll", PODS, False, id="pods-rolling-out", marks=pytest.mark.deep
         ),

@@ -134,7 +134,7 @@ class OverHttp:
     async def lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[str]]:
         own = {"User-Agent": AGENT}
         # Between two events there may be any time.
-        timeout = httpx.Timeout(self._client.timeout, read=None)
+        timeout = httpx.Timeout(30.0, read=None)
         async with self._client.stream(
             "GET", path, params=dict(query), headers=own, timeout=timeout
         ) as response:

@@ -3,21 +3,34 @@
 
 When the user's own Deployment has rolled, no stable pod answers any more, and what shows under the
 whole load alone has never been compared. Limits are often far from what is usual. So nothing passes
-that is worse than stable's past by more than a promotion behind a route has to rule out. Times of
-day differ, and an incident may befall anybody: it is a reason to wait, and no proof of anything. If
-it stays, the deadline ends the run (specification, 1.2: no relative evidence without stable).
+that is far worse than stable's past. Times of day differ, and an incident may befall anybody: it is
+a reason to wait, and no proof of anything. If it stays, the deadline ends the run (specification,
+1.2: no relative evidence without stable).
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from controller.core.evidence import latency
 from controller.core.evidence.reasons import UNDECIDED, Code, Reason, counted, percent
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence
 
+SLOWER: Final = 3.0
+"""Times as many slow answers as before are far more. All that takes a third longer, as at a busy
+time of the day, has not twice as many beyond a bound that few are beyond, and at one in the midst
+of all answers nothing can be three times as many."""
+
+MORE_SLOW: Final = 0.10
+"""And at least this share of all answers more than before: a few milliseconds more are felt in the
+pods' first minutes, by a bound that is no larger than those."""
+
 
 def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
-    """What is worse at this weight than stable was, in errors and in how long answers take."""
+    """What is far worse at this weight than stable was, in errors and in how long answers take.
+
+    Errors by more than a promotion behind a route has to rule out.
+    """
     canary = evidence.window.canary
     figures = (canary.errors, canary.requests)
     usual = settings.usual_rate
@@ -29,7 +42,7 @@ def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
         return
     for place, bound in enumerate(evidence.bounds[:-1], start=1):
         slow, before = canary.slow(bound), sum(evidence.past[place:]) / sum(evidence.past)
-        most = settings.slow_ruled_out(before)
+        most = max(SLOWER * before, before + MORE_SLOW)
         if slow is not None and _beyond(slow, most, settings):
             yield _reason("latency", slow, f"slower than {bound:g} s", before, most)
             return  # The bounds above tell of the same answers.
