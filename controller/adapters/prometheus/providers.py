@@ -28,6 +28,18 @@ Expression = Annotated[str, msgspec.Meta(pattern=r'^[^"\\]+$')]
 """A regular expression that a string in PromQL holds as it stands."""
 
 
+PROBES: Final = (
+    "/(?:healthz?|healthcheck|livez?|liveness|alive|readyz?|readiness|startupz|ping|metrics)/?"
+    "|/(?:healthz|livez|readyz)/.+"
+    "|/health/(?:live|liveness|ready|readiness|started|startup)/?"
+    "|/actuator/(?:health|info|metrics|prometheus)(?:/.*)?"
+    "|/q/(?:health|metrics)(?:/.*)?"
+    "|/-/(?:healthy|ready)"
+)
+"""Paths of probes and scrapes. Nothing that a path of anybody's business may be is among them:
+/healthcare, /health/plans, /metrics/daily."""
+
+
 class Recognise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to see that a target is served by this provider."""
 
@@ -95,7 +107,8 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Where several parties count the same request, `only` names the label values of the one that is
     listened to; the others' series are not asked for. Nor are those of which a label is, from its
     begin to its end, what `ignore` has for it: the kubelet's probes and scrapes are no requests of
-    anybody. A series without that label is asked for.
+    anybody. For the labels in `paths`, which have the path of a request, that is the usual paths of
+    those. A series without that label is asked for.
     """
 
     name: str
@@ -108,6 +121,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     service: ServiceLabel | None = None
     service_labels: ServiceLabels | None = None
     only: dict[Label, tuple[Plain, ...]] = {}
+    paths: tuple[Label, ...] = ()
     ignore: dict[Label, Expression] = {}
     pods: PodLabels | None = None
     caveats: tuple[str, ...] = ()
@@ -229,6 +243,8 @@ def parse(text: str, name: str) -> Provider:
     """
     try:
         provider = msgspec.convert(yaml.safe_load(text), Provider)
+        ignored = {**dict.fromkeys(provider.paths, PROBES), **provider.ignore}
+        provider = msgspec.structs.replace(provider, ignore=ignored)
         requests = provider.requests
         errors = (requests.error_codes, *requests.also_errors.values())
         for expression in (*errors, *provider.ignore.values()):
