@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from controller.core.evidence import latency
-from controller.core.evidence.reasons import UNDECIDED, Code, Reason, counted, percent
+from controller.core.evidence.reasons import UNDECIDED, Code, Reason, counted, percent, share_of
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence
 
@@ -38,7 +38,7 @@ def doubts(evidence: Evidence, settings: Settings) -> Iterator[Reason]:
         most = usual + settings.safe_margin
         if _beyond(figures, most, settings):
             yield _reason("errors", figures, "errors", usual, most)
-    if sum(evidence.past) < latency.LEAST_SEEN:
+    if not latency.enough(evidence.past):
         return
     for place, bound in enumerate(evidence.bounds[:-1], start=1):
         slow, before = canary.slow(bound), sum(evidence.past[place:]) / sum(evidence.past)
@@ -60,7 +60,7 @@ def _reason(check: str, figures: tuple[int, int], what: str, before: float, most
         message=f"new version {counted(*figures, what)}; stable had {percent(before)} before, and "
         f"with nobody to compare with nothing passes above {percent(most)}",
         expected=UNDECIDED,
-        canary_value=figures[0] / figures[1],
+        canary_value=share_of(figures),
         stable_value=before,
         n=figures[1],
         limit=most,

@@ -225,7 +225,7 @@ class Roster:
 
 def roster(settings: Settings, evidence: Evidence) -> Roster:
     """The checks that a run has by now."""
-    known = evidence.past if sum(evidence.past) >= latency.LEAST_SEEN else ()
+    known = evidence.past if latency.enough(evidence.past) else ()
     return _roster(settings, evidence.bounds, evidence.limit_bounds, known)
 
 
@@ -295,7 +295,7 @@ def remembered(settings: Settings, evidence: Evidence, interval: Interval) -> Ev
 
     A bet may rest on anything that was known before its interval.
     """
-    if not evidence.bounds or sum(evidence.past) >= latency.LEAST_SEEN:
+    if not evidence.bounds or latency.enough(evidence.past):
         return evidence
     seen = latency.cells(interval.stable.buckets, evidence.bounds)
     if seen is None:

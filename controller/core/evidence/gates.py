@@ -196,7 +196,7 @@ def asks_times(evidence: Evidence, settings: Settings, *, alone: bool) -> bool:
     if settings.limits.latency:
         return True
     if alone:
-        return sum(evidence.past) >= latency.LEAST_SEEN
+        return latency.enough(evidence.past)
     return bool(evidence.bounds or settings.past or evidence.window.stable.timed)
 
 

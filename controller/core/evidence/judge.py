@@ -36,6 +36,7 @@ from controller.core.evidence.reasons import (
     counted,
     percent,
     power,
+    share_of,
 )
 from controller.core.evidence.settings import SATURATION, Limits, Settings, restart_rate
 from controller.core.evidence.slower import Slower
@@ -299,8 +300,8 @@ def _failure(trip: Trip, check: Check, settings: Settings) -> Reason:
         check=trip.check,
         code=code,
         message=f"canary {canary} against stable {stable}, limit {bar}; evidence {weight}",
-        canary_value=_share(trip.canary),
-        stable_value=_share(trip.stable),
+        canary_value=share_of(trip.canary),
+        stable_value=share_of(trip.stable),
         n=trip.canary[1],
         limit=limit,
     )
@@ -333,8 +334,8 @@ def _doubts(known: Roster, evidence: Evidence, settings: Settings) -> Iterator[R
             f"{power(level)}, nothing passes from {power(settings.log_doubt)} on, "
             f"rollback at {power(settings.log_needed)}",
             expected=UNDECIDED,
-            canary_value=_share(canary),
-            stable_value=_share(stable),
+            canary_value=share_of(canary),
+            stable_value=share_of(stable),
             n=canary[1],
         )
 
@@ -363,7 +364,3 @@ def _passed(evidence: Evidence, level: float, settings: Settings, *, alone: bool
         stable_value=window.stable.error_rate,
         n=window.canary.requests,
     )
-
-
-def _share(figures: tuple[int, int]) -> float | None:
-    return figures[0] / figures[1] if figures[1] else None

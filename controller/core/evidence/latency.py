@@ -96,6 +96,11 @@ def thinned(bounds: Sequence[float], past: Iterable[tuple[float, int]] = ()) -> 
     return tuple(bounds[round(place * last / (MOST_CELLS - 1))] for place in range(MOST_CELLS))
 
 
+def enough(past: Sequence[int]) -> bool:
+    """Whether stable's answers in each cell are enough to say where they fall."""
+    return sum(past) >= LEAST_SEEN
+
+
 def cells(buckets: Sequence[tuple[float, int]], bounds: Sequence[float]) -> tuple[int, ...] | None:
     """Requests of each cell, from cumulative counts; None if a bound is not among the buckets."""
     uppers, counts = zip(*buckets, strict=True) if buckets else ((), ())

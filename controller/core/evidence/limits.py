@@ -16,6 +16,7 @@ from controller.core.evidence.reasons import (
     Reason,
     counted,
     percent,
+    share_of,
 )
 from controller.core.evidence.settings import Settings
 from controller.core.evidence.state import Evidence
@@ -100,12 +101,8 @@ def _reason(
         code=code,
         message=message,
         expected=UNKNOWN if code is Code.STABLE_VIOLATES_LIMIT else UNDECIDED,
-        canary_value=_share(canary),
-        stable_value=_share(stable),
+        canary_value=share_of(canary),
+        stable_value=share_of(stable),
         n=canary[1],
         limit=check.limit,
     )
-
-
-def _share(figures: tuple[int, int]) -> float | None:
-    return figures[0] / figures[1] if figures[1] else None

@@ -100,6 +100,11 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
         return told
 
 
+def share_of(figures: tuple[int, int]) -> float | None:
+    """The share of (bad, all); None of nothing."""
+    return figures[0] / figures[1] if figures[1] else None
+
+
 def percent(share: float | None) -> str:
     """A share in words, with as many digits as matter."""
     if share is None:
